@@ -1,0 +1,177 @@
+"""The composition root: everything the agent is made of is built and joined here. Read this first.
+
+A scrape asks the web routes for a page; they ask Gather for a pass; it takes a census (one walk of the cgroup tree joined to the
+directory of names) and runs every collector over it in the sampling thread; Page renders the samples. Beside that, followers read what
+cannot be read later: the kernel log's OOM kills go to the kill ledger, Docker's events to the directory.
+"""
+
+import asyncio
+import logging
+import platform
+import signal
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from agent import __version__
+from agent.census import Census
+from agent.config import Config
+from agent.directory import Directory
+from agent.gather import Gather, Pass
+from agent.page import Page, compress, registry_lines
+from agent.sources.docker import DockerSource
+from agent.sources.kmsg import KernelLog
+from agent.status import Status
+from agent.supervise import keep_running
+from agent.web.routes import DEFAULT_SCRAPE_SECONDS, Routes, serve
+from agent.web.status_page import status_page
+from collectors import all_collectors
+from collectors.base import Node, Sample, gauge
+from collectors.kernel import cgroupfs
+from collectors.kernel.files import ReadError
+from collectors.kills import KillLedger
+
+BUILD_INFO = gauge("coroner_build_info", "Always 1; which agent, on which Python.", ("version", "python_version"))
+
+METRICS = (BUILD_INFO,)
+
+_FIRST_NAMES_SECONDS = 3.0
+"""How long `coroner metrics` waits for the first list of names: a daemon has a minute of scrapes for that, one page has not."""
+
+log = logging.getLogger(__name__)
+
+
+class App:
+    """One agent. Nothing runs until `run` or `page` is awaited, so a test makes as many as it likes."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.notes: list[str] = []
+        self.cgroup_status, self.proc_status = Status("cgroup"), Status("proc")
+        self.kmsg_status, self.docker_status = Status("kmsg"), Status("docker")
+
+        directory = Directory()
+        ledger = KillLedger()
+        cgroup_root = self._find_cgroup_root()
+        self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, ledger=ledger, directory=directory, status=self.kmsg_status)
+        self.docker = DockerSource(url=config.docker_url, directory=directory, status=self.docker_status) if config.docker_url else None
+        self.gather = Gather(
+            census=Census(cgroup_root=cgroup_root, proc_root=config.procfs, directory=directory, status=self.cgroup_status),
+            collectors=[collector for collector in all_collectors(ledger) if collector.name in config.collectors],
+            proc_root=config.procfs,
+            assess=self._assess,
+        )
+        self._page = Page()
+        self._registry = CollectorRegistry()
+        if config.exporter_metrics:
+            ProcessCollector(registry=self._registry)
+            PlatformCollector(registry=self._registry)
+            GCCollector(registry=self._registry)
+        self._last = Pass((), {})
+        self._is_ready = False
+
+    @property
+    def sources(self) -> list[Status]:
+        """The sources this agent was told to use, as in coroner_source_up."""
+        return [self.cgroup_status, self.proc_status, self.kmsg_status, *([self.docker_status] if self.docker else [])]
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises OSError when the address cannot be listened on."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        routes = Routes(render=self.render, is_ready=lambda: self._is_ready, status=self._status, telemetry_path=self.config.telemetry_path)
+        runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
+        try:
+            for host, port in addresses:
+                log.info("listening", extra={"address": f"{host}:{port}", "version": __version__})
+            async with asyncio.TaskGroup() as tasks:
+                followers = self._follow(tasks)
+                # The first pass takes the baseline: what memory.events counts by now happened before the agent, and is not counted.
+                first = tasks.create_task(self._first_pass(), name="first pass")
+                await stop.wait()
+                log.info("stopping")
+                for task in (*followers, first):
+                    task.cancel()
+        finally:
+            await runner.cleanup()
+
+    async def page(self) -> bytes:
+        """One page in the text format, for `coroner metrics`."""
+        async with asyncio.TaskGroup() as tasks:
+            followers = self._follow(tasks)
+            if self.docker:
+                await self.docker_status.looked(_FIRST_NAMES_SECONDS)
+            body = await self.render(DEFAULT_SCRAPE_SECONDS, openmetrics=False, compressed=False)
+            for task in followers:
+                task.cancel()
+        return body
+
+    async def render(self, seconds: float, openmetrics: bool, compressed: bool) -> bytes:
+        """Make one pass, within `seconds`, and the body that shows it."""
+        self._last = await self.gather.collect(seconds)
+        samples = [*self._own_samples(), *self._last.samples]
+
+        def body() -> bytes:
+            extra = registry_lines(self._registry, openmetrics=openmetrics)
+            page = self._page.render(samples, openmetrics=openmetrics, extra=extra)
+            return compress(page) if compressed else page
+
+        return await self.gather.run(body)
+
+    async def _first_pass(self) -> None:
+        self._last = await self.gather.collect(DEFAULT_SCRAPE_SECONDS)
+        self._is_ready = True
+
+    def _follow(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        followers = [tasks.create_task(keep_running(self.kernel_log.follow, self.kmsg_status), name="kmsg")]
+        if self.docker:
+            followers.append(tasks.create_task(keep_running(self.docker.follow, self.docker_status), name="docker"))
+        return followers
+
+    def _own_samples(self) -> Iterable[Sample]:
+        yield BUILD_INFO, (__version__, platform.python_version()), 1
+        for source in self.sources:
+            yield from source.samples()
+        yield from self.kernel_log.samples()
+
+    def _status(self) -> str:
+        return status_page(
+            telemetry_path=self.config.telemetry_path,
+            sources=self.sources,
+            collectors=self.config.collectors,
+            failures=self._last.failures,
+            notes=self.notes,
+        )
+
+    def _find_cgroup_root(self) -> str | None:
+        root = cgroupfs.find_root(self.config.cgroupfs, f"{self.config.procfs}/self/mountinfo")
+        if root is None:
+            self.cgroup_status.down(
+                f"{self.config.cgroupfs}: no cgroup v2 here or below (cgroup v1 is not supported); boot with "
+                "systemd.unified_cgroup_hierarchy=1, or set --path.cgroupfs to where the host's hierarchy is mounted"
+            )
+            return None
+        try:
+            missing = [name for name in ("memory", "cpu", "pids", "io") if name not in cgroupfs.controllers(root)]
+        except ReadError as error:
+            self.cgroup_status.down(str(error))
+            return root
+        if missing:
+            self.notes.append(f"cgroup v2 at {root} has no controller {', '.join(missing)}: what they measure is absent")
+            log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
+        return root
+
+    def _assess(self, node: Node) -> None:
+        """Judge /proc by the pass that has just read it."""
+        processes = node.__dict__.get("processes")  # a cached property: only there if a collector has scanned
+        if processes is None:
+            return
+        if processes.unreadable:
+            self.proc_status.down(
+                f"{self.config.procfs}/PID/ns/pid: forbidden for {processes.unreadable} processes, which are counted as unknown; needs "
+                "CAP_SYS_PTRACE, and AppArmor unconfined in a container (deploy/README.md)"
+            )
+        else:
+            self.proc_status.up()

@@ -1,0 +1,182 @@
+"""One pass: concurrent scrapes share it, each collector has a deadline and an error boundary, and what it cost is on the page."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from agent.census import Census
+from collectors.base import Collector, Node, Sample, gauge
+from collectors.kernel.files import KernelFiles, descriptor_budget
+from collectors.kernel.procfs import ProcessTable
+
+T = TypeVar("T")
+
+SUCCESS = gauge("coroner_scrape_collector_success", "1 if the collector finished in time and understood all it read.", ("collector",))
+DURATION = gauge("coroner_scrape_collector_duration_seconds", "How long the collector took, or has taken so far.", ("collector",))
+
+METRICS = (SUCCESS, DURATION)
+
+log = logging.getLogger(__name__)
+
+
+class Sampler:
+    """One daemon thread, and the open files that only it may use. A stuck thread keeps its files; the work goes on in a fresh one."""
+
+    def __init__(self, proc_root: str) -> None:
+        budget = descriptor_budget()
+        self.files = KernelFiles(budget // 2)
+        self.process_table = ProcessTable(proc_root, budget // 2)
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name="sampler", daemon=True).start()
+
+    def run(self, job: Callable[[], T]) -> "asyncio.Future[T]":
+        """Run `job` in the thread; the future belongs to the calling loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(result: Any, error: BaseException | None) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        def work() -> None:
+            result, error = None, None
+            try:
+                result = job()
+            except Exception as raised:  # noqa: BLE001 - the error boundary: the caller decides what a failure means
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the agent is stopping
+                loop.call_soon_threadsafe(settle, result, error)
+
+        self._jobs.put(work)
+        return future
+
+    def retire(self) -> None:
+        """End the thread once it has nothing more to do."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+        self.files.close()
+        self.process_table.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """All samples of one pass, and what each collector that failed said."""
+
+    samples: Sequence[Sample]
+    failures: dict[str, str]
+
+
+class Late(Exception):
+    """A job did not finish by its deadline."""
+
+
+class Gather:
+    """Runs passes, one at a time."""
+
+    def __init__(self, *, census: Census, collectors: Sequence[Collector], proc_root: str, assess: Callable[[Node], None]) -> None:
+        self._census = census
+        self._collectors = collectors
+        self._proc_root = proc_root
+        self._assess = assess
+        self._sampler = Sampler(proc_root)
+        self._stuck: dict[str, tuple[asyncio.Future[Any], float]] = {}
+        self._current: asyncio.Task[Pass] | None = None
+        self._failures: dict[str, str] = {}
+
+    async def collect(self, timeout: float) -> Pass:
+        """Return a whole pass within `timeout` seconds; a pass that is under way is shared."""
+        if self._current is None or self._current.done():
+            self._current = asyncio.create_task(self._pass(timeout), name="pass")
+        return await asyncio.shield(self._current)
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """Run other work on the samples in the sampling thread: no CPU-bound Python runs beside a pass."""
+        return await self._sampler.run(job)
+
+    async def _pass(self, timeout: float) -> Pass:
+        deadline = time.monotonic() + timeout
+        samples: list[Sample] = []
+        failures: dict[str, str] = {}
+        node, failures["census"] = await self._take_census(deadline)
+        for collector in self._collectors:
+            started = time.monotonic()
+            # A stuck collector has kept its thread's files: the others go on with those of the fresh one.
+            if node is not None and node.files is not self._sampler.files:
+                node = replace(node, files=self._sampler.files, process_table=self._sampler.process_table)
+            failure = failures[collector.name] = await self._one(collector, node, deadline, samples)
+            if collector.name in self._stuck:
+                started = self._stuck[collector.name][1]
+            samples.append((SUCCESS, (collector.name,), int(not failure)))
+            samples.append((DURATION, (collector.name,), time.monotonic() - started))
+        if node is not None:
+            self._assess(node)
+        failures = {name: failure for name, failure in failures.items() if failure}
+        self._report(failures)
+        return Pass(samples, failures)
+
+    async def _take_census(self, deadline: float) -> tuple[Node | None, str]:
+        sampler = self._sampler
+        try:
+            return await self._within("census", deadline, lambda: self._census.take(sampler.files, sampler.process_table)), ""
+        except Late as error:
+            return None, str(error)
+        except Exception as error:
+            log.debug("census failed", exc_info=error)
+            return None, f"{type(error).__name__}: {error}"
+
+    async def _one(self, collector: Collector, node: Node | None, deadline: float, samples: list[Sample]) -> str:
+        """Add the samples of one collector, all or none; return why it failed, or nothing."""
+        if node is None:
+            return "there is no census of the node to work on"
+        node.malformed.clear()
+        try:
+            # A list, made whole in the thread: half a collector is never shown.
+            samples += await self._within(collector.name, deadline, lambda: list(collector.collect(node)))
+        except Late as error:
+            return str(error)
+        except Exception as error:
+            log.debug("collector failed", exc_info=error, extra={"collector": collector.name})
+            return f"{type(error).__name__}: {error}"
+        return "; ".join(map(str, node.malformed[:3]))
+
+    async def _within(self, name: str, deadline: float, job: Callable[[], T]) -> T:
+        """Run a job, waiting for it at most half of the time that is left, so that the next ones have some. Raises Late."""
+        if name in self._stuck:
+            raise Late("still stuck in an earlier pass")
+        started = time.monotonic()
+        future = self._sampler.run(job)
+        patience = max(0.0, (deadline - started) / 2)
+        done, _ = await asyncio.wait((future,), timeout=patience)
+        if done:
+            return future.result()
+        self._stuck[name] = (future, started)
+        future.add_done_callback(lambda ended: self._back(name, ended))
+        self._sampler.retire()
+        self._sampler = Sampler(self._proc_root)
+        raise Late(f"not finished after {patience:.1f} s: a read hangs, or the node is overloaded")
+
+    def _back(self, name: str, future: "asyncio.Future[Any]") -> None:
+        del self._stuck[name]
+        if not future.cancelled():
+            future.exception()  # retrieved, or asyncio would log it as lost
+
+    def _report(self, failures: dict[str, str]) -> None:
+        for name, failure in failures.items():
+            if self._failures.get(name) != failure:
+                log.error("collector failed", extra={"collector": name, "reason": failure})
+        for name in self._failures.keys() - failures.keys():
+            log.info("collector works again", extra={"collector": name})
+        self._failures = failures

@@ -1,0 +1,190 @@
+"""Samples to the bytes that a scrape is answered with: OpenMetrics 1.0 or Prometheus text 0.0.4.
+
+prometheus_client renders the agent's own few metrics (`registry_lines`); the thousands of a node are rendered here, from
+label text that is kept from page to page. A sample's line is the same in both formats, so what is kept serves both.
+https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md
+https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+import gzip
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from hashlib import blake2b
+from math import isfinite
+
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_latest_openmetrics
+
+from collectors.base import Metric, Sample
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+"""The Content-Type of a page rendered with openmetrics=True. Prometheus 3 rejects a page without the right one."""
+PLAIN_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+"""The Content-Type of a page rendered with openmetrics=False."""
+
+_EOF = b"# EOF\n"
+_MAX_VALUE_BYTES = 128
+_DIGEST_BYTES = 4
+
+# Control characters, line and paragraph separators, what reorders text on a screen (Unicode's Bidi_Control), and the
+# surrogates that stand for bytes which were not UTF-8.
+_HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Page:
+    """Renders one page after the other. Used by one thread at a time.
+
+    `duplicates` counts the samples dropped so far: an earlier one of the same page had the same metric and labels.
+    """
+
+    def __init__(self) -> None:
+        self.duplicates = 0
+        self._last: dict[Metric, _Family] = {}
+
+    def render(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> bytes:
+        """Render one whole page; `extra` are lines of other metrics in the same format (see registry_lines).
+
+        Families come in the order of their first sample. Of two samples with the same metric and labels the first is
+        kept, for the second would make the page invalid. What was rendered is remembered for the next page, no longer.
+        Raises ValueError for a sample whose number of label values is not that of its metric.
+        """
+        by_metric: defaultdict[Metric, list[Sample]] = defaultdict(list)
+        for sample in samples:
+            by_metric[sample[0]].append(sample)
+
+        families: dict[Metric, _Family] = {}
+        parts: list[bytes] = []
+        for metric, group in by_metric.items():
+            labels = [sample[1] for sample in group]
+            values = [sample[2] for sample in group]
+            family = self._last.get(metric)
+            if family is None or family.values != values or family.labels != labels:
+                family = _Family(metric, labels, values, family)
+            families[metric] = family
+            self.duplicates += len(values) - family.distinct
+            parts += (_header(metric, openmetrics), family.lines)
+        self._last = families
+        return b"".join((*parts, extra, _EOF if openmetrics else b""))
+
+
+class _Family:
+    """The samples of one metric on one page, rendered: `series` are their lines up to the value."""
+
+    __slots__ = ("distinct", "labels", "lines", "series", "values")
+
+    def __init__(self, metric: Metric, labels: list[tuple[str, ...]], values: list[float], last: "_Family | None") -> None:
+        self.labels = labels
+        self.values = values
+        if last is not None and labels == last.labels:
+            self.series: list[str] = last.series
+            self.distinct: int = last.distinct
+        else:
+            known = dict(zip(last.labels, last.series, strict=True)) if last is not None else {}
+            self.series = [known.get(each) or _series(metric, each) for each in labels]
+            self.distinct = len(set(self.series))
+        self.lines = self._lines().encode()
+
+    def _lines(self) -> str:
+        series, values = self.series, self.values
+        if self.distinct < len(series):
+            # By the text and not by the labels: two label sets may have become equal when they were sanitised.
+            first: dict[str, float] = {}
+            for text, value in zip(series, values, strict=True):
+                first.setdefault(text, value)
+            series, values = list(first), list(first.values())
+        if isfinite(sum(values)):  # asked once for all, because asking each would take a tenth of the time of a page
+            return "".join([f"{text}{+value}\n" for text, value in zip(series, values, strict=True)])
+        return "".join([f"{text}{_number(value)}\n" for text, value in zip(series, values, strict=True)])
+
+
+def _header(metric: Metric, openmetrics: bool) -> bytes:
+    # An OpenMetrics counter is named without the _total of its samples, and quotes in HELP are escaped; in 0.0.4 neither.
+    name, text = metric.name, metric.help.replace("\\", r"\\").replace("\n", r"\n")
+    if openmetrics:
+        text = text.replace('"', r"\"")
+        if metric.kind == "counter":
+            name = name.removesuffix("_total")
+    return f"# HELP {name} {text}\n# TYPE {name} {metric.kind}\n".encode()
+
+
+def _series(metric: Metric, labels: tuple[str, ...]) -> str:
+    if len(labels) != len(metric.labels):
+        raise ValueError(f"{metric.name} has the labels {metric.labels}, but a sample of it has the values {labels}")
+    pairs = ",".join([f'{name}="{_label_text(value)}"' for name, value in zip(metric.labels, labels, strict=True)])
+    return f"{metric.name}{{{pairs}}} " if pairs else f"{metric.name} "
+
+
+def _number(value: float) -> str:
+    if isfinite(value):
+        return str(+value)  # the plus makes 1 of True, which the type checker takes for a number and Prometheus does not
+    if value > 0:
+        return "+Inf"
+    return "-Inf" if value < 0 else "NaN"
+
+
+@lru_cache(maxsize=8192)  # a container's values come once per metric; room for those of a large node
+def _label_text(value: str) -> str:
+    if not value.isprintable():
+        value = _HOSTILE.sub("\ufffd", value)
+    if len(value) > _MAX_VALUE_BYTES // 4:
+        value = _capped(value)
+    return value.replace("\\", r"\\").replace('"', r"\"")  # a newline would be escaped too, were it not replaced
+
+
+def _capped(value: str) -> str:
+    # The end is what tells long cgroup paths and pod names apart, so what is cut off leaves its digest.
+    raw = value.encode()
+    if len(raw) <= _MAX_VALUE_BYTES:
+        return value
+    digest = blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest()
+    return raw[: _MAX_VALUE_BYTES - 1 - len(digest)].decode(errors="ignore") + "~" + digest
+
+
+def registry_lines(registry: CollectorRegistry, *, openmetrics: bool) -> bytes:
+    """Render what is registered with prometheus_client, the agent's own process above all, for Page.render's `extra`.
+
+    Without the _created samples of OpenMetrics, which Prometheus would store as series of their own.
+    """
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    if openmetrics:
+        page: bytes = generate_latest_openmetrics(registry)  # type: ignore[no-untyped-call]
+        return page.removesuffix(_EOF)
+    return generate_latest(registry)
+
+
+def negotiate(accept: str) -> bool:
+    """Tell from the Accept header whether to answer in OpenMetrics; if not, the text format is for everyone.
+
+    Whichever version from 1 on is asked for, 1.0.0 is the answer: a later one has rules that this page does not follow.
+    """
+    openmetrics = text = 0.0
+    for media_type, parameters, quality in _preferences(accept):
+        if media_type == "application/openmetrics-text" and not parameters.get("version", "1").startswith("0"):
+            openmetrics = max(openmetrics, quality)
+        elif media_type == "text/plain":
+            text = max(text, quality)
+    return openmetrics > 0 and openmetrics >= text
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Tell from the Accept-Encoding header whether the answer may be compressed."""
+    return any(coding in ("gzip", "*") and quality > 0 for coding, _, quality in _preferences(accept_encoding))
+
+
+def compress(body: bytes) -> bytes:
+    """Compress with gzip. Level 1: level 9 takes nine times as long for a quarter less. Equal pages give equal bytes."""
+    return gzip.compress(body, compresslevel=1, mtime=0)
+
+
+def _preferences(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    # RFC 9110 section 12.4.2; what cannot be read as a quality is not wanted.
+    for preference in header.lower().split(","):
+        name, *rest = (part.strip() for part in preference.split(";"))
+        parameters = {key.strip(): value.strip().strip('"') for key, _, value in (part.partition("=") for part in rest)}
+        try:
+            quality = float(parameters.get("q", "1"))
+        except ValueError:
+            quality = 0.0
+        yield name, parameters, quality

@@ -1,0 +1,174 @@
+"""The kernel log, followed from the agent's start: OOM victims go to the ledger (Documentation/ABI/testing/dev-kmsg)."""
+
+import asyncio
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterable
+
+from collectors.kernel.kmsg import OomKill, OomRecogniser, looks_like_oom, parse_record
+
+from agent.directory import Directory
+from agent.status import Status
+from agent.supervise import Blind
+from collectors.base import Sample, counter
+from collectors.kernel import container_id
+from collectors.kernel.files import Malformed, explain
+from collectors.kills import KillLedger
+
+RECORDS = counter("coroner_kmsg_records_total", "Kernel log records read since the agent started (/dev/kmsg).", ())
+LOST = counter("coroner_kmsg_lost_records_total", "Records overwritten before they were read: the gaps in their sequence numbers.", ())
+FORGED = counter(
+    "coroner_kmsg_forged_records_total", "Records that look like an OOM kill but were written by a process (facility not 0).", ()
+)
+MALFORMED = counter("coroner_kmsg_malformed_records_total", "Records that are not in the documented format.", ())
+
+METRICS = (RECORDS, LOST, FORGED, MALFORMED)
+
+_LONGEST_RECORD = 16384
+"""A shorter buffer than the record makes read() fail and still consume the record."""
+
+_RECORDS_PER_TURN = 500
+"""A flood is read in turns of a few milliseconds, so that the event loop stays responsive."""
+
+log = logging.getLogger(__name__)
+
+
+def open_device(path: str) -> int:
+    """Open the kernel log at its oldest record. Raises Blind with the remedy."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Blind(f"{explain(error, path)}; reading the kernel log needs CAP_SYSLOG and, in a container, the device itself") from error
+    if not stat.S_ISCHR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Blind(f"{path}: not a character device; mount the host's /dev/kmsg here or set --path.kmsg")
+    return fd
+
+
+class KernelLog:
+    """Reads every record once, in order. Reopening resumes behind the last one read; only the first opening skips history."""
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        cgroup_root: str | None,
+        ledger: KillLedger,
+        directory: Directory,
+        status: Status,
+        opener: Callable[[str], int] = open_device,
+    ) -> None:
+        self.status = status
+        self._path = path
+        self._cgroup_root = cgroup_root
+        self._ledger = ledger
+        self._directory = directory
+        self._opener = opener
+        self._recogniser = OomRecogniser()
+        self._last: int | None = None
+        self._history = True
+        self._records = self._lost = self._forged = self._malformed = 0
+
+    def samples(self) -> Iterable[Sample]:
+        """Yield what was read and what was not."""
+        yield RECORDS, (), self._records
+        yield LOST, (), self._lost
+        yield FORGED, (), self._forged
+        yield MALFORMED, (), self._malformed
+
+    async def follow(self) -> None:
+        """Read records as they come until the device fails. Raises Blind."""
+        fd = self._opener(self._path)
+        loop = asyncio.get_running_loop()
+        failed: asyncio.Future[None] = loop.create_future()
+        try:
+            # What lies in the ring at start is history: read for its sequence numbers, so that a gap is known from the first record on.
+            while not self._drain(fd):  # noqa: ASYNC110 - not a wait: every turn reads more, and the loop gets its share between
+                await asyncio.sleep(0)
+            self._history = False
+            self.status.up()
+            loop.add_reader(fd, self._readable, fd, failed)
+            await failed
+        except OSError as error:
+            raise Blind(str(explain(error, self._path))) from error
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+
+    def _readable(self, fd: int, failed: asyncio.Future[None]) -> None:
+        try:
+            self._drain(fd)
+        except (OSError, Blind) as error:
+            if not failed.done():
+                failed.set_exception(error)
+
+    def _drain(self, fd: int) -> bool:
+        """Read one turn of records; true when there are no more for now. Raises OSError, and Blind at an end of file."""
+        for _ in range(_RECORDS_PER_TURN):
+            try:
+                raw = os.read(fd, _LONGEST_RECORD)
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                # EPIPE: the reader was overtaken and now stands at the oldest record left; the gap in the numbers says how many are lost.
+                # EINVAL: a record longer than the buffer; the kernel has skipped it, so it too shows as a gap.
+                if error.errno in (errno.EPIPE, errno.EINVAL):
+                    continue
+                raise
+            if not raw:
+                raise Blind(f"{self._path}: end of file; this is not the kernel log")
+            self._take(raw)
+        return False
+
+    def _take(self, raw: bytes) -> None:
+        try:
+            record = parse_record(raw)
+        except Malformed:
+            self._malformed += not self._history
+            return
+        if self._last is not None:
+            if record.sequence <= self._last:
+                return  # read before the device was opened again
+            if not self._history:
+                self._lost += record.sequence - self._last - 1
+        self._last = record.sequence
+        if self._history:
+            self._recogniser.feed(record)
+            return
+        self._records += 1
+        if record.facility != 0:
+            self._forged += looks_like_oom(record.text)
+            return
+        kill = self._recogniser.feed(record)
+        if kill is not None:
+            self._killed(kill)
+
+    def _killed(self, kill: OomKill) -> None:
+        victim = (kill.task_memcg or kill.group_memcg or b"").decode(errors="backslashreplace")
+        container = container_id.parse(victim)
+        inode = None
+        if container is not None:
+            self._directory.hear(self.status.source, container.id)
+            inode = self._inode(container.container_path)
+        self._ledger.logged(kill, inode)
+        log.warning(
+            "OOM kill",
+            extra={
+                "pid": kill.pid,
+                "comm": kill.comm.decode(errors="backslashreplace"),
+                "cgroup": victim,
+                "limit_of": (kill.oom_memcg or b"").decode(errors="backslashreplace"),
+                "anon_rss_bytes": kill.anon_rss_bytes,
+                "oom_score_adj": kill.oom_score_adj,
+            },
+        )
+
+    def _inode(self, path: str) -> int | None:
+        if self._cgroup_root is None:
+            return None
+        try:
+            return os.stat(self._cgroup_root + path).st_ino
+        except OSError:
+            return None

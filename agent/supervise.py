@@ -1,0 +1,38 @@
+"""Keep a follower running: restart it with capped back-off, and say so."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from agent.status import Status
+
+FIRST_DELAY_SECONDS = 1.0
+LONGEST_DELAY_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Blind(Exception):
+    """A source cannot be read; the message names the path and the remedy."""
+
+
+async def keep_running(
+    follow: Callable[[], Awaitable[None]], status: Status, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Run `follow` for ever. It marks its status up when it sees; the back-off starts anew once it did."""
+    delay = FIRST_DELAY_SECONDS
+    while True:
+        try:
+            await follow()
+            reason = "its stream ended"
+        except Blind as error:
+            reason = str(error)
+        except Exception as error:
+            log.exception("follower failed", extra={"source_name": status.source})
+            reason = f"{type(error).__name__}: {error}"
+        if status.is_up:
+            delay = FIRST_DELAY_SECONDS
+        status.down(reason)
+        await sleep(delay)
+        status.restarts += 1
+        delay = min(2 * delay, LONGEST_DELAY_SECONDS)

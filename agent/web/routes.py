@@ -1,0 +1,101 @@
+"""HTTP: /metrics, /healthz, /readyz and the status page. GET and HEAD only; nothing of a request is ever reflected."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from agent.page import OPENMETRICS, PLAIN_TEXT, accepts_gzip, negotiate
+
+DEFAULT_SCRAPE_SECONDS = 10.0
+SPARE_SECONDS = 0.5
+"""What is left of Prometheus' own timeout for rendering and sending the page."""
+
+SEND_SECONDS = 10.0
+"""A client that does not read within this is cut off; its page would be kept in memory for ever."""
+
+_CHUNK = 64 * 1024
+
+log = logging.getLogger(__name__)
+
+Render = Callable[[float, bool, bool], Awaitable[bytes]]
+"""Seconds it may take, whether in OpenMetrics, whether compressed -> the body."""
+
+
+def scrape_seconds(header: str | None) -> float:
+    """Seconds that a pass may take, from X-Prometheus-Scrape-Timeout-Seconds; nonsense counts as absent."""
+    try:
+        seconds = float(header or DEFAULT_SCRAPE_SECONDS)
+    except ValueError:
+        seconds = DEFAULT_SCRAPE_SECONDS
+    if not 0 < seconds < 3600:
+        seconds = DEFAULT_SCRAPE_SECONDS
+    return max(seconds - SPARE_SECONDS, seconds / 2)
+
+
+class Routes:
+    """Handlers over four things of the agent: how to render a page, whether a first one was made, its status, and its path."""
+
+    def __init__(self, *, render: Render, is_ready: Callable[[], bool], status: Callable[[], str], telemetry_path: str) -> None:
+        self._render = render
+        self._is_ready = is_ready
+        self._status = status
+        self._telemetry_path = telemetry_path
+
+    def application(self) -> web.Application:
+        """Make the aiohttp application."""
+        app = web.Application(client_max_size=0)
+        app.router.add_get(self._telemetry_path, self.metrics)
+        app.router.add_get("/healthz", self.healthz)
+        app.router.add_get("/readyz", self.readyz)
+        app.router.add_get("/", self.index)
+        return app
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """One page, in the format and encoding that the client prefers."""
+        openmetrics = negotiate(request.headers.get("Accept", ""))
+        compressed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+        seconds = scrape_seconds(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
+        body = await self._render(seconds, openmetrics, compressed)
+        headers = {"Content-Type": OPENMETRICS if openmetrics else PLAIN_TEXT}
+        if compressed:
+            headers["Content-Encoding"] = "gzip"
+        response = web.StreamResponse(headers=headers)
+        response.content_length = len(body)
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await response.prepare(request)
+                if request.method != "HEAD":
+                    for start in range(0, len(body), _CHUNK):
+                        await response.write(body[start : start + _CHUNK])
+                await response.write_eof()
+        except TimeoutError:
+            log.warning("a client did not read its page in time and was cut off", extra={"seconds": SEND_SECONDS})
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        """The event loop runs. No I/O: a dead daemon or kubelet is no reason to restart the agent."""
+        return web.Response(text="ok\n")
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        """The first pass is done."""
+        return web.Response(text="ok\n") if self._is_ready() else web.Response(status=503, text="the first pass is not done yet\n")
+
+    async def index(self, _request: web.Request) -> web.Response:
+        """The status page."""
+        return web.Response(text=self._status(), content_type="text/html")
+
+
+async def serve(application: web.Application, host: str | None, port: int) -> tuple[web.AppRunner, list[tuple[str, int]]]:
+    """Start listening; return the runner to clean up, and the addresses. Raises OSError when the address cannot be had."""
+    runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, reuse_address=True).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner, [(address[0], address[1]) for address in runner.addresses]

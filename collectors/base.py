@@ -1,0 +1,114 @@
+"""What every collector shares: how a metric is declared, and what a pass sees (Node, Container)."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Protocol, TypeVar
+
+from collectors.kernel.cgroupfs import Cgroup
+from collectors.kernel.container_id import ContainerId
+from collectors.kernel.files import Gone, KernelFiles, Malformed, Unsupported
+from collectors.kernel.procfs import Processes, ProcessTable
+
+T = TypeVar("T")
+
+CONTAINER = ("namespace", "pod", "container")
+"""Labels of every container series. Outside Kubernetes the first two are empty (design section 5)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metric:
+    """One metric, declared once beside the code that fills it."""
+
+    kind: Literal["counter", "gauge"]
+    name: str
+    help: str
+    labels: tuple[str, ...]
+
+
+def counter(name: str, help_text: str, labels: tuple[str, ...] = CONTAINER) -> Metric:
+    """Declare a counter; its name ends in _total and its help names the kernel file it comes from."""
+    return Metric("counter", name, help_text, labels)
+
+
+def gauge(name: str, help_text: str, labels: tuple[str, ...] = CONTAINER) -> Metric:
+    """Declare a gauge in base units; its help names the kernel file it comes from."""
+    return Metric("gauge", name, help_text, labels)
+
+
+Sample = tuple[Metric, tuple[str, ...], float]
+"""A metric, its label values in the order of metric.labels, and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One life of a container: a runtime's cgroup, whether its name is known yet or not."""
+
+    id: ContainerId
+    cgroup: Cgroup
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """An instance that is exported: it has a name, and no newer instance has the same one."""
+
+    labels: tuple[str, ...]
+    id: ContainerId
+    cgroup: Cgroup
+    image: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one pass sees: made anew for each pass, and the same for all its collectors.
+
+    `names` holds the labels of every container that runs or ran lately, by id: their event counters exist from the first moment and
+    outlive the cgroup. `resting` counts containers without a cgroup by the state their runtime gives them.
+    """
+
+    proc_root: str
+    files: KernelFiles
+    process_table: ProcessTable
+    cgroups: Sequence[Cgroup] = ()
+    instances: Sequence[Instance] = ()
+    containers: Sequence[Container] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    resting: Mapping[str, int] = field(default_factory=dict)
+    malformed: list[Malformed] = field(default_factory=list)
+
+    @cached_property
+    def processes(self) -> Processes:
+        """The one process scan of this pass, made when the first collector asks for it. Raises ReadError."""
+        return self.process_table.scan()
+
+    def read(self, reader: Callable[[KernelFiles, str], T], cgroup: Cgroup) -> T | None:
+        """Read one file of one cgroup; None when the container has ended or the kernel lacks the file: the series is then absent.
+
+        A malformed file costs this one value and fails the collector's success metric; Forbidden and the rest are raised, for they
+        would be the same for every container.
+        """
+        try:
+            return reader(self.files, cgroup.directory)
+        except (Gone, Unsupported):
+            return None
+        except Malformed as error:
+            self.malformed.append(error)
+            return None
+
+
+class Collector(Protocol):
+    """One subject's metrics. The module, the flag --collector.NAME and the catalogue section have the same name."""
+
+    @property
+    def name(self) -> str:
+        """The one word."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every metric it may yield."""
+        ...
+
+    def collect(self, node: Node) -> Iterable[Sample]:
+        """Yield every sample of one pass. Runs in the sampling thread; may raise ReadError."""
+        ...

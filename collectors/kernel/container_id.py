@@ -1,0 +1,106 @@
+"""Which container a cgroup belongs to, from its path alone. Runtimes do not agree on how to name a container's cgroup:
+
+    /system.slice/docker-ID.scope                                                   Docker, systemd (the default on cgroup v2)
+    /docker/ID                                                                      Docker, cgroupfs
+    /kubepods.slice/.../kubepods-burstable-podUID_.slice/cri-containerd-ID.scope    containerd, systemd
+    /kubepods/burstable/podUID/ID                                                   containerd, cgroupfs
+    /system.slice/containerd.service/kubepods-podUID_.slice:cri-containerd:ID       containerd on cgroupfs, kubelet on systemd
+    /kubepods.slice/.../kubepods-podUID_.slice/crio-ID.scope/container              CRI-O; its sandboxes are crio-ID without .scope
+    /machine.slice/libpod-ID.scope/container                                        Podman
+
+ID is 64 hexadecimal digits. UID is the pod's, with `_` for `-` in systemd's names; a static pod's is 32 digits, a hash of its manifest.
+"""
+
+import re
+from dataclasses import dataclass
+
+_HEX_ID = re.compile(r"[0-9a-f]{64}")
+_POD = re.compile(r"(?:^|-)pod([0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12}|[0-9a-f]{32})(?=$|\.slice(?:$|:))")
+_KUBEPODS = re.compile(r"(?:^|-)kubepods(?:$|[-.])")
+_QOS = re.compile(r"(?:^|-)(besteffort|burstable)(?:$|[-.])")
+_RUNTIMES = {
+    "docker": "docker",
+    "cri-containerd": "containerd",
+    "nerdctl": "containerd",
+    "crio": "cri-o",
+    "libpod": "podman",
+    "libpod-payload": "podman",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerId:
+    """A container as its cgroup path names it.
+
+    A container with a cgroup namespace names the cgroups below its own as it likes, also like another container. So an id with a
+    host_id is that container's word (true of a Kubernetes node in Docker): it must never displace the same id without a host_id.
+    """
+
+    runtime: str
+    """docker, containerd, cri-o, podman or unknown."""
+    id: str
+    """64 hexadecimal digits; the innermost when containers are nested."""
+    pod_uid: str
+    """"" outside Kubernetes."""
+    qos: str
+    """guaranteed, burstable or besteffort; "" outside Kubernetes."""
+    host_id: str
+    """Id of the outermost container when nested, else ""."""
+    container_path: str
+    """The container's own cgroup: the path up to and including the component with the id."""
+
+    @property
+    def url(self) -> str:
+        """Return the id as the kubelet and kube-state-metrics spell container_id: `containerd://<64 hex>`."""
+        return f"{self.runtime}://{self.id}"
+
+
+def parse(path: str) -> ContainerId | None:
+    """Find the innermost container that the cgroup at path (below the cgroup root) is, or is inside of; None if there is none.
+
+    >>> parse("/system.slice/docker-" + 64 * "a" + ".scope/init.scope").container_path == "/system.slice/docker-" + 64 * "a" + ".scope"
+    True
+    """
+    names = path.removesuffix(" (deleted)").split("/")  # /proc/PID/cgroup says so of a removed cgroup
+    found = [(depth, *match) for depth, name in enumerate(names) if (match := _split(name, names[depth - 1]))]
+    if not found:
+        return None
+    depth, prefix, id_ = found[-1]
+    outer = found[-2][0] + 1 if len(found) > 1 else 0
+    parents = names[outer : depth + 1]  # of this container, not of the one around it
+    pods = [pod[1] for name in parents if (pod := _POD.search(name))]
+    in_kubernetes = any(_KUBEPODS.search(name) for name in parents)
+    return ContainerId(
+        runtime=_RUNTIMES.get(prefix, "unknown") if prefix else _unnamed_runtime(parents, in_kubernetes=in_kubernetes),
+        id=id_,
+        pod_uid=pods[-1].replace("_", "-") if pods else "",
+        qos=_qos(parents) if in_kubernetes else "",
+        host_id=found[0][2] if len(found) > 1 else "",
+        container_path="/".join(names[: depth + 1]),
+    )
+
+
+def _split(name: str, parent: str) -> tuple[str, str] | None:
+    """Split one component into the runtime's name for itself ("" when it writes none) and the id; None if it is not a container's.
+
+    Names that end otherwise (`.mount`, `.slice` of a Podman pod) are not, nor is conmon, which only watches a container.
+    """
+    name = name.removesuffix(".scope")
+    before, id_ = name[:-64], name[-64:]
+    if not _HEX_ID.fullmatch(id_) or before[-1:] not in ("", "-", ":") or before.endswith("conmon-"):
+        return None
+    if not before and parent == "libpod_parent":  # a pod of Podman on cgroupfs; its containers are libpod-ID below
+        return None
+    return before[:-1].rpartition(":")[2], id_
+
+
+def _unnamed_runtime(parents: list[str], *, in_kubernetes: bool) -> str:
+    """Guess the runtime of a cgroup named by the id alone, from where it is."""
+    if in_kubernetes:  # CRI-O writes crio- here too, and the kubelet has not driven Docker by itself since 1.24
+        return "containerd"
+    return "docker" if "docker" in parents else "unknown"
+
+
+def _qos(parents: list[str]) -> str:
+    """Return the QoS class: guaranteed pods lie directly below kubepods, the others in a cgroup of their class."""
+    return next((qos[1] for name in parents if (qos := _QOS.search(name))), "guaranteed")

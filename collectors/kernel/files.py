@@ -1,0 +1,212 @@
+"""Reading kernel files: one open descriptor per file, and the one place that says what a failed read means.
+
+Kernel pseudo-files have no size, so they are read whole; `pread(fd, n, 0)` on a kept descriptor gives fresh content every time and costs
+a fifth of open, read and close (Documentation/admin-guide/cgroup-v2.rst; fs/kernfs/file.c).
+"""
+
+import errno
+import os
+import resource
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_BUFFER = 16384
+_RETRY_ABSENT_AFTER = 60
+"""Reads of a file that the kernel does not have before it is looked for again: a controller may be enabled later."""
+
+
+class ReadError(Exception):
+    """A kernel file could not be read. The subclass says what that means; the message says where and what to do."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.path = path
+
+
+class Gone(ReadError):
+    """What the file described has ended: its directory is gone too. Normal, never logged."""
+
+
+class Unsupported(ReadError):
+    """The kernel, or its configuration, does not have this file, though what it describes is there. The value is absent."""
+
+
+class Malformed(ReadError):
+    """The content is not what the kernel documents, or it is cut short."""
+
+
+class Forbidden(ReadError):
+    """The agent lacks the privilege to read it; the message names the remedy."""
+
+
+def explain(error: OSError, path: str) -> ReadError:
+    """Turn an errno into one of the four outcomes (or a plain ReadError for what has no fifth name, such as EIO).
+
+    kernfs says ENODEV on a kept descriptor of a removed cgroup and ENOENT on opening one; procfs says ESRCH for a reaped process.
+    ENOENT alone does not tell a file that this kernel lacks from a directory that has just been removed, so the directory is asked.
+    """
+    detail = os.strerror(error.errno or 0)
+    match error.errno:
+        case errno.ENOENT | errno.ENODEV:
+            return (Unsupported if os.path.isdir(os.path.dirname(path)) else Gone)(path, detail)
+        case errno.ESRCH | errno.ENOTDIR:
+            return Gone(path, detail)
+        case errno.EOPNOTSUPP:
+            return Unsupported(path, f"{detail}: switched off in this kernel's configuration")
+        case errno.EACCES | errno.EPERM:
+            return Forbidden(path, f"{detail}: run the agent as root, in a container with the capabilities of deploy/README.md")
+    return ReadError(path, detail)
+
+
+def read_once(path: str) -> bytes:
+    """Read a whole kernel file that is not worth a kept descriptor. Raises ReadError."""
+    try:
+        return read_whole(path)
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def read_whole(path: str) -> bytes:
+    """Read a whole kernel file, also a list that comes in pieces. Raises OSError."""
+    fd = os.open(path, FLAGS)
+    try:
+        return _read_on(fd, b"")
+    finally:
+        os.close(fd)
+
+
+def _read_all(fd: int) -> bytes:
+    """Read a file of one record, which fills the buffer or is complete; a list (such as cgroup.procs) would be cut after a page."""
+    raw = os.pread(fd, _BUFFER, 0)
+    return raw if len(raw) < _BUFFER else _read_on(fd, raw)
+
+
+def _read_on(fd: int, raw: bytes) -> bytes:
+    while piece := os.pread(fd, _BUFFER, len(raw)):
+        raw += piece
+    return raw
+
+
+class _File:
+    """One kept descriptor (-1: the kernel lacks the file) with the last content and what it was parsed to."""
+
+    __slots__ = ("absent_reads", "fd", "raw", "value")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.raw: bytes | None = None
+        self.value: Any = None
+        self.absent_reads = 0
+
+
+def descriptor_budget() -> int:
+    """Half of the descriptors this process may open; the soft limit is raised to the hard one first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard // 2
+
+
+class KernelFiles:
+    """Kept descriptors of the files of many directories. Used by one thread at a time.
+
+    When `limit` descriptors are open, further files are opened, read and closed: a pass reads all files in turn, so evicting the
+    least recently used one would throw out exactly the file that is needed next.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open = 0
+        self._directories: dict[str, dict[str, _File]] = {}
+
+    def __len__(self) -> int:
+        return self._open
+
+    def parsed(self, directory: str, name: str, parse: Callable[[bytes], T]) -> T:
+        """Return `parse(content)` of directory/name; unchanged content is not parsed again.
+
+        `parse` raises ValueError for content it does not understand, which becomes Malformed with the path. Raises ReadError.
+        """
+        file = self._file(directory, name)
+        raw = self._read(file, directory, name)
+        if raw != file.raw:
+            try:
+                file.value = parse(raw)
+            except (ValueError, LookupError, ArithmeticError) as error:
+                raise Malformed(f"{directory}/{name}", f"not the documented format ({error}): {raw[:80]!r}") from error
+            file.raw = raw
+        value: T = file.value
+        return value
+
+    def retain(self, directories: Collection[str]) -> None:
+        """Close the descriptors of all directories but these."""
+        for gone in self._directories.keys() - directories:
+            for file in self._directories.pop(gone).values():
+                self._close(file)
+
+    def close(self) -> None:
+        """Close everything."""
+        self.retain(())
+
+    def _file(self, directory: str, name: str) -> _File:
+        files = self._directories.get(directory)
+        if files is None:
+            files = self._directories[directory] = {}
+        file = files.get(name)
+        if file is None:
+            file = files[name] = _File(-1)
+        return file
+
+    def _read(self, file: _File, directory: str, name: str) -> bytes:
+        if file.fd >= 0:
+            try:
+                return _read_all(file.fd)
+            except OSError as error:
+                self._close(file)
+                # ENODEV is also how a file of a living cgroup ends when its controller is switched off and on again: open it anew.
+                if error.errno not in (errno.ENODEV, errno.ESRCH):
+                    raise explain(error, f"{directory}/{name}") from error
+        return self._open_and_read(file, f"{directory}/{name}")
+
+    def _open_and_read(self, file: _File, path: str) -> bytes:
+        if file.absent_reads:
+            file.absent_reads -= 1
+            raise Unsupported(path, "this kernel does not have the file")
+        try:
+            fd = self._open_file(path)
+            try:
+                raw = _read_all(fd)
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as error:
+            outcome = explain(error, path)
+            if isinstance(outcome, Unsupported):
+                file.absent_reads = _RETRY_ABSENT_AFTER
+            raise outcome from error
+        if self._open < self._limit:
+            file.fd = fd
+            self._open += 1
+        else:
+            os.close(fd)
+        return raw
+
+    def _open_file(self, path: str) -> int:
+        try:
+            return os.open(path, FLAGS)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            # Someone else needs descriptors more than this cache does: give all back and keep none from here on.
+            self.close()
+            self._limit = 0
+            return os.open(path, FLAGS)
+
+    def _close(self, file: _File) -> None:
+        if file.fd >= 0:
+            os.close(file.fd)
+            self._open -= 1
+            file.fd = -1

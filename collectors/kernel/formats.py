@@ -1,0 +1,60 @@
+"""The four formats that nearly all cgroup v2 files share (Documentation/admin-guide/cgroup-v2.rst, "Format").
+
+Every kernel file ends in a newline. A last line without one was cut short, and a cut number is a wrong number: it is never returned.
+All functions raise ValueError; `KernelFiles.parsed` turns that into Malformed with the path.
+"""
+
+MAX = b"max"
+
+
+def lines(raw: bytes) -> list[bytes]:
+    """Split into complete lines; what follows the last newline is dropped."""
+    return raw.split(b"\n")[:-1]
+
+
+def single(raw: bytes) -> int | None:
+    """Parse one number; None for `max`, which means no limit.
+
+    >>> single(b"1048576\\n"), single(b"max\\n")
+    (1048576, None)
+    """
+    if raw == b"max\n":
+        return None
+    if not raw.endswith(b"\n"):
+        raise ValueError("cut short")
+    return int(raw)
+
+
+def flat(raw: bytes, known: bytes) -> dict[bytes, int]:
+    """Parse `key value` lines. Unknown keys are kept (newer kernels add some); without the `known` one it is the wrong file.
+
+    >>> flat(b"oom 1\\noom_kill 2\\n", known=b"oom")
+    {b'oom': 1, b'oom_kill': 2}
+    """
+    values: dict[bytes, int] = {}
+    for line in lines(raw):
+        key, value = line.split(b" ")
+        values[key] = int(value)
+    if known not in values:
+        raise ValueError(f"no line for {known.decode()}")
+    return values
+
+
+def nested(raw: bytes) -> dict[bytes, dict[bytes, bytes]]:
+    """Parse `name key=value key=value` lines into {name: {key: value}}; values are left as bytes.
+
+    >>> nested(b"8:0 rbytes=1 wbytes=2\\n")
+    {b'8:0': {b'rbytes': b'1', b'wbytes': b'2'}}
+    """
+    table: dict[bytes, dict[bytes, bytes]] = {}
+    for line in lines(raw):
+        name, *pairs = line.split()
+        table[name] = dict(_pair(pair) for pair in pairs)
+    return table
+
+
+def _pair(text: bytes) -> tuple[bytes, bytes]:
+    key, separator, value = text.partition(b"=")
+    if not separator:
+        raise ValueError(f"no = in {text!r}")
+    return key, value

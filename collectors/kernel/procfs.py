@@ -1,0 +1,333 @@
+"""Processes, zombies and PID namespaces from /proc (Documentation/filesystems/proc.rst).
+
+Only files that cannot block on the target's memory lock are opened: stat, status, cgroup and ns/pid. A scan reads one stat per process
+from a kept descriptor; a descriptor belongs to one life of a PID, so it can never show another process.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_once, read_whole
+from collectors.kernel.formats import lines
+
+T = TypeVar("T")
+
+UNKNOWN = "unknown"
+"""The PID namespace of a process whose ns/pid may not be read."""
+
+_BUFFER = 1024
+"""Longer than any stat: 52 numbers and a name of at most 63 bytes."""
+
+_INITIAL_PID_NAMESPACE = "4026531836"
+"""Inode of the first PID namespace on every kernel (include/linux/proc_ns.h), for when not even that link may be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a scan needs of /proc/PID/stat; start_time in clock ticks since boot."""
+
+    comm: bytes
+    state: bytes
+    parent: int
+    threads: int
+    start_time: int
+
+
+def parse_stat(raw: bytes) -> Stat:
+    """Parse /proc/PID/stat. The name may hold spaces, parentheses and newlines, so fields count from the last parenthesis.
+
+    Raises ValueError.
+    """
+    opening, closing = raw.index(b"("), raw.rindex(b")")
+    fields = raw[closing + 2 :].split(None, 20)
+    if len(fields) < 21:  # the last of the 20 wanted is complete only if another one follows
+        raise ValueError(f"cut short: {raw[:80]!r}")
+    return Stat(raw[opening + 1 : closing], fields[0], int(fields[1]), int(fields[17]), int(fields[19]))
+
+
+def parse_namespace_pids(raw: bytes) -> tuple[int, ...]:
+    """PIDs of one process from the namespace of this /proc inward (/proc/PID/status NSpid); () when the kernel lacks the line.
+
+    Its own namespace's init has 1 as the last one; two processes with equally many are equally deep.
+    """
+    start = raw.find(b"\nNSpid:")
+    if start < 0:
+        return ()
+    return tuple(map(int, raw[start + 7 : raw.index(b"\n", start + 7)].split()))
+
+
+def parse_cgroup(raw: bytes) -> str | None:
+    """Return the cgroup v2 path from /proc/PID/cgroup; None on a host without one.
+
+    A zombie keeps the path; a removed cgroup's has ` (deleted)` appended, which is taken off here. Raises ValueError.
+    """
+    if raw and not raw.endswith(b"\n"):
+        raise ValueError("cut short")
+    for line in lines(raw):
+        if line.startswith(b"0::"):
+            return line[3:].removesuffix(b" (deleted)").decode(errors="backslashreplace")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Zombie:
+    """A process that has ended and that its parent has not waited for: state Z and no live thread."""
+
+    pid: int
+    start_time: int
+    namespace: str
+    cgroup: str | None
+    parent_is_init: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A PID namespace: processes in it, zombies included, and the cgroup of its init (None if the init cannot be seen)."""
+
+    processes: int
+    zombies: int
+    init_cgroup: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """One scan. `unreadable` counts processes whose ns/pid the agent may not read."""
+
+    zombies: tuple[Zombie, ...]
+    namespaces: Mapping[str, Namespace]
+    unreadable: int
+
+
+class _Process:
+    """A process as last read. Its PID namespace and NSpid never change, so each is read once."""
+
+    __slots__ = ("cgroup", "fd", "namespace", "namespace_pids", "raw", "stat")
+
+    def __init__(self, raw: bytes) -> None:
+        self.fd = -1
+        self.raw = raw
+        self.stat = parse_stat(raw)
+        self.namespace = UNKNOWN
+        self.namespace_pids: tuple[int, ...] | None = None
+        self.cgroup: str | None = None
+
+    @property
+    def is_zombie(self) -> bool:
+        # A dead leader whose other threads live on is also in state Z, but nobody can wait for it yet.
+        return self.stat.state == b"Z" and self.stat.threads == 1
+
+
+class ProcessTable:
+    """All processes under one /proc, kept from scan to scan. Used by one thread at a time."""
+
+    def __init__(self, root: str, limit: int) -> None:
+        self._root = root
+        self._limit = limit
+        self._open = 0
+        self._processes: dict[str, _Process] = {}
+        self._own_namespace = ""
+
+    def __len__(self) -> int:
+        return self._open
+
+    def scan(self) -> Processes:
+        """Read the state of every process. Raises ReadError unless each one was read or has ended: a count of some is a wrong count."""
+        try:
+            pids = [name for name in self._give_way(os.listdir, self._root) if "0" <= name[0] <= "9"]
+        except OSError as error:
+            raise explain(error, self._root) from error
+        self._own_namespace = self._own_namespace or self._namespace_of_root()
+        for gone in self._processes.keys() - pids:
+            self._close(self._processes.pop(gone))
+        for pid in pids:
+            process = self._refresh(pid, self._processes.get(pid))
+            if process is not None:
+                self._processes[pid] = process
+            else:
+                self._processes.pop(pid, None)
+        return self._summary()
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for process in self._processes.values():
+            self._close(process)
+        self._processes = {}
+
+    def _refresh(self, pid: str, process: _Process | None) -> _Process | None:
+        if process is not None and process.fd >= 0:
+            try:
+                raw = os.pread(process.fd, _BUFFER, 0)
+                if raw != process.raw:
+                    process.raw, process.stat = raw, parse_stat(raw)
+            except (OSError, ValueError):
+                self._close(process)
+            else:
+                return process
+        return self._first_sight(pid, process)
+
+    def _first_sight(self, pid: str, before: _Process | None) -> _Process | None:
+        path = f"{self._root}/{pid}/stat"
+        try:
+            fd = self._give_way(_open, path)
+        except OSError as error:
+            _raise_unless_ended(error, path)
+            return None
+        try:
+            process = _Process(os.pread(fd, _BUFFER, 0))
+            if before is not None and before.stat.start_time == process.stat.start_time:
+                process.namespace, process.namespace_pids, process.cgroup = before.namespace, before.namespace_pids, before.cgroup
+            else:
+                process.namespace = self._namespace(pid, process)
+        except (OSError, ValueError, ReadError) as error:
+            os.close(fd)
+            _raise_unless_ended(error, path)
+            return None
+        if self._open < self._limit:
+            process.fd = fd
+            self._open += 1
+        else:
+            os.close(fd)
+        return process
+
+    def _give_way(self, call: Callable[[str], T], path: str) -> T:
+        try:
+            return call(path)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            # Someone else needs descriptors more than this cache does: give them back and keep none from here on.
+            for process in self._processes.values():
+                self._close(process)
+            self._limit = 0
+            return call(path)
+
+    def _namespace_of_root(self) -> str:
+        # PID 1 and kthreadd are in the namespace that this /proc was mounted for, by definition; either link may be forbidden.
+        for pid in ("1", "2"):
+            try:
+                return _inode(os.readlink(f"{self._root}/{pid}/ns/pid"))
+            except OSError:
+                continue
+        return _INITIAL_PID_NAMESPACE
+
+    def _namespace(self, pid: str, process: _Process) -> str:
+        try:
+            return _inode(os.readlink(f"{self._root}/{pid}/ns/pid"))
+        except PermissionError:
+            return self._own_namespace if len(self._namespace_pids(pid, process)) == 1 else UNKNOWN
+
+    def _namespace_pids(self, pid: str, process: _Process) -> tuple[int, ...]:
+        if process.namespace_pids is None:
+            try:
+                process.namespace_pids = self._parsed(f"{self._root}/{pid}/status", parse_namespace_pids)
+            except Gone:
+                return ()
+        return process.namespace_pids
+
+    def _cgroup(self, pid: str, process: _Process) -> str | None:
+        if process.cgroup is not None:
+            return process.cgroup
+        try:
+            cgroup = self._parsed(f"{self._root}/{pid}/cgroup", parse_cgroup)
+        except (Gone, Unsupported):
+            return None
+        if process.is_zombie:  # the living can be moved
+            process.cgroup = cgroup
+        return cgroup
+
+    def _parsed(self, path: str, parse: Callable[[bytes], T]) -> T:
+        try:
+            raw = self._give_way(read_whole, path)
+        except OSError as error:
+            raise explain(error, path) from error
+        try:
+            return parse(raw)
+        except ValueError as error:
+            raise Malformed(path, f"not the documented format ({error}): {raw[:80]!r}") from error
+
+    def _summary(self) -> Processes:
+        processes: dict[str, int] = {}
+        dead: dict[str, int] = {}
+        init_cgroups: dict[str, str | None] = {}
+        zombies = []
+        for pid, process in self._processes.items():
+            namespace = process.namespace
+            processes[namespace] = processes.get(namespace, 0) + 1
+            if process.is_zombie:
+                dead[namespace] = dead.get(namespace, 0) + 1
+                zombies.append(self._zombie(pid, process))
+            if namespace not in (self._own_namespace, UNKNOWN) and self._is_init(pid, process):
+                init_cgroups[namespace] = self._cgroup(pid, process)
+        unreadable = processes.get(UNKNOWN, 0)
+        namespaces = {name: Namespace(count, dead.get(name, 0), init_cgroups.get(name)) for name, count in processes.items()}
+        return Processes(tuple(zombies), namespaces, unreadable)
+
+    def _zombie(self, pid: str, process: _Process) -> Zombie:
+        parent_pid = str(process.stat.parent)
+        parent = self._processes.get(parent_pid)
+        parent_is_init = (
+            parent is not None
+            and self._is_init(parent_pid, parent)
+            and len(self._namespace_pids(parent_pid, parent)) == len(self._namespace_pids(pid, process))
+        )
+        return Zombie(int(pid), process.stat.start_time, process.namespace, self._cgroup(pid, process), parent_is_init)
+
+    def _is_init(self, pid: str, process: _Process) -> bool:
+        return self._namespace_pids(pid, process)[-1:] == (1,)
+
+    def _close(self, process: _Process) -> None:
+        if process.fd >= 0:
+            os.close(process.fd)
+            process.fd = -1
+            self._open -= 1
+
+
+def _open(path: str) -> int:
+    return os.open(path, FLAGS)
+
+
+def _raise_unless_ended(error: OSError | ValueError | ReadError, path: str) -> None:
+    """Return if the error says that the process has ended; raise ReadError if it says anything else."""
+    if isinstance(error, ReadError):
+        raise error
+    if isinstance(error, ValueError):
+        raise Malformed(path, f"not the documented format ({error})") from error
+    if error.errno not in (errno.ENOENT, errno.ESRCH):
+        raise explain(error, path) from error
+
+
+def _inode(link: str) -> str:
+    """Return the inode of a namespace link such as `pid:[4026531836]`."""
+    return link[link.index("[") + 1 : -1]
+
+
+def threads(root: str) -> int:
+    """Tasks on the node, zombies included (/proc/loadavg, behind the slash; global even in a PID namespace). Raises ReadError."""
+    path = f"{root}/loadavg"
+    return _number(path, read_once(path), lambda raw: raw.split()[3].split(b"/")[1])
+
+
+def kernel_setting(root: str, name: str) -> int:
+    """One number of /proc/sys/kernel. Raises ReadError."""
+    path = f"{root}/sys/kernel/{name}"
+    return _number(path, read_once(path), lambda raw: raw)
+
+
+def _number(path: str, raw: bytes, field: Callable[[bytes], bytes]) -> int:
+    try:
+        return int(field(lines(raw)[0]))
+    except (ValueError, LookupError) as error:
+        raise Malformed(path, f"not the documented format: {raw[:80]!r}") from error
+
+
+def block_devices(root: str) -> dict[str, str]:
+    """Names of block devices by `major:minor` (/proc/partitions); empty when the kernel has no such file. Raises ReadError."""
+    try:
+        raw = read_once(f"{root}/partitions")
+    except (Gone, Unsupported):
+        return {}
+    rows = [line.decode(errors="backslashreplace").split() for line in lines(raw)]
+    return {f"{row[0]}:{row[1]}": row[3] for row in rows if len(row) == 4 and row[0] != "major"}

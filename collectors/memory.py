@@ -1,0 +1,65 @@
+"""Memory: how much, against which limits, and what happened at them."""
+
+from collections.abc import Iterable
+
+from collectors.base import Node, Sample, counter, gauge
+from collectors.kernel import cgroupfs
+
+USAGE = gauge("coroner_container_memory_usage_bytes", "Memory charged to the container, page cache included (memory.current).")
+WORKING_SET = gauge("coroner_container_memory_working_set_bytes", "Usage without inactive page cache (memory.current - inactive_file).")
+PEAK = gauge("coroner_container_memory_peak_bytes", "Largest usage since the container started (memory.peak, kernel 5.19).")
+LIMIT = gauge("coroner_container_memory_limit_bytes", "Hard limit; absent when unlimited (memory.max).")
+HIGH = gauge("coroner_container_memory_high_bytes", "Limit above which it is throttled; absent when unlimited (memory.high).")
+LOW = gauge("coroner_container_memory_low_bytes", "Memory protected from reclaim; absent when all of it is (memory.low).")
+
+EVENTS = "coroner_container_memory_events_"
+EVENT_LOW = counter(EVENTS + "low_total", "Reclaims although usage was below memory.low (memory.events low).")
+EVENT_HIGH = counter(EVENTS + "high_total", "Throttlings because usage was above memory.high (memory.events high).")
+EVENT_MAX = counter(EVENTS + "max_total", "Charges that hit memory.max and had to reclaim (memory.events max).")
+EVENT_OOM = counter(EVENTS + "oom_total", "Charges that reclaim could not satisfy; not a count of kills (memory.events oom).")
+EVENT_OOM_KILL = counter(
+    EVENTS + "oom_kill_total", "Kills as the kernel counts them, the first of a group kill twice (memory.events oom_kill)."
+)
+EVENT_OOM_GROUP_KILL = counter(EVENTS + "oom_group_kill_total", "Group kills (memory.events oom_group_kill, kernel 5.17).")
+
+
+class Memory:
+    """Reads memory.* of each container's cgroup; what is nested in it is included."""
+
+    name = "memory"
+    metrics = (
+        *(USAGE, WORKING_SET, PEAK, LIMIT, HIGH, LOW),
+        *(EVENT_LOW, EVENT_HIGH, EVENT_MAX, EVENT_OOM, EVENT_OOM_KILL, EVENT_OOM_GROUP_KILL),
+    )
+
+    _LEVELS = (
+        (PEAK, cgroupfs.memory_peak),
+        (LIMIT, cgroupfs.memory_max),
+        (HIGH, cgroupfs.memory_high),
+        (LOW, cgroupfs.memory_low),
+    )
+
+    def collect(self, node: Node) -> Iterable[Sample]:
+        """Yield bytes and event counts."""
+        for container in node.containers:
+            usage = node.read(cgroupfs.memory_current, container.cgroup)
+            if usage is not None:
+                yield USAGE, container.labels, usage
+                inactive = node.read(cgroupfs.memory_inactive_file, container.cgroup)
+                if inactive is not None:
+                    yield WORKING_SET, container.labels, max(0, usage - inactive)
+            for metric, reader in self._LEVELS:
+                level = node.read(reader, container.cgroup)
+                if level is not None:
+                    yield metric, container.labels, level
+            events = node.read(cgroupfs.memory_events, container.cgroup)
+            if events is not None:
+                yield EVENT_LOW, container.labels, events.low
+                yield EVENT_HIGH, container.labels, events.high
+                yield EVENT_MAX, container.labels, events.max
+                if events.oom is not None:
+                    yield EVENT_OOM, container.labels, events.oom
+                if events.oom_kill is not None:
+                    yield EVENT_OOM_KILL, container.labels, events.oom_kill
+                if events.oom_group_kill is not None:
+                    yield EVENT_OOM_GROUP_KILL, container.labels, events.oom_group_kill

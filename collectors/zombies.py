@@ -1,0 +1,67 @@
+"""Zombies: per container, by who fails to wait for them, and per PID namespace, with or without a container."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from collectors.base import CONTAINER, Node, Sample, gauge
+from collectors.kernel import container_id
+from collectors.kernel.procfs import Zombie
+
+_NAMESPACE = ("pid_namespace", *CONTAINER)
+ZOMBIES = gauge(
+    "coroner_container_zombies",
+    'Dead processes nobody has waited for, by whose fault: PID 1 ("init": its own children and orphans it adopted) or another parent '
+    "(/proc/PID/stat state Z).",
+    (*CONTAINER, "parent"),
+)
+OLDEST = gauge("coroner_container_oldest_zombie_timestamp_seconds", "When its oldest present zombie was first seen; absent without one.")
+NAMESPACE_ZOMBIES = gauge("coroner_pid_namespace_zombies", "Zombies in each PID namespace on the node (/proc/PID/ns/pid).", _NAMESPACE)
+NAMESPACE_PROCESSES = gauge("coroner_pid_namespace_processes", "Processes in each PID namespace, zombies included.", _NAMESPACE)
+
+_NO_CONTAINER = ("", "", "")
+
+
+class Zombies:
+    """Counts state Z with one thread in one scan of /proc; a zombie keeps its cgroup and its PID namespace."""
+
+    name = "zombies"
+    metrics = (ZOMBIES, OLDEST, NAMESPACE_ZOMBIES, NAMESPACE_PROCESSES)
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._first_seen: dict[tuple[int, int], float] = {}
+
+    def collect(self, node: Node) -> Iterable[Sample]:
+        """Yield counts, and wall-clock seconds for the oldest."""
+        processes = node.processes
+        self._remember(processes.zombies)
+
+        counts: Counter[tuple[str, bool]] = Counter()
+        oldest: dict[str, float] = {}
+        for zombie in processes.zombies:
+            owner = _container_of(zombie.cgroup)
+            counts[owner, zombie.parent_is_init] += 1
+            seen = self._first_seen[zombie.pid, zombie.start_time]
+            oldest[owner] = min(seen, oldest.get(owner, seen))
+        for container in node.containers:
+            yield ZOMBIES, (*container.labels, "init"), counts[container.id.id, True]
+            yield ZOMBIES, (*container.labels, "other"), counts[container.id.id, False]
+            if container.id.id in oldest:
+                yield OLDEST, container.labels, oldest[container.id.id]
+        for inode, namespace in processes.namespaces.items():
+            labels = (inode, *node.names.get(_container_of(namespace.init_cgroup), _NO_CONTAINER))
+            yield NAMESPACE_ZOMBIES, labels, namespace.zombies
+            yield NAMESPACE_PROCESSES, labels, namespace.processes
+
+    def _remember(self, zombies: Iterable[Zombie]) -> None:
+        # The kernel keeps no time of death (no field of /proc has it), so the first sight is the best there is.
+        now = self._clock()
+        self._first_seen = {
+            (zombie.pid, zombie.start_time): self._first_seen.get((zombie.pid, zombie.start_time), now) for zombie in zombies
+        }
+
+
+def _container_of(cgroup: str | None) -> str:
+    found = container_id.parse(cgroup) if cgroup else None
+    return found.id if found else ""

@@ -1,0 +1,379 @@
+"""Where each setting may come from, which source wins, and that everything wrong is said at once."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import __version__
+from agent.config import BadConfig, Config, Text, load
+
+COLLECTORS = ("memory", "zombies", "oom")
+DEFAULT = Config(
+    command="daemon",
+    listen_host="127.0.0.1",
+    listen_port=10911,
+    telemetry_path="/metrics",
+    exporter_metrics=True,
+    collectors=COLLECTORS,
+    procfs="/proc",
+    cgroupfs="/sys/fs/cgroup",
+    kmsg="/dev/kmsg",
+    docker_url="unix:///var/run/docker.sock",
+    log_level="info",
+    log_format="logfmt",
+)
+
+EVERYTHING = [
+    ("web.listen-address", ":9100", replace(DEFAULT, listen_host=None, listen_port=9100)),
+    ("web.telemetry-path", "/a/b.c", replace(DEFAULT, telemetry_path="/a/b.c")),
+    ("web.disable-exporter-metrics", "true", replace(DEFAULT, exporter_metrics=False)),
+    ("path.procfs", "/host/proc", replace(DEFAULT, procfs="/host/proc")),
+    ("path.cgroupfs", "/host/cgroup/", replace(DEFAULT, cgroupfs="/host/cgroup")),
+    ("path.kmsg", "/host/kmsg", replace(DEFAULT, kmsg="/host/kmsg")),
+    ("docker.url", "tcp://10.0.0.1:2375", replace(DEFAULT, docker_url="tcp://10.0.0.1:2375")),
+    ("docker.url", '""', replace(DEFAULT, docker_url="")),
+    ("collector.zombies", "false", replace(DEFAULT, collectors=("memory", "oom"))),
+    ("log.level", "debug", replace(DEFAULT, log_level="debug")),
+    ("log.format", "json", replace(DEFAULT, log_format="json")),
+]
+BY_NAME = {name: config for name, _, config in EVERYTHING}
+
+YamlFile = Callable[[str], str]
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path) -> YamlFile:
+    """Write a configuration file and return its path."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "coroner.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def problems(argv: list[str], environ: dict[str, str] | None = None) -> list[str]:
+    """Load what must fail and return what was wrong."""
+    with pytest.raises(BadConfig) as caught:
+        load(argv, environ or {}, COLLECTORS)
+    return caught.value.problems
+
+
+def help_text() -> str:
+    """Return the help."""
+    shown = load(["--help"], {}, COLLECTORS)
+    assert isinstance(shown, Text)
+    return shown.text
+
+
+def test_no_configuration_needed() -> None:
+    """Nothing need be set; what other programs set is ignored."""
+    assert load([], {"PATH": "/bin", "XCORONER_LOG_LEVEL": "x"}, COLLECTORS) == DEFAULT
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), EVERYTHING)
+def test_each_setting_from_each_source(name: str, value: str, expected: Config, yaml_file: YamlFile) -> None:
+    """A flag in both forms, a variable and a key in both forms say the same."""
+    text = value.strip('"')
+    group, _, key = name.partition(".")
+    if value in ("true", "false"):
+        forms = [[f"--{name}" if value == "true" else f"--no-{name}"]]
+    else:
+        forms = [[f"--{name}={text}"], [f"--{name}", text]]
+    for argv in forms:
+        assert load(argv, {}, COLLECTORS) == expected
+    variable = "CORONER_" + name.replace(".", "_").replace("-", "_").upper()
+    assert load([], {variable: text}, COLLECTORS) == expected
+    for content in (f"{group}:\n  {key}: {value}\n", f"{name}: {value}\n"):
+        assert load(["--config.file", yaml_file(content)], {}, COLLECTORS) == expected
+
+
+def test_precedence(yaml_file: YamlFile) -> None:
+    """A flag beats the environment, which beats the file, which beats the default."""
+    path = yaml_file("log: {level: error, format: json}\npath.procfs: /file\ncollector.oom: false")
+    environ = {"CORONER_CONFIG_FILE": path, "CORONER_LOG_LEVEL": "warn", "CORONER_PATH_PROCFS": "/environment"}
+
+    assert load(["--log.level=debug", "--collector.oom"], environ, COLLECTORS) == replace(
+        DEFAULT, log_level="debug", procfs="/environment", log_format="json"
+    )
+
+
+def test_file_by_flag_beats_file_by_variable(yaml_file: YamlFile) -> None:
+    """One file is read: the flag's, and none when the flag is empty."""
+    path = yaml_file("log.level: error")
+
+    assert load(["--config.file", path], {"CORONER_CONFIG_FILE": "/missing"}, COLLECTORS) == replace(DEFAULT, log_level="error")
+    assert load(["--config.file="], {"CORONER_CONFIG_FILE": "/missing"}, COLLECTORS) == DEFAULT
+
+
+def test_repeated_flag() -> None:
+    """The last of a repeated flag counts."""
+    argv = ["--log.level=warn", "--no-collector.oom", "--log.level", "error", "--collector.oom"]
+
+    assert load(argv, {}, COLLECTORS) == replace(DEFAULT, log_level="error")
+
+
+@pytest.mark.parametrize("argv", [["metrics"], ["metrics", "--log.level=warn"], ["--log.level", "warn", "metrics"]])
+def test_command(argv: list[str]) -> None:
+    """The command may stand before or after flags."""
+    config = load(argv, {}, COLLECTORS)
+
+    assert isinstance(config, Config)
+    assert config.command == "metrics"
+
+
+@pytest.mark.parametrize("argv", [["check"], ["metrics", "metrics"], [""], ["daemon"]])
+def test_unknown_command(argv: list[str]) -> None:
+    """Any other word is a problem."""
+    assert problems(argv) == [f"command: got {' '.join(argv)!r}, expected metrics, or nothing to run the daemon"]
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("0.0.0.0:9100", "0.0.0.0", 9100),
+        ("localhost:0", "localhost", 0),
+        (":65535", None, 65535),
+        ("[::1]:10911", "::1", 10911),
+        ("[::]:10911", "::", 10911),
+        ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+    ],
+)
+def test_listen_address(address: str, host: str | None, port: int) -> None:
+    """Host and port come apart; without a host every address is meant."""
+    assert load(["--web.listen-address", address], {}, COLLECTORS) == replace(DEFAULT, listen_host=host, listen_port=port)
+
+
+@pytest.mark.parametrize("url", ["", "unix:///run/docker.sock", "tcp://docker:2375", "http://[::1]:2375", "https://docker/"])
+def test_docker_url(url: str) -> None:
+    """The four schemes are allowed, and nothing for no Docker."""
+    assert load(["--docker.url", url], {}, COLLECTORS) == replace(DEFAULT, docker_url=url)
+
+
+WRONG = {
+    "web.listen-address": [
+        "",
+        "10911",
+        "localhost",
+        ":65536",
+        ":-1",
+        ":x",
+        "::1:9100",
+        "[::1]",
+        "[]:1",
+        "[localhost]:1",
+        "a b:1",
+        ":\uff11",
+    ],
+    "web.telemetry-path": ["", "/", "metrics", "/healthz", "/readyz", "/a b", "/a?b", "//a", "/a/", "/{a}", "/a\n"],
+    "path.procfs": ["", "proc", "./proc", "/a\0b"],
+    "path.cgroupfs": [""],
+    "path.kmsg": ["kmsg"],
+    "docker.url": [
+        *("/run/docker.sock", "unix://run/docker.sock", "unix:///", "ssh://host", "tcp://", "tcp://:1", "http://host:x", "http://host:0"),
+        *("http://host:65536", "http://[::1", "http://a b", "tcp://ho\nst:1", "off"),
+    ],
+    "collector.zombies": ["", "maybe", "2"],
+    "web.disable-exporter-metrics": ["disabled"],
+    "log.level": ["", "INFO", "warning", "in"],
+    "log.format": ["", "text"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_wrong_value(name: str, value: str) -> None:
+    """A wrong value is one problem that names the variable, shows the value and says what is allowed."""
+    variable = "CORONER_" + name.replace(".", "_").replace("-", "_").upper()
+    (problem,) = problems([], {variable: value})
+
+    assert re.fullmatch(re.escape(f"environment {variable}: got {value!r}, expected ") + "[^\n]{10,}", problem)
+
+
+def test_every_kind_of_value_has_a_wrong_one() -> None:
+    """No setting but the file's path takes everything."""
+    assert set(WRONG) == set(BY_NAME)
+
+
+def test_everything_is_reported_at_once(yaml_file: YamlFile) -> None:
+    """Wrong flags, variables and keys, even those that another one beats, are all in one report, each on one line."""
+    path = yaml_file(
+        """\
+web:
+  listen-address: 10911
+  listn-address: :80
+log: debug
+log.format: xml
+collector: {zombies: "false", oom: false}
+collector.oom: true
+docker.url:
+config.file: other.yaml
+path.kmsg: [/dev/kmsg]
+path.procfs: !!str [/proc]
+[1]: 2
+"""
+    )
+    argv = [
+        *("--config.file", path, "--log.level", "loud", "--log.level=warn", "--colector.oom", "--xyzzy", "value", "--xyzzy=1"),
+        *("stop", "--collector.oom=false", "-v", "--no-log.format", "--docker.url"),
+    ]
+    environ = {"CORONER_LOG_FORMAT": "xml\n", "CORONER_LOGLEVEL": "info", "CORONER_WEB_PORT": "80"}
+    address = "HOST:PORT, [IPV6]:PORT, or :PORT for every address of the machine"
+    url = "unix:///PATH, tcp://HOST:PORT, http://HOST:PORT, https://HOST:PORT, or empty to do without Docker"
+
+    assert problems(argv, environ) == [
+        "flag --log.level: got 'loud', expected debug, info, warn or error",
+        "flag: got '--colector.oom', which is no setting; did you mean --collector.oom?",
+        "flag: got '--xyzzy', which is no setting; see --help",
+        "flag: got '--xyzzy', which is no setting; see --help",
+        "flag --collector.oom: got 'false', expected no value: it is --[no-]collector.oom",
+        "flag: got '-v', which is no setting; see --help",
+        "flag: got '--no-log.format', which is no setting; did you mean --log.format?",
+        f"flag --docker.url: got no value, expected {url}",
+        "environment: got 'CORONER_LOGLEVEL', which is no setting; did you mean CORONER_LOG_LEVEL?",
+        "environment CORONER_LOG_FORMAT: got 'xml\\n', expected logfmt or json",
+        "environment: got 'CORONER_WEB_PORT', which is no setting; see --help",
+        f"file {path}:2 web.listen-address: got int '10911', expected text: {address}",
+        f"file {path}:3: got 'web.listn-address', which is no setting; did you mean web.listen-address?",
+        f"file {path}:4 log: got str 'debug', expected settings below it",
+        f"file {path}:5 log.format: got 'xml', expected logfmt or json",
+        f"file {path}:6 collector.zombies: got str 'false', expected true or false",
+        f"file {path}:7 collector.oom: got it twice, expected it once",
+        f"file {path}:8 docker.url: got null '', expected text: {url}",
+        f"file {path}:9: got 'config.file', which is no setting; see --help",
+        f"file {path}:10 path.kmsg: got a list, expected text: an absolute path",
+        f"file {path}:11 path.procfs: got a list, expected text: an absolute path",
+        f"file {path}:12: got 'a list', which is no setting; see --help",
+        "command: got 'stop', expected metrics, or nothing to run the daemon",
+    ]
+
+
+def test_value_is_not_taken_for_a_command() -> None:
+    """A flag without its value does not swallow the next flag."""
+    (problem,) = problems(["--log.level", "--log.format", "json"])
+
+    assert problem == "flag --log.level: got no value, expected debug, info, warn or error"
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n", "---\n", "{}", "web:\n  # listen-address: :80\n"])
+def test_empty_file(content: str, yaml_file: YamlFile) -> None:
+    """A file may hold nothing."""
+    assert load(["--config.file", yaml_file(content)], {}, COLLECTORS) == DEFAULT
+
+
+@pytest.mark.parametrize("word", ["no", "off", "False", "FALSE"])
+def test_yaml_spellings_of_false(word: str, yaml_file: YamlFile) -> None:
+    """What YAML calls false is false, in the environment too."""
+    expected = replace(DEFAULT, collectors=("memory", "zombies"))
+
+    assert load(["--config.file", yaml_file(f"collector: {{oom: {word}}}")], {}, COLLECTORS) == expected
+    assert load([], {"CORONER_COLLECTOR_OOM": word}, COLLECTORS) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("- log.level", "got a list, expected settings such as log.level: debug"),
+        ("log.level", "got str 'log.level', expected settings such as log.level: debug"),
+        ("log: {level: [", "is not YAML: while parsing a flow node .*"),
+        ("a: 1\n---\nb: 2", "is not YAML: expected a single document .*"),
+        ("\x01", "is not YAML: unacceptable character #x0001: special characters are not allowed .*"),
+        ("a: *b", "is not YAML: found undefined alias 'b' .*"),
+    ],
+)
+def test_file_of_something_else(content: str, problem: str, yaml_file: YamlFile) -> None:
+    """What is not a mapping, or not YAML, is one problem on one line."""
+    path = yaml_file(content)
+    (found,) = problems(["--config.file", path])
+
+    assert re.fullmatch(f"file {re.escape(path)}: {problem}", found)
+
+
+def test_file_that_refers_to_itself(yaml_file: YamlFile) -> None:
+    """A mapping that holds itself is not followed for ever."""
+    path = yaml_file("&top\nweb: *top\n")
+
+    assert problems(["--config.file", path]) == [f"file {path}:2: got 'web.web', which is no setting; see --help"]
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    """A file that cannot be read is a problem, whoever named it, beside all others."""
+    path = str(tmp_path / "missing")
+    expected = [
+        f"file {path}: cannot be read: No such file or directory",
+        "command: got 'x', expected metrics, or nothing to run the daemon",
+    ]
+
+    assert problems(["--config.file", path, "x"]) == expected
+    assert problems(["x"], {"CORONER_CONFIG_FILE": path}) == expected
+    assert problems(["--config.file", str(tmp_path)]) == [f"file {tmp_path}: cannot be read: Is a directory"]
+
+
+def test_kubernetes_service_links() -> None:
+    """What Kubernetes sets for a Service called coroner, or coroner-metrics, is no typing error."""
+    links = {
+        "SERVICE_HOST": "10.0.0.11",
+        "SERVICE_PORT": "10911",
+        "SERVICE_PORT_HTTP": "10911",
+        "PORT": "tcp://10.0.0.11:10911",
+        "PORT_10911_TCP": "tcp://10.0.0.11:10911",
+        "PORT_10911_TCP_PROTO": "tcp",
+        "PORT_10911_TCP_PORT": "10911",
+        "PORT_10911_TCP_ADDR": "10.0.0.11",
+    }
+    environ = {f"CORONER_{above}{name}": value for above in ("", "METRICS_") for name, value in links.items()}
+
+    assert load([], environ, COLLECTORS) == DEFAULT
+    assert len(problems([], {"CORONER_PORT": "9100"})) == 1
+
+
+def test_help_shows_every_setting() -> None:
+    """Each flag has its meaning, what is allowed, its default and its variable in the help."""
+    blocks = help_text().split("\n  --")
+    for name, _, _ in EVERYTHING:
+        variable = "CORONER_" + name.replace(".", "_").replace("-", "_").upper()
+        (block,) = [block for block in blocks if re.match(rf"(\[no-\])?{re.escape(name)}(=VALUE)?\n", block)]
+
+        assert re.search(rf"\n +\S.*\.\n +Allowed: .+\.\n +Default: \S.* Environment: {variable}\.$", block)
+    assert "\n  --config.file=VALUE\n" in help_text()
+
+
+@pytest.mark.parametrize("argv", [["-h"], ["--help"], ["--typo", "--help", "--version"], ["metrics", "-h"]])
+def test_help_needs_nothing_right(argv: list[str]) -> None:
+    """Help is given also beside mistakes."""
+    assert load(argv, {"CORONER_TYPO": "1"}, COLLECTORS) == Text(help_text())
+
+
+def test_version() -> None:
+    """The version is that of the package."""
+    shown = load(["--version", "--typo"], {}, COLLECTORS)
+
+    assert isinstance(shown, Text)
+    assert shown.text.startswith(f"coroner {__version__} (Python 3.")
+
+
+words = st.sampled_from(["--log.level", "--docker.url", "--no-collector.oom", "--web.listen-address=", "metrics", "-", "--", "--=", "="])
+
+
+@given(
+    st.lists(words | st.text(), max_size=5),
+    st.dictionaries(st.sampled_from(["CORONER_LOG_LEVEL", "CORONER_DOCKER_URL", "CORONER_"]) | st.text(), st.text()),
+)
+def test_any_input_is_answered(argv: list[str], environ: dict[str, str]) -> None:
+    """Whatever is given, the answer is a configuration, a text or problems of one line each."""
+    try:
+        answer: Config | Text | BadConfig = load(argv, environ, COLLECTORS)
+    except BadConfig as error:
+        answer = error
+
+    if isinstance(answer, BadConfig):
+        assert answer.problems
+        assert all(problem.isprintable() for problem in answer.problems)
+        assert str(answer) == "\n".join(answer.problems)
+    else:
+        assert isinstance(answer, Config | Text)

@@ -1,0 +1,101 @@
+"""The directory: names by id, one writer, the dead kept a while."""
+
+from agent.directory import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS, Directory, Entry
+
+WEB = Entry("docker", ("", "", "web"))
+
+
+class Clock:
+    """A monotonic clock that a test turns."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_reader_keeps_the_mapping_it_took() -> None:
+    """The sampling thread never sees a mapping change under it."""
+    directory = Directory()
+    before = directory.entries
+
+    directory.put({"a": WEB})
+
+    assert dict(before) == {}
+    assert dict(directory.entries) == {"a": WEB}
+
+
+def test_the_dead_keep_their_name_for_a_quarter_of_an_hour() -> None:
+    """Counters of a dead container are still exported under its name; after that the entry goes."""
+    clock = Clock()
+    directory = Directory(clock)
+    directory.put({"a": WEB})
+    directory.end("a", "exited")
+
+    clock.now += KEEP_DEAD_SECONDS
+    directory.put({"b": WEB})
+    assert directory.entries["a"].name == ("", "", "web")
+
+    clock.now += 1
+    directory.put({"c": WEB})
+    assert "a" not in directory.entries
+
+
+def test_the_dead_are_bounded_and_the_oldest_go_first() -> None:
+    """A crash loop cannot fill the memory."""
+    clock = Clock()
+    directory = Directory(clock)
+    directory.put({str(n): Entry("docker", ("", "", str(n)), ended=1000.0 + n / 100_000) for n in range(KEEP_DEAD_MOST + 5)})
+
+    assert len(directory.entries) == KEEP_DEAD_MOST
+    assert "4" not in directory.entries
+    assert "5" in directory.entries
+
+
+def test_a_second_end_does_not_make_a_death_younger() -> None:
+    """Docker says die, then destroy: the name is kept from the first."""
+    clock = Clock()
+    directory = Directory(clock)
+    directory.put({"a": WEB})
+    directory.end("a", "exited")
+    clock.now += 60
+    directory.end("a", "removed")
+
+    assert directory.entries["a"].ended == 1000.0
+    assert directory.entries["a"].state == "removed"
+
+
+def test_a_full_list_ends_what_it_does_not_name_but_only_of_its_own_source() -> None:
+    """Two sources never end each other's containers."""
+    directory = Directory(Clock())
+    directory.put({"a": WEB, "b": Entry("kmsg", ())})
+
+    directory.resync("docker", {"c": WEB})
+
+    assert directory.entries["a"].state == "removed"
+    assert directory.entries["a"].ended is not None
+    assert directory.entries["b"].state == "running"
+    assert directory.entries["c"].ended is None
+
+
+def test_a_container_seen_alive_stays_so_when_a_list_says_exited() -> None:
+    """Its counters were exported, so they must not vanish because the list came after its death."""
+    directory = Directory(Clock())
+    directory.put({"a": WEB})
+
+    directory.resync("docker", {"a": Entry("docker", ("", "", "web"), state="exited", seen_alive=False, ended=1000.0)})
+
+    assert directory.entries["a"].seen_alive
+
+
+def test_an_id_heard_of_gets_an_entry_but_never_loses_a_name() -> None:
+    """A kill in the kernel log may be the first or the last that is ever told of a container."""
+    directory = Directory(Clock())
+    directory.put({"a": WEB})
+
+    directory.hear("kmsg", "a")
+    directory.hear("kmsg", "b")
+
+    assert directory.entries["a"] == WEB
+    assert directory.entries["b"].name == ()
+    assert directory.entries["b"].seen_alive

@@ -1,0 +1,266 @@
+"""Names from Docker, against a daemon that lists, streams, lies, hangs and dies. The SDK and the socket are real."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from agent.directory import Directory
+from agent.sources.docker import DockerSource
+from agent.status import Status
+from agent.supervise import Blind
+
+WEB, DB = "a" * 64, "b" * 64
+
+
+def listed(identifier: str, name: str, state: str = "running") -> dict[str, Any]:
+    """Spell one row of GET /containers/json."""
+    return {"Id": identifier, "Names": [f"/{name}"], "Image": "img:1", "State": state, "Labels": {"secret": "x"}}
+
+
+def event(action: str, identifier: str, name: str, nanoseconds: int = 5) -> dict[str, Any]:
+    """Spell one line of GET /events."""
+    actor = {"ID": identifier, "Attributes": {"name": name, "image": "img:1"}}
+    return {"Type": "container", "Action": action, "Actor": actor, "time": 0, "timeNano": nanoseconds}
+
+
+class Daemon:
+    """A Docker Engine on a Unix socket, as far as the source needs one."""
+
+    def __init__(self, socket: Path) -> None:
+        self.url = f"unix://{socket}"
+        self.containers: list[Any] = []
+        self.events: list[Any] = []
+        self.requests: list[web.Request] = []
+        self.hang: set[str] = set()
+        self.fail = False
+        self.end_stream = asyncio.Event()
+        self._socket = socket
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        app = web.Application()
+        app.router.add_get("/version", self._version)
+        app.router.add_get("/{version}/containers/json", self._list)
+        app.router.add_get("/{version}/events", self._stream)
+        self._runner = web.AppRunner(app, shutdown_timeout=0)
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self._socket)).start()
+
+    async def stop(self) -> None:
+        """Go away, with the socket."""
+        if self._runner is not None:
+            self.end_stream.set()
+            await self._runner.cleanup()
+            self._socket.unlink(missing_ok=True)
+            self._runner = None
+            self.end_stream = asyncio.Event()
+
+    async def _seen(self, what: str, request: web.Request) -> None:
+        self.requests.append(request)
+        if what in self.hang:
+            await self.end_stream.wait()
+        if self.fail:
+            raise web.HTTPInternalServerError(text='{"message": "no"}')
+
+    async def _version(self, request: web.Request) -> web.Response:
+        await self._seen("version", request)
+        return web.json_response({"ApiVersion": "1.41", "MinAPIVersion": "1.24"})
+
+    async def _list(self, request: web.Request) -> web.Response:
+        await self._seen("list", request)
+        return web.json_response(self.containers)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        await self._seen("events", request)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for line in self.events:
+            await response.write(json.dumps(line).encode() + b"\n")
+        await self.end_stream.wait()
+        return response
+
+    def queries(self, path: str) -> list[str]:
+        """The `since` of every request whose path ends so."""
+        return [request.query.get("since", "") for request in self.requests if request.path.endswith(path)]
+
+
+@pytest.fixture
+async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
+    """A daemon that listens."""
+    daemon = Daemon(tmp_path / "docker.sock")
+    await daemon.start()
+    yield daemon
+    await daemon.stop()
+
+
+class Following:
+    """A source that follows a daemon."""
+
+    def __init__(self, url: str, window: float = 60) -> None:
+        self.status = Status("docker")
+        self.directory = Directory()
+        self.source = DockerSource(url=url, directory=self.directory, status=self.status, window=window)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Follow until the block is left."""
+        task = asyncio.create_task(self.source.follow())
+        yield task
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, with a deadline."""
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    def name(self, identifier: str) -> str:
+        """What the directory calls a container."""
+        entry = self.directory.entries.get(identifier)
+        return entry.name[2] if entry and entry.name else ""
+
+
+async def test_what_is_listed_is_named_and_the_source_is_up(daemon: Daemon) -> None:
+    """Name and image reach the directory; labels and environment do not."""
+    daemon.containers = [listed(WEB, "web"), listed(DB, "db", "exited")]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: following.status.is_up)
+
+    entry = following.directory.entries[WEB]
+    assert (entry.name, entry.image, entry.state, entry.seen_alive) == (("", "", "web"), "img:1", "running", True)
+    assert not following.directory.entries[DB].seen_alive, "it had ended before the agent came"
+
+
+async def test_a_container_that_was_never_listed_is_named_by_its_events(daemon: Daemon) -> None:
+    """A container that lives 200 ms is over before any list; its events come all the same, and its name stays."""
+    daemon.events = [event(action, WEB, "short") for action in ("create", "start", "die", "destroy")]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: WEB in following.directory.entries and following.directory.entries[WEB].state == "removed")
+
+    entry = following.directory.entries[WEB]
+    assert entry.name == ("", "", "short")
+    assert entry.seen_alive
+    assert entry.ended is not None
+
+
+async def test_pause_and_unpause_are_states(daemon: Daemon) -> None:
+    """The state is the runtime's word."""
+    daemon.events = [event("start", WEB, "web"), event("pause", WEB, "web"), event("start", DB, "db"), event("unpause", DB, "db")]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: DB in following.directory.entries)
+
+    assert following.directory.entries[WEB].state == "paused"
+    assert following.directory.entries[DB].state == "running"
+
+
+async def test_the_stream_is_opened_before_the_list_is_asked_for(daemon: Daemon) -> None:
+    """What happens between the two is then an event and not a gap."""
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: following.status.is_up)
+
+    paths = [request.path.rsplit("/", 1)[-1] for request in daemon.requests]
+    assert paths.index("events") < paths.index("json")
+    filters = json.loads(next(request.query["filters"] for request in daemon.requests if request.path.endswith("/events")))
+    assert filters["type"] == ["container"]
+    assert not any(action.startswith("exec") for action in filters["event"]), "a probe makes three of them every few seconds"
+
+
+async def test_after_a_restart_the_events_are_asked_for_since_the_last_one(daemon: Daemon) -> None:
+    """And the full list that follows finds what the daemon no longer remembers."""
+    daemon.containers = [listed(WEB, "web"), listed(DB, "db")]
+    daemon.events = [event("start", WEB, "web", nanoseconds=1_700_000_000_000_000_001)]
+    following = Following(daemon.url)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up and len(daemon.queries("/events")) == 1)
+        await following.until(lambda: following.source._since == "1700000000.000000001")
+        await daemon.stop()
+        with pytest.raises(Blind, match="is the daemon running"):
+            await task
+    daemon.containers = [listed(WEB, "web")]
+    daemon.events = []
+    await daemon.start()
+    async with following.run():
+        await following.until(lambda: following.directory.entries[DB].state == "removed")
+
+    assert daemon.queries("/events")[-1] == "1700000000.000000001"
+    assert following.name(DB) == "db", "the dead keep their name"
+
+
+async def test_a_window_that_ends_is_followed_by_a_full_list(daemon: Daemon) -> None:
+    """What events missed is found within a minute."""
+    following = Following(daemon.url, window=0.1)
+    daemon.end_stream.set()
+    async with following.run():
+        await following.until(lambda: following.status.is_up)
+        daemon.containers = [listed(WEB, "web")]
+        await following.until(lambda: following.name(WEB) == "web")
+
+
+async def test_a_socket_that_is_not_there_says_so_with_the_remedy(tmp_path: Path) -> None:
+    """A node without Docker is not an error of the agent."""
+    following = Following(f"unix://{tmp_path}/none.sock")
+    async with following.run() as task:
+        with pytest.raises(Blind, match=r"none\.sock.*--docker\.url= switches it off"):
+            await task
+
+
+@pytest.mark.parametrize("what", ["version", "list", "events"])
+async def test_a_daemon_that_accepts_and_never_answers_blocks_nothing_and_is_given_up(
+    daemon: Daemon, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop goes on meanwhile; after the window and some patience the source is blind."""
+    monkeypatch.setattr("agent.sources.docker._PATIENCE_SECONDS", 0.3)
+    daemon.hang = {what}
+    following = Following(daemon.url, window=0.1)
+    turns = 0
+    async with following.run() as task:
+        while not task.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        with pytest.raises(Blind, match="the daemon hangs"):
+            await task
+    assert turns > 10
+
+
+async def test_an_error_answer_is_said(daemon: Daemon) -> None:
+    """500 from the daemon is blindness, not a crash."""
+    daemon.fail = True
+    following = Following(daemon.url)
+    async with following.run() as task:
+        with pytest.raises(Blind, match="500"):
+            await task
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{}, {"Id": None}, {"Id": "../../etc"}, {"Id": "a" * 63}, {"Id": WEB, "Names": None, "State": None}, {"Id": WEB, "Names": [7]}],
+)
+async def test_a_list_that_makes_no_sense_names_nobody(daemon: Daemon, row: dict[str, Any]) -> None:
+    """An id is 64 hex digits; a container without a name has none."""
+    daemon.containers = [row, listed(DB, "db")]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: following.name(DB) == "db")
+
+    assert following.name(WEB) == ""
+
+
+@pytest.mark.parametrize("line", [{}, {"Action": "start"}, {"Action": "start", "Actor": {"ID": "x"}}, {"Action": "start", "Actor": None}])
+async def test_an_event_that_makes_no_sense_is_passed_over(daemon: Daemon, line: dict[str, Any]) -> None:
+    """The one behind it still counts."""
+    daemon.events = [line, event("start", WEB, "web")]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: following.name(WEB) == "web")

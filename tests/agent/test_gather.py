@@ -1,0 +1,197 @@
+"""One pass: shared, bounded in time, and safe from any one collector."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
+
+import pytest
+
+from agent.census import Census
+from agent.gather import DURATION, SUCCESS, Gather, Pass
+from collectors.base import Collector, Node, Sample, gauge
+from collectors.kernel.files import Forbidden, KernelFiles, Malformed
+from collectors.kernel.procfs import ProcessTable
+
+VALUE = gauge("coroner_test_value", "A value.", ("collector",))
+
+
+class FakeCensus:
+    """A census of an empty node."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.before: Callable[[], None] = lambda: None
+
+    def take(self, files: KernelFiles, process_table: ProcessTable) -> Node:
+        self.taken += 1
+        self.before()
+        return Node("/nowhere", files, process_table)
+
+
+class Fake:
+    """A collector that does what a test tells it to before it yields one sample."""
+
+    metrics = (VALUE,)
+
+    def __init__(self, name: str, before: Callable[[Node], None] = lambda node: None) -> None:
+        self.name = name
+        self.before = before
+        self.runs = 0
+
+    def collect(self, node: Node) -> Iterable[Sample]:
+        self.runs += 1
+        yield VALUE, (self.name,), 1
+        self.before(node)
+
+
+@pytest.fixture
+def census() -> FakeCensus:
+    """A census that counts how often it is taken."""
+    return FakeCensus()
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """An event that stuck collectors wait for; it is set when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def wait(event: threading.Event) -> None:
+    """Block this thread as a stuck read does."""
+    event.wait()
+
+
+def gather(census: FakeCensus, *collectors: Fake) -> Gather:
+    """Make a Gather over fakes."""
+    return Gather(
+        census=cast("Census", census), collectors=cast("list[Collector]", collectors), proc_root="/nowhere", assess=lambda node: None
+    )
+
+
+def successes(result: Pass) -> dict[str, float]:
+    """Which collectors succeeded."""
+    return {labels[0]: value for metric, labels, value in result.samples if metric is SUCCESS}
+
+
+def values(result: Pass) -> set[str]:
+    """Whose samples are on the page."""
+    return {labels[0] for metric, labels, _ in result.samples if metric is VALUE}
+
+
+async def test_two_scrapes_at_once_share_a_pass(census: FakeCensus) -> None:
+    """A second scrape that comes while a pass is under way gets the same one; a later scrape gets a new one."""
+    collector = Fake("a")
+    one = gather(census, collector)
+
+    first, second = await asyncio.gather(one.collect(5), one.collect(5))
+
+    assert first is second
+    assert (census.taken, collector.runs) == (1, 1)
+    assert await one.collect(5) is not first
+    assert census.taken == 2
+
+
+async def test_a_raising_collector_costs_only_itself_and_shows_nothing_half(census: FakeCensus) -> None:
+    """What it yielded before it raised is not on the page."""
+
+    def fail(_node: Node) -> None:
+        raise RuntimeError("boom")
+
+    result = await gather(census, Fake("good"), Fake("bad", fail), Fake("after")).collect(5)
+
+    assert successes(result) == {"good": 1, "bad": 0, "after": 1}
+    assert values(result) == {"good", "after"}
+    assert result.failures == {"bad": "RuntimeError: boom"}
+
+
+async def test_a_forbidden_file_fails_its_collector_and_the_message_names_path_and_remedy(census: FakeCensus) -> None:
+    """A missing privilege is not a crash; what to do about it reaches the status page."""
+
+    def forbidden(_node: Node) -> None:
+        raise Forbidden("/proc/1/stat", "Permission denied: run as root")
+
+    result = await gather(census, Fake("a", forbidden)).collect(5)
+
+    assert result.failures["a"] == "Forbidden: /proc/1/stat: Permission denied: run as root"
+
+
+async def test_a_malformed_file_fails_the_collector_but_its_other_samples_are_served(census: FakeCensus) -> None:
+    """One bad file of one container does not hide the others."""
+    result = await gather(census, Fake("a", lambda node: node.malformed.append(Malformed("/x/cpu.stat", "cut short")))).collect(5)
+
+    assert successes(result) == {"a": 0}
+    assert values(result) == {"a"}
+    assert result.failures == {"a": "/x/cpu.stat: cut short"}
+
+
+async def test_a_stuck_collector_is_left_behind_and_not_started_again(census: FakeCensus, release: threading.Event) -> None:
+    """The others are served in this pass and in the next, from a fresh thread with fresh files; it comes back when its read ends."""
+    seen_files: list[KernelFiles] = []
+    stuck = Fake("stuck", lambda _node: wait(release))
+    after = Fake("after", lambda node: seen_files.append(node.files))
+    before = Fake("before", lambda node: seen_files.append(node.files))
+    one = gather(census, before, stuck, after)
+
+    first = await one.collect(0.4)
+    second = await one.collect(0.4)
+
+    assert successes(first) == successes(second) == {"before": 1, "stuck": 0, "after": 1}
+    assert values(second) == {"before", "after"}
+    assert stuck.runs == 1
+    assert seen_files[0] is not seen_files[1], "the stuck thread may still use the files of the first pass"
+    durations = {labels[0]: value for metric, labels, value in second.samples if metric is DURATION}
+    assert durations["stuck"] > durations["after"]
+
+    release.set()
+    async with asyncio.timeout(10):
+        while (await one.collect(5)).failures:
+            await asyncio.sleep(0)
+    assert stuck.runs == 2
+
+
+async def test_several_stuck_collectors_still_leave_time_for_the_rest(census: FakeCensus, release: threading.Event) -> None:
+    """Each may take half of what is left, so the last one always has some."""
+    result = await gather(census, *(Fake(f"stuck{n}", lambda _node: wait(release)) for n in range(4)), Fake("last")).collect(1)
+
+    assert successes(result)["last"] == 1
+    assert sum(successes(result).values()) == 1
+
+
+async def test_a_stuck_census_is_said_and_the_agent_still_answers(census: FakeCensus, release: threading.Event) -> None:
+    """Without a census no collector can run; the page says so instead of hanging."""
+    census.before = lambda: wait(release)
+
+    result = await gather(census, Fake("a")).collect(0.2)
+
+    assert successes(result) == {"a": 0}
+    assert "census" in result.failures
+
+
+async def test_a_failing_census_is_said_and_does_not_raise(census: FakeCensus) -> None:
+    """A bug in the census must not take the page away."""
+
+    def fail() -> None:
+        raise RuntimeError("boom")
+
+    census.before = fail
+
+    result = await gather(census, Fake("a")).collect(5)
+
+    assert result.failures["census"] == "RuntimeError: boom"
+
+
+async def test_a_failure_is_logged_once_and_its_end_too(census: FakeCensus, caplog: pytest.LogCaptureFixture) -> None:
+    """A collector that fails on every scrape does not fill the log."""
+    collector = Fake("a", lambda node: node.malformed.append(Malformed("/x", "bad")))
+    one = gather(census, collector)
+
+    with caplog.at_level("INFO", "agent.gather"):
+        for _ in range(3):
+            await one.collect(5)
+        collector.before = lambda node: None
+        await one.collect(5)
+
+    assert [record.message for record in caplog.records] == ["collector failed", "collector works again"]

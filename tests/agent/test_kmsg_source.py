@@ -1,0 +1,263 @@
+"""Following the kernel log: nothing lost unsaid, nothing forged believed, never ended by an error."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.directory import Directory
+from agent.sources.kmsg import KernelLog, open_device
+from agent.status import Status
+from agent.supervise import Blind
+from collectors.kills import KillLedger
+
+ID = "c" * 64
+KILL = (
+    "Memory cgroup out of memory: Killed process {pid} (tail) total-vm:33540kB, anon-rss:29132kB, file-rss:4kB, shmem-rss:0kB, "
+    "UID:0 pgtables:104kB oom_score_adj:0"
+)
+CONTEXT = (
+    "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/docker/{id},task_memcg=/docker/{id},"
+    "task=tail,pid={pid},uid=0"
+)
+
+
+def record(sequence: int, text: str, prefix: int = 6) -> bytes:
+    """Spell one record as the kernel does."""
+    return f"{prefix},{sequence},{sequence * 1000},-;{text}\n".encode()
+
+
+def kill(sequence: int, pid: int = 77) -> list[bytes]:
+    """Spell the two records of one kill in the container."""
+    return [record(sequence, CONTEXT.format(id=ID, pid=pid)), record(sequence + 1, KILL.format(pid=pid), prefix=3)]
+
+
+class Log:
+    """A kernel log whose reads are scripted: bytes are returned, errors raised, and at the end there is nothing new."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.ledger = KillLedger()
+        self.status = Status("kmsg")
+        self.directory = Directory()
+        self.reads: list[bytes | int] = []
+        self.opened = 0
+        self.tmp_path = tmp_path
+        self._pipes: list[int] = []
+        self.kernel_log = KernelLog(
+            path="/dev/kmsg",
+            cgroup_root=str(tmp_path),
+            ledger=self.ledger,
+            directory=self.directory,
+            status=self.status,
+            opener=self._open,
+        )
+        monkeypatch.setattr("agent.sources.kmsg.os.read", self._read)
+
+    def _open(self, _path: str) -> int:
+        self.opened += 1
+        reader, writer = os.pipe()  # the writer's end stays readable-never: the loop calls back only when a test writes to it
+        self._pipes.append(writer)
+        return reader
+
+    def _read(self, _fd: int, _size: int) -> bytes:
+        if not self.reads:
+            raise BlockingIOError
+        step = self.reads.pop(0)
+        if isinstance(step, int):
+            raise OSError(step, os.strerror(step))
+        return step
+
+    def poke(self, *reads: bytes | int) -> None:
+        """Give the log something to read and make its descriptor readable."""
+        self.reads += reads
+        os.write(self._pipes[-1], b"x")
+
+    def close(self) -> None:
+        """Close the pipes."""
+        for writer in self._pipes:
+            os.close(writer)
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Follow until the block is left."""
+        task = asyncio.create_task(self.kernel_log.follow())
+        await self.until(lambda: self.status.is_up or task.done())
+        yield task
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, with a deadline."""
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0)
+
+    def value(self, name: str) -> float:
+        """Return one of the log's own metrics."""
+        return next(value for metric, _, value in self.kernel_log.samples() if metric.name == name)
+
+    @property
+    def lost(self) -> float:
+        """Records known to be lost."""
+        return self.value("coroner_kmsg_lost_records_total")
+
+    @property
+    def kills(self) -> int:
+        """Kills in the ledger, over the whole node."""
+        return sum(self.ledger.settle(self.ledger.nameless(), {ID: ("", "", "web")}).by_scope.values())
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Log]:
+    """A scripted kernel log."""
+    log = Log(monkeypatch, tmp_path)
+    yield log
+    log.close()
+
+
+async def test_a_kill_is_counted_with_its_container(log: Log) -> None:
+    """Two records make one kill, by whose limit it was."""
+    async with log.following():
+        log.poke(*kill(10))
+        await log.until(lambda: not log.reads)
+
+    totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+    assert totals.by_container == {("", "", "web"): 1}
+    assert totals.by_scope == {"container": 1, "pod": 0, "ancestor": 0, "node": 0}
+    assert ID in log.directory.entries, "a container that is gone already still gets a name"
+
+
+async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:
+    """It is read for its sequence numbers, but counted nowhere."""
+    log.reads += [*kill(10), record(12, "forged", prefix=12)]
+    async with log.following():
+        log.poke(record(13, "hello"))
+        await log.until(lambda: not log.reads)
+
+    assert log.kills == 0
+    assert log.value("coroner_kmsg_records_total") == 1
+    assert log.lost == 0
+
+
+async def test_lost_records_are_counted_exactly_and_the_next_kill_still_counts(log: Log) -> None:
+    """EPIPE means overtaken, not over: the gap in the numbers is the loss."""
+    log.reads.append(record(10, "last before the start"))
+    async with log.following() as task:
+        log.poke(errno.EPIPE, record(500, "after the flood"), *kill(501))
+        await log.until(lambda: not log.reads)
+        assert not task.done()
+
+    assert log.lost == 489
+    assert log.kills == 1
+
+
+async def test_a_storm_of_overruns_and_a_record_too_long_end_nothing(log: Log) -> None:
+    """Under a flood EPIPE comes before every record; EINVAL means that the kernel skipped one."""
+    log.reads.append(record(1, "x"))
+    async with log.following() as task:
+        log.poke(errno.EPIPE, record(5, "x"), errno.EPIPE, record(9, "x"), errno.EINVAL, record(11, "x"))
+        await log.until(lambda: not log.reads)
+        assert not task.done()
+
+    assert log.lost == 3 + 3 + 1
+
+
+@pytest.mark.parametrize("prefix", [8, 11, 12, 30, 2048])
+async def test_a_record_that_a_process_wrote_is_never_evidence(log: Log, prefix: int) -> None:
+    """The kernel gives user-space records a facility of at least 1, and that cannot be avoided by the writer."""
+    async with log.following():
+        log.poke(record(10, CONTEXT.format(id=ID, pid=7), prefix), record(11, KILL.format(pid=7), prefix), record(12, "hello", prefix))
+        await log.until(lambda: not log.reads)
+
+    assert log.kills == 0
+    assert log.value("coroner_kmsg_forged_records_total") == 2
+
+
+async def test_garbage_is_counted_and_read_over(log: Log) -> None:
+    """One unreadable record does not hide the kill behind it."""
+    async with log.following():
+        log.poke(b"\xff\x00 garbage", b";", *kill(10))
+        await log.until(lambda: not log.reads)
+
+    assert log.kills == 1
+    assert log.value("coroner_kmsg_malformed_records_total") == 2
+
+
+async def test_after_an_error_it_goes_on_behind_the_last_record_read(log: Log) -> None:
+    """The device is opened anew at its oldest record; what was read is not counted twice, what was missed is."""
+    log.reads.append(record(9, "x"))
+    async with log.following() as task:
+        log.poke(*kill(10, pid=1), errno.EIO)
+        with pytest.raises(Blind, match=r"/dev/kmsg: Input/output error"):
+            await task
+    log.status.down("gone")
+    log.reads += [record(9, "x"), *kill(10, pid=1), *kill(12, pid=2)]
+    async with log.following():
+        await log.until(lambda: not log.reads)
+
+    assert log.opened == 2
+    assert log.kills == 2
+    assert log.lost == 0
+
+
+async def test_a_device_that_ends_is_not_the_kernel_log(log: Log) -> None:
+    """kind and LXC bind /dev/null over it."""
+    log.reads.append(b"")
+    async with log.following() as task:
+        with pytest.raises(Blind, match="this is not the kernel log"):
+            await task
+
+
+async def test_a_flood_is_read_in_turns(log: Log) -> None:
+    """Between two turns the event loop gets its share."""
+    log.reads.append(record(1, "x"))
+    turns = 0
+    async with log.following():
+        log.poke(*(record(n, "flood") for n in range(2, 5002)))
+        async with asyncio.timeout(20):
+            while log.reads:
+                await asyncio.sleep(0)
+                turns += 1
+
+    assert turns >= 9
+    assert log.value("coroner_kmsg_records_total") == 5000
+
+
+async def test_the_inode_tells_which_life_of_a_container_was_hit(log: Log) -> None:
+    """A container that is restarted under the same id gets a new cgroup: the kill belongs to the one that was there."""
+    directory = log.tmp_path / "docker" / ID
+    directory.mkdir(parents=True)
+    async with log.following():
+        log.poke(*kill(10))
+        await log.until(lambda: not log.reads)
+
+    assert list(log.ledger._lives[ID]) == [directory.stat().st_ino]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.EPERM, "CAP_SYSLOG"), (errno.EACCES, "CAP_SYSLOG"), (errno.ENOENT, "the device itself")]
+)
+def test_a_log_that_cannot_be_opened_says_path_and_remedy(monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
+    """The message is what an operator acts on."""
+
+    def refuse(path: str, flags: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("agent.sources.kmsg.os.open", refuse)
+
+    with pytest.raises(Blind, match=remedy) as caught:
+        open_device("/dev/kmsg")
+    assert str(caught.value).startswith("/dev/kmsg: ")
+
+
+def test_a_regular_file_is_refused(tmp_path: Path) -> None:
+    """Reading one would end at once, for ever."""
+    path = tmp_path / "kmsg"
+    path.write_text("6,1,1,-;x\n")
+
+    with pytest.raises(Blind, match="not a character device"):
+        open_device(str(path))

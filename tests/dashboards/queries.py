@@ -1,0 +1,66 @@
+"""What the dashboard and the alerts ask of Prometheus, for the tests here and for those that put the questions to a real one."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DASHBOARD = ROOT / "dashboards" / "coroner.json"
+CATALOGUE = ROOT / "collectors" / "README.md"
+
+GRAFANA_OWN = {"__rate_interval": "5m", "__range": "1h", "__interval": "1m"}
+
+_KEYWORDS = {"and", "or", "unless", "bool", "offset", "by", "without", "on", "ignoring", "group_left", "group_right", "inf", "nan"}
+_LABEL_LIST = re.compile(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^()]*\)")
+_SELECTOR = re.compile(r"(?<![\w.])([a-zA-Z_:][\w:]*)\b(?!\s*\()\s*(\{[^{}]*\})?")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
+_CATALOGUE_ROW = re.compile(r"^\|\s*`(coroner_[a-z0-9_]+)", re.MULTILINE)
+
+
+def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return all panels that show something: not the rows."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def dashboard_queries(path: Path = DASHBOARD, variables: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """Return (panel title, expression) of every query, every variable replaced: by `variables`, or as "All" would be."""
+    dashboard = json.loads(path.read_text())
+    values = dict(GRAFANA_OWN)
+    values |= {variable["name"]: variable["allValue"] for variable in dashboard["templating"]["list"] if "allValue" in variable}
+    values |= variables or {}
+    return [(panel["title"], substitute(target["expr"], values)) for panel in panels(dashboard) for target in panel["targets"]]
+
+
+def substitute(expr: str, values: Mapping[str, str]) -> str:
+    """Replace $name, ${name} and ${name:format}; a name without a value is a KeyError."""
+    return _VARIABLE.sub(lambda match: values[match[1] or match[2]], expr)
+
+
+def selectors(expr: str) -> list[tuple[str, str]]:
+    """Return (metric name, matchers) of every series selector in a PromQL expression."""
+    without_ranges = re.sub(r"\[[^\]]*\]", "", expr)
+    without_lists = _LABEL_LIST.sub(" ", without_ranges)
+    return [(name, matchers or "") for name, matchers in _SELECTOR.findall(without_lists) if name.lower() not in _KEYWORDS]
+
+
+def declared_metric_names(path: Path = CATALOGUE) -> frozenset[str]:
+    """Return the metrics of the catalogue: the first cell of a table row is the name in backticks."""
+    return frozenset(_CATALOGUE_ROW.findall(path.read_text()))
+
+
+def promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run promtool; without it the test is skipped, or fails where nothing may be skipped."""
+    program = shutil.which("promtool")
+    if program is None:
+        reason = "promtool is missing: install the package `prometheus`"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)

@@ -1,0 +1,146 @@
+"""The alerts: promtool judges the rules and runs their cases; every alert has a runbook, and every rule fires and stays silent once."""
+
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.dashboards.queries import ROOT, declared_metric_names, promtool, selectors
+
+ALERTS = ROOT / "dashboards" / "alerts.yaml"
+CASES = ROOT / "dashboards" / "alerts_test.yaml"
+RUNBOOKS = ROOT / "dashboards" / "runbooks"
+RUNBOOK_URL = "https://github.com/coroner-agent/coroner/blob/main/"
+SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+
+RULES: list[dict[str, Any]] = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+NAMES = sorted({rule["alert"] for rule in RULES})
+
+
+def rule_id(rule: dict[str, Any]) -> str:
+    """An alert may have one rule per severity."""
+    return f"{rule['alert']}-{rule['labels']['severity']}"
+
+
+def queries_of(runbook: Path) -> list[str]:
+    """Return the expressions of its promql blocks: one a line, continued by indented lines."""
+    blocks = re.findall(r"^ *```promql\n(.*?)^ *```$", runbook.read_text(), re.MULTILINE | re.DOTALL)
+    queries: list[str] = []
+    for block in blocks:
+        margin = re.match(" *", block)
+        assert margin
+        for line in block.splitlines():
+            text = line.removeprefix(margin[0])
+            if text.startswith(" "):
+                queries[-1] += text
+            else:
+                queries.append(text)
+    return queries
+
+
+def test_rules_are_sound() -> None:
+    """Prometheus 2.42, the oldest that is supported, takes the file without a complaint."""
+    result = promtool("check", "rules", "--lint=all", "--lint-fatal", ALERTS)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_rules_do_what_their_cases_say() -> None:
+    """Every case of alerts_test.yaml, on real evaluations."""
+    result = promtool("test", "rules", CASES)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_cases_of_a_changed_rule_fail(tmp_path: Path) -> None:
+    """The cases are not vacuous: with every `for` taken away, some of them fail."""
+    (tmp_path / ALERTS.name).write_text(re.sub(r"^ +for: .*\n", "", ALERTS.read_text(), flags=re.MULTILINE))
+    (tmp_path / CASES.name).write_text(CASES.read_text())
+    assert promtool("test", "rules", tmp_path / CASES.name).returncode != 0
+
+
+def test_every_alert_is_there() -> None:
+    """The five promises."""
+    assert NAMES == ["CoronerAgentDown", "CoronerOomKill", "CoronerSourceBlind", "CoronerZombieGrowth", "CoronerZombiesNearPidLimit"]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=rule_id)
+def test_rule_fires_and_stays_silent(rule: dict[str, Any]) -> None:
+    """At least one case expects the alert with this severity, and one expects none of it at all."""
+    expectations = [
+        case["exp_alerts"]
+        for test in yaml.safe_load(CASES.read_text())["tests"]
+        for case in test["alert_rule_test"]
+        if case["alertname"] == rule["alert"]
+    ]
+    severities = [{alert["exp_labels"]["severity"] for alert in alerts} for alerts in expectations]
+    assert any(rule["labels"]["severity"] in expected for expected in severities)
+    assert set() in severities
+
+
+@pytest.mark.parametrize("rule", RULES, ids=rule_id)
+def test_rule_watches_coroner_only(rule: dict[str, Any]) -> None:
+    """Every selector has the job, or another exporter's series could fire it."""
+    found = selectors(rule["expr"])
+    assert found
+    assert [name for name, matchers in found if 'job="coroner"' not in matchers] == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=rule_id)
+def test_rule_is_complete(rule: dict[str, Any]) -> None:
+    """A severity to route by, a summary of one sentence, a description, and slack: `for`, or staying after the event."""
+    assert rule["labels"].keys() == {"severity"}
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["summary"].endswith(".")
+    assert ("for" in rule) != ("keep_firing_for" in rule)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=rule_id)
+def test_runbook_of_rule_exists(rule: dict[str, Any]) -> None:
+    """The address is this repository's, and the file is there under the alert's name in lower case."""
+    url = rule["annotations"]["runbook_url"]
+    assert url == f"{RUNBOOK_URL}dashboards/runbooks/{rule['alert'].lower()}.md"
+    assert (ROOT / url.removeprefix(RUNBOOK_URL)).is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runbook_has_its_sections(name: str) -> None:
+    """Meaning, Impact, Diagnosis, Mitigation, in this order, and something in each."""
+    title, *parts = re.split(r"^## ", (RUNBOOKS / f"{name.lower()}.md").read_text(), flags=re.MULTILINE)
+    assert title.strip() == f"# {name}"
+    assert [part.partition("\n")[0] for part in parts] == SECTIONS
+    assert all(part.partition("\n")[2].strip() for part in parts)
+    assert "```sh" in parts[2]
+
+
+def test_no_runbook_is_left_over() -> None:
+    """A runbook without an alert is out of date."""
+    assert sorted(path.name for path in RUNBOOKS.iterdir()) == [f"{name.lower()}.md" for name in NAMES]
+
+
+def test_queries_of_the_runbooks_are_promql(tmp_path: Path) -> None:
+    """Whoever is on call can paste every one of them."""
+    queries = [query for path in sorted(RUNBOOKS.iterdir()) for query in queries_of(path)]
+    file = tmp_path / "queries.yaml"
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    file.write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": rules}]}))
+    result = promtool("check", "rules", "--lint=none", file)
+    assert result.returncode == 0, result.stderr
+    assert f"{len(rules)} rules found" in result.stdout
+
+
+def test_every_metric_is_in_the_catalogue() -> None:
+    """The contract: what rules, their cases and the runbooks ask for is what the agent exports."""
+    asked: defaultdict[str, set[str]] = defaultdict(set)
+    for path in (ALERTS, CASES, *RUNBOOKS.iterdir()):
+        for name in re.findall(r"coroner_[a-z_]+", path.read_text()):
+            asked[name].add(path.name)
+    declared = declared_metric_names()
+    assert {name: places for name, places in asked.items() if name not in declared} == {}
+
+
+def test_only_a_severity_tells_rules_of_one_alert_apart() -> None:
+    """Two rules that can give the same alert would hide each other."""
+    assert Counter(map(rule_id, RULES)).most_common(1)[0][1] == 1

@@ -1,0 +1,132 @@
+"""Run the tests of guest/ in the lab. pytest collects and selects them here, one boot runs all that were selected, and
+the reports of each (setup, call, teardown) come back as if it had run here. Inside the lab this file does nothing.
+"""
+
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.lab.boot import Machine, missing_packages
+
+GUEST = Path(__file__).parent / "guest"
+INSIDE = "CORONER_LAB" in os.environ
+NOTHING_MAY_BE_SKIPPED = os.environ.get("CI") == "true"
+
+TEST_SECONDS = 120  # a slower test is failed inside, by pytest-timeout, with its stack
+HANG_SECONDS = 30  # no report after that much more: the guest itself hangs
+BOOT_SECONDS = 60
+
+
+class Lab:
+    """The one boot of a test run, and the reports that came out of it so far."""
+
+    def __init__(self) -> None:
+        self._machine: Machine | None = None
+        self._is_lost = False
+        self._reports: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+        self._finished: set[str] = set()
+        self._lines_read = 0
+
+    def run(self, item: pytest.Item) -> list[Mapping[str, object]]:
+        """Return the reports of one test as soon as it has finished; fail or skip when it never will."""
+        if missing := missing_packages():
+            _cannot(f"the lab needs these Debian packages: {' '.join(missing)}")
+        if self._is_lost:
+            pytest.fail("the lab was lost in an earlier test", pytrace=False)
+        deadline = time.monotonic() + TEST_SECONDS + HANG_SECONDS
+        if self._machine is None:
+            deadline += BOOT_SECONDS
+            self._machine = _boot([test.nodeid for test in item.session.items if runs_inside(test)])
+        while item.nodeid not in self._finished:
+            ended, late = self._machine.has_ended(), time.monotonic() > deadline
+            self._receive(self._machine.shared / "reports")
+            if (ended or late) and item.nodeid not in self._finished:
+                self._is_lost = True
+                console = self._machine.console()[-8000:]
+                self._machine.stop()
+                pytest.fail(f"the lab {'went off' if ended else 'hangs'}; its console ends with:\n{console}", pytrace=False)
+            time.sleep(0.05)
+        return self._reports.pop(item.nodeid)
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        if self._machine is not None:
+            self._machine.stop()
+
+    def _receive(self, file: Path) -> None:
+        lines = file.read_text(encoding="ascii").split("\n")[:-1] if file.exists() else []
+        for line in map(json.loads, lines[self._lines_read :]):
+            if "finished" in line:
+                self._finished.add(line["finished"])
+            else:
+                self._reports[line["nodeid"]].append(line)
+        self._lines_read = len(lines)
+
+
+LAB = pytest.StashKey[Lab]()
+
+
+def runs_inside(item: pytest.Item) -> bool:
+    """Say whether a test belongs to the lab."""
+    return item.path.is_relative_to(GUEST)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test of the lab, and leave its timeout to the lab."""
+    if runs_inside(item):
+        item.add_marker("lab")
+        if not INSIDE:
+            item.add_marker(pytest.mark.timeout(0), append=False)
+
+
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Run a test of the lab in the lab."""
+    if INSIDE or not runs_inside(item):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in _reports(item):
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Switch the lab off."""
+    if LAB in session.stash:
+        session.stash[LAB].close()
+
+
+def _boot(tests: list[str]) -> Machine:
+    command = [sys.executable, "-m", "pytest", "-v", "--color=no", "-p", "no:cacheprovider", "-p", "tests.lab.inside"]
+    return Machine([*command, f"--timeout={TEST_SECONDS}", "@/run/lab/tests"], files={"tests": "\n".join(tests)})
+
+
+def _cannot(reason: str) -> NoReturn:
+    if NOTHING_MAY_BE_SKIPPED:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _reports(item: pytest.Item) -> list[pytest.TestReport]:
+    lab = item.session.stash.setdefault(LAB, Lab())
+    call = pytest.CallInfo.from_call(lambda: lab.run(item), when="call", reraise=KeyboardInterrupt)
+    if call.excinfo is not None:
+        return [item.ihook.pytest_runtest_makereport(item=item, call=call)]
+    return [_restored(item.config, line) for line in call.result]
+
+
+def _restored(config: pytest.Config, line: Mapping[str, object]) -> pytest.TestReport:
+    report: pytest.TestReport = config.hook.pytest_report_from_serializable(config=config, data=line)
+    if isinstance(report.longrepr, list):  # where and why a test was skipped, as pytest keeps it; JSON has no tuples
+        path, lineno, reason = report.longrepr
+        report.longrepr = path, lineno, reason
+        if NOTHING_MAY_BE_SKIPPED:
+            report.outcome, report.longrepr = "failed", f"{path}:{lineno}: with CI=true nothing may be skipped: {reason}"
+    return report

@@ -1,0 +1,160 @@
+"""What the tests of the lab use: the agent and Docker as processes, and the kernel's own account of a container."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import prometheus_client.openmetrics.parser
+import prometheus_client.parser
+from docker.models.containers import Container
+
+T = TypeVar("T")
+Series = tuple[str, frozenset[tuple[str, str]]]
+
+CGROUPS = Path("/sys/fs/cgroup")
+DOCKER_URL = "unix:///run/docker.sock"
+FORMATS = {
+    False: ("text/plain; version=0.0.4", prometheus_client.parser.text_string_to_metric_families),
+    True: (
+        "application/openmetrics-text; version=1.0.0",
+        prometheus_client.openmetrics.parser.text_string_to_metric_families,
+    ),
+}
+
+
+def wait_for(condition: Callable[[], T], seconds: float, message: str) -> T:
+    """Return the condition's value as soon as it is true; after so many seconds fail with the message."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"after {seconds} s: {message}"
+        time.sleep(0.05)
+    return value
+
+
+def in_parallel(*calls: Callable[[], T]) -> list[T]:
+    """Make the calls at the same time and return their values in order."""
+    with ThreadPoolExecutor(max_workers=max(1, len(calls))) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def cgroup(container: Container) -> Path:
+    """Return the directory of a container's cgroup."""
+    return CGROUPS / "docker" / str(container.id)
+
+
+def memory_events(container: Container) -> dict[str, int]:
+    """Return the kernel's memory.events of a container, while its cgroup exists."""
+    lines = (cgroup(container) / "memory.events").read_text(encoding="ascii").splitlines()
+    return {name: int(value) for name, value in map(str.split, lines)}
+
+
+def kernel_log() -> list[str]:
+    """Return every record that /dev/kmsg holds: "priority,sequence,microseconds,flags;text", then its key lines."""
+    records = []
+    descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        while True:
+            try:
+                records.append(os.read(descriptor, 8192).decode(errors="replace"))
+            except BrokenPipeError:  # the oldest records were overwritten: the next read goes on behind the gap
+                continue
+            except BlockingIOError:
+                return records
+    finally:
+        os.close(descriptor)
+
+
+class Daemon:
+    """A program that runs until it is stopped, with its output in a file. It can be started again."""
+
+    def __init__(self, command: Sequence[str], log: Path, is_ready: Callable[[], bool]) -> None:
+        self._command = command
+        self._log = log
+        self._is_ready = is_ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, seconds: float = 60) -> None:
+        """Return when it is ready; fail with its log when it ends before that or takes longer."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CORONER_")}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        deadline = time.monotonic() + seconds
+        while not self._is_ready():
+            assert self._process.poll() is None, f"{self._command[0]} ended with {self._process.returncode}:\n{self.log}"
+            assert time.monotonic() < deadline, f"{self._command[0]} is not ready after {seconds} s:\n{self.log}"
+            time.sleep(0.05)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """Return the process, which may have ended."""
+        assert self._process, f"{self._command[0]} was not started"
+        return self._process
+
+    @property
+    def log(self) -> str:
+        """Return what it wrote so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self, seconds: float = 30) -> tuple[int, float]:
+        """Send SIGTERM; return the exit code and the seconds that it took."""
+        start = time.monotonic()
+        self.process.terminate()
+        return self.process.wait(seconds), time.monotonic() - start
+
+    def kill(self) -> None:
+        """Send SIGKILL if it runs."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+
+class Agent(Daemon):
+    """The program under test, on a port of its own. Flags given here win over the usual ones."""
+
+    def __init__(self, *flags: str, directory: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.url = f"http://{address}"
+        usual = [f"--web.listen-address={address}", f"--docker.url={DOCKER_URL}", f"--path.cgroupfs={CGROUPS}"]
+        command = [f"{sys.prefix}/bin/coroner", *usual, f"--path.state={directory}/state", *flags]
+        super().__init__(command, directory / "agent.log", self.is_ready)
+
+    def is_ready(self) -> bool:
+        """Say whether /readyz answers 200."""
+        try:
+            self.get("/readyz")
+        except OSError:  # nobody listens yet, or HTTPError: listens but not ready
+            return False
+        return True
+
+    def get(self, path: str, **headers: str) -> str:
+        """Return the body of a page; raise HTTPError unless the status is 200."""
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers), timeout=30) as response:
+            body: bytes = response.read()
+        return body.decode()
+
+    def scrape(self, *, openmetrics: bool = False) -> dict[Series, float]:
+        """Return every sample of /metrics, read by prometheus_client's parser of that format."""
+        accept, parse = FORMATS[openmetrics]
+        samples = [sample for family in parse(self.get("/metrics", Accept=accept)) for sample in family.samples]
+        page = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
+        assert len(page) == len(samples), "a series is on the page twice"
+        return page
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Scrape; return the value of the one series of that name that has these labels, None when there is none."""
+        page = self.scrape()
+        found = [value for (series, have), value in page.items() if series == name and labels.items() <= set(have)]
+        assert len(found) <= 1, f"{len(found)} series of {name} have {labels}"
+        return found[0] if found else None
+
+
+Run = Callable[..., Container]
+StartAgent = Callable[..., Agent]
