@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from collectors.kernel.container_id import ContainerId
-
 from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
 from agent.status import Status
 from collectors.base import Container, Instance, Node
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
+from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import KernelFiles, ReadError
 from collectors.kernel.procfs import ProcessTable
 

@@ -147,7 +147,7 @@ def _docker_url(text: str) -> str:
         return text
     url = urlsplit(text)
     remote = url.scheme in ("tcp", "http", "https") and url.hostname and url.port != 0
-    if " " in text or not (remote or re.fullmatch("unix:///.+", text)):
+    if " " in text or not text.isprintable() or not (remote or re.fullmatch("unix:///.+", text)):
         raise ValueError
     return text
 

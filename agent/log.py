@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _NAMES = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
-_OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 def setup(level: str, fmt: str) -> None:
@@ -38,7 +38,7 @@ class Json(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of ASCII."""
-        return json.dumps(dict(_fields(record)), default=str).replace("\x7f", r"\u007f")
+        return json.dumps(dict(_fields(record)), default=str)
 
 
 def _fields(record: logging.LogRecord) -> Iterator[tuple[str, object]]:

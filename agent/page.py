@@ -25,7 +25,7 @@ PLAIN_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 """The Content-Type of a page rendered with openmetrics=False."""
 
 _EOF = b"# EOF\n"
-_MAX_VALUE_BYTES = 128
+_MAX_VALUE_BYTES = 256  # a pod's cgroup path has some 180, and an image with its digest not many fewer
 _DIGEST_BYTES = 4
 
 # Control characters, line and paragraph separators, what reorders text on a screen (Unicode's Bidi_Control), and the

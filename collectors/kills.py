@@ -47,7 +47,7 @@ class _Life:
         return self.kills - (self.kills_at_first or 0)
 
     def log(self, scope: str) -> None:
-        """Count a victim that the kernel log names, unless it was guessed: a kill once counted keeps its scope, or that count would fall."""
+        """Count a victim that the kernel log names, unless it was guessed: what was counted keeps its scope, or that count would fall."""
         if self.guessed:
             self.guessed -= 1
         else:

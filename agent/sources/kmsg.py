@@ -7,14 +7,13 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 
-from collectors.kernel.kmsg import OomKill, OomRecogniser, looks_like_oom, parse_record
-
 from agent.directory import Directory
 from agent.status import Status
 from agent.supervise import Blind
 from collectors.base import Sample, counter
 from collectors.kernel import container_id
 from collectors.kernel.files import Malformed, explain
+from collectors.kernel.kmsg import OomKill, OomRecogniser, looks_like_oom, parse_record
 from collectors.kills import KillLedger
 
 RECORDS = counter("coroner_kmsg_records_total", "Kernel log records read since the agent started (/dev/kmsg).", ())

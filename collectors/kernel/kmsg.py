@@ -135,8 +135,14 @@ _REPORT = re.compile(
     re.DOTALL,
 )
 _GROUP = re.compile(rb"Tasks in (/.*) are going to be killed due to memory\.oom\.group set", re.DOTALL)
-_STARTS = (b"oom-kill:", b"Killed process ", b"Memory cgroup out of memory", b"Out of memory", b"Tasks in ", b"Task in ")
-_PIECE = re.compile(rb",(?:cpuset|mems_allowed|oom_memcg|task_memcg|task)=|,global_oom| are going to be killed| killed as a result of")
+_KEYS = {
+    b"oom-kill:": (b",oom_memcg=", b",global_oom", b",task_memcg=", b",task="),
+    b"Tasks in ": (b" are going to be killed due to",),
+    b"Task in ": (b" killed as a result of limit of",),
+}
+"""The lines printed in pieces, and how those of their pieces begin that are not a path."""
+_STARTS = (*_KEYS, b"Killed process ", b"Memory cgroup out of memory", b"Out of memory")
+_CPUSET_KEYS = (b",cpuset=", b",mems_allowed=")
 _PATH_NEXT = (b"memcg=", b" limit of ", b"Tasks in ", b"Task in ")
 _LONGEST_LINE = 8192
 _LONGEST_TASK = len(b",task=") + 15
@@ -186,7 +192,7 @@ class OomRecogniser:
 
     def _recognise(self, record: Record) -> OomKill | None:
         text = record.text
-        if text.startswith((b"oom-kill:", b"Task")):
+        if text.startswith(tuple(_KEYS)):
             # The level keeps out the warning `COMM invoked oom-killer:`, which begins with a name of the process's choice.
             if record.level == _KERN_INFO:
                 (self._begin_group if text.startswith(b"Tasks in ") else self._begin_report)(record)
@@ -281,12 +287,14 @@ class _Facts(NamedTuple):
 class _Line:
     """A line that the kernel prints in pieces. When another CPU prints in between, each piece is a record of its own (pr_cont)."""
 
-    __slots__ = ("_caller", "_cut", "_doubtful", "_text")
+    __slots__ = ("_caller", "_cut", "_doubtful", "_joined", "_keys", "_text")
 
     def __init__(self, record: Record) -> None:
         self._text = record.text
+        self._keys = next(keys for start, keys in _KEYS.items() if record.text.startswith(start))
         self._caller = record.caller
         self._cut = record.cut
+        self._joined = False
         self._doubtful = False
 
     def join(self, record: Record) -> None:
@@ -294,26 +302,38 @@ class _Line:
         if record.caller != self._caller:
             return
         line, piece = self._text, record.text
-        path, key = piece.startswith(b"/"), _PIECE.match(piece) is not None
-        due = path if line.endswith(_PATH_NEXT) else key or line.endswith(b",cpuset=")
+        path, key, cpuset = piece.startswith(b"/"), piece.startswith(self._keys), piece.startswith(_CPUSET_KEYS)
+        keys_due = key or (self._at_cpuset() and (cpuset or line.endswith(b",cpuset=")))
+        due = path if line.endswith(_PATH_NEXT) else keys_due
         if due and len(line) < _LONGEST_LINE:
             self._doubtful |= self._cut
+            self._joined = True
             self._text += piece
             self._cut = record.cut
-        elif path or key:  # could be ours, but not here: no telling what is
+        elif path or key or cpuset:  # could be ours, but not here: no telling what is
             self._doubtful = True
+
+    def _at_cpuset(self) -> bool:
+        """Whether the first path is still to come. Others print `,cpuset=` too (warn_alloc)."""
+        return self._text.startswith(b"oom-kill:") and b"memcg=" not in self._text and b"global_oom" not in self._text
+
+    def _doubted(self) -> bool:
+        """Whether it may have been put together wrongly: also if a name in it looks like the place before a path."""
+        paths = 1 if self._text.startswith(b"Tasks in ") or b",global_oom" in self._text else 2
+        return self._doubtful or (self._joined and sum(map(self._text.count, _PATH_NEXT)) != paths)
 
     def group(self) -> bytes | None:
         """Return the path in `Tasks in PATH are going to be killed due to memory.oom.group set`; None when in doubt."""
         match = _GROUP.fullmatch(self._text)
-        return match[1] if match and not self._doubtful else None
+        return match[1] if match and not self._doubted() else None
 
     def facts(self, pid: int, comm: bytes, *, only_pid: bool) -> _Facts:
         """Return what a report says about the process that the next kill line names; with only_pid, only if it names the same."""
-        if self._doubtful:
+        if self._doubted():
             return _Facts()
-        if self._text.startswith(b"Task in "):  # up to 4.19: no pid, and the victim comes first
-            pairs = ((limit, victim) for victim, limit in _splits(self._text[8:], b" killed as a result of limit of "))
+        if self._text.startswith(b"Task in "):  # up to 4.19: no pid, the victim first, and no end that would show a cut
+            text = b"" if self._cut else self._text[8:]
+            pairs = ((limit, victim) for victim, limit in _splits(text, b" killed as a result of limit of "))
             return _Facts("CONSTRAINT_MEMCG", False, *_the_one(pairs))
         report = _REPORT.fullmatch(self._text)
         if report is None or (only_pid and int(report[4]) != pid):

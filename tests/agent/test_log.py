@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
@@ -66,6 +67,14 @@ def test_logfmt_line() -> None:
         'time=2026-11-21T10:00:00.062Z level=WARN source=agent.gather msg="pass done" '
         'collector=cpu seconds=0.25 path="" name_="a=b" late=True'
     )
+
+
+def test_what_other_handlers_leave_is_not_a_field() -> None:
+    """A record that another formatter has had before is still only what was logged."""
+    fresh, used = record("pass done"), record("pass done")
+    logging.Formatter("%(asctime)s %(message)s").format(used)
+
+    assert Logfmt().format(used) == Logfmt().format(fresh)
 
 
 def test_json_line() -> None:
@@ -161,6 +170,6 @@ def test_levels(level: str, shown: int, lines: Callable[[], list[str]]) -> None:
 def test_critical_is_an_error(lines: Callable[[], list[str]]) -> None:
     """Prometheus knows four levels; asking for a traceback where there is none does no harm."""
     setup("info", "logfmt")
-    LOG.critical("c", exc_info=True)
+    LOG.critical("c", exc_info=sys.exc_info())
 
     assert [logfmt(line)["level"] for line in lines()] == ["ERROR"]

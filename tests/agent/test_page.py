@@ -136,7 +136,7 @@ def test_hostile_labels_are_harmless(openmetrics: bool, label: str) -> None:
     clean = "".join("\ufffd" if is_hostile(character) else character for character in label)
 
     assert lost == (LOST.name, (), 2)
-    if len(clean.encode()) <= 128:
+    if len(clean.encode()) <= 256:
         assert shown == clean
     else:
         kept, _, digest = shown.rpartition("~")
@@ -216,13 +216,13 @@ def test_duplicate_after_sanitising() -> None:
 
 
 def test_long_labels_stay_apart() -> None:
-    """Paths that are the same for more than 128 bytes remain two series."""
+    """Paths that are the same for more than 256 bytes remain two series."""
     slices = ["/kubelet.slice/" * 20 + f"pod{number}.slice" for number in (1, 2)]
     page_ = Page()
     series = read(page_.render([(INFO, (path, ""), 1) for path in slices], openmetrics=True), openmetrics=True)
 
     assert page_.duplicates == 0
-    assert [len(labels[0].encode()) for _, labels, _ in series] == [128, 128]
+    assert [len(labels[0].encode()) for _, labels, _ in series] == [256, 256]
 
 
 def test_special_values() -> None:

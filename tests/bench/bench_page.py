@@ -1,7 +1,8 @@
 """How much faster a page is rendered than by prometheus_client, on the same 20,000 samples in the same run.
 
-Run it as `python -m tests.bench.bench_page` from the top of the repository. The budget is 10x in both formats, with every
-value changed since the last page, and although prometheus_client finds its families already built from the samples.
+Run it as `python -m tests.bench.bench_page` from the top of the repository. The budget is 10x in both formats with every
+value changed since the last page, both starting from the samples. How prometheus_client does when it finds its families
+already built is shown too: that is its rendering alone.
 """
 
 import gc

@@ -727,8 +727,11 @@ COMPONENTS = NAMES.map(lambda name: re.sub(rb"[\0\n/]", b"", name)[:200]).filter
 PATHS = st.lists(COMPONENTS, min_size=1, max_size=3).map(lambda names: b"/" + b"/".join(names))
 
 
-def write_split(log: Log, pieces: list[bytes], splits: list[bool]) -> None:
-    """Write a line as the kernel does when others print meanwhile: a forger in user space, at every split."""
+FOREIGN = st.none() | PATHS | st.sampled_from([b"", b":", b",cpuset=", b",cpuset=x,mems_allowed=0", b",mems_allowed=0", b"x"])
+
+
+def write_split(log: Log, pieces: list[bytes], splits: list[bool], foreign: bytes | None = None) -> None:
+    """Write a line as the kernel does when others print meanwhile: a forger in user space at every split, and pieces of another line."""
     joined = [pieces[0]]
     for piece, split in zip(pieces[1:], splits, strict=False):
         if split or len(joined[-1] + piece) > 976:
@@ -738,6 +741,8 @@ def write_split(log: Log, pieces: list[bytes], splits: list[bool]) -> None:
     for number, text in enumerate(joined):
         log.write(text, level=4 if number else 6, flag=b"c" if number else b"-")
         log.write(MEMCG + b"Killed process 1 (systemd) " + TAIL, facility=1, level=3)
+        if foreign is not None:
+            log.write(foreign, level=4, flag=b"c")
 
 
 @given(
@@ -747,9 +752,12 @@ def write_split(log: Log, pieces: list[bytes], splits: list[bool]) -> None:
     cpuset=COMPONENTS | st.just(b"/"),
     is_global=st.booleans(),
     splits=st.lists(st.booleans(), min_size=8, max_size=8) | st.just([False] * 8),
+    foreign=FOREIGN,
 )
-@example(comm=b"c", limit=b"/a,task_memcg=", below=b"/victim", cpuset=b"/", is_global=False, splits=[False] * 8)
-@example(comm=b",task=x", limit=b"/a,task=b", below=b"", cpuset=b"x,mems_allowed=0,oom_memcg=", is_global=False, splits=[False] * 8)
+@example(comm=b"c", limit=b"/a,task_memcg=", below=b"/victim", cpuset=b"/", is_global=False, splits=[False] * 8, foreign=None)
+@example(
+    comm=b",task=x", limit=b"/a,task=b", below=b"", cpuset=b"x,mems_allowed=0,oom_memcg=", is_global=False, splits=[False] * 8, foreign=None
+)
 @example(
     comm=b"c",
     limit=b"/a,mems_allowed=0,global_oom,task_memcg=",
@@ -757,29 +765,34 @@ def write_split(log: Log, pieces: list[bytes], splits: list[bool]) -> None:
     cpuset=b"x,global_oom,task_memcg=",
     is_global=True,
     splits=[False] * 8,
+    foreign=None,
 )
-@example(comm=b"c", limit=b"/a,task_memcg=", below=b"/victim,task=c,pid=10,uid=7", cpuset=b"/", is_global=False, splits=[True] * 8)
-def test_no_name_forges_a_victim(comm: bytes, limit: bytes, below: bytes, cpuset: bytes, *, is_global: bool, splits: list[bool]) -> None:
+@example(
+    comm=b"c", limit=b"/a,task_memcg=", below=b"/victim,task=c,pid=10,uid=7", cpuset=b"/", is_global=False, splits=[True] * 8, foreign=None
+)
+def test_no_name_forges_a_victim(
+    comm: bytes, limit: bytes, below: bytes, cpuset: bytes, *, is_global: bool, splits: list[bool], foreign: bytes | None
+) -> None:
     """Whatever processes and cgroups are called and wherever lines are split: pid, uid and name are right, and cgroups right or None."""
     log = Log()
     log.write(comm + b" invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0", level=4)
-    write_split(log, report_pieces(10, comm, None if is_global else limit, limit + below, cpuset), splits)
+    write_split(log, report_pieces(10, comm, None if is_global else limit, limit + below, cpuset), splits, foreign)
     log.kill(10, comm, b"Out of memory: " if is_global else MEMCG)
     [kill] = log.kills()
 
     assert (kill.pid, kill.uid, kill.comm, kill.is_global, kill.group) == (10, 7, comm, is_global, False)
     assert kill.task_memcg in (limit + below, None)
     assert kill.oom_memcg in (None if is_global else limit, None)
-    if not any(splits) and len(limit + below) < 300 and b"memcg=" not in limit + below + cpuset:
+    if not any(splits) and foreign is None and len(limit + below) < 300 and b"memcg=" not in limit + below + cpuset:
         assert (kill.task_memcg, kill.oom_memcg) == (limit + below, None if is_global else limit)
 
 
-@given(comm=COMMS, path=PATHS, splits=st.lists(st.booleans(), min_size=2, max_size=2))
-def test_no_name_forges_a_group(comm: bytes, path: bytes, splits: list[bool]) -> None:
+@given(comm=COMMS, path=PATHS, splits=st.lists(st.booleans(), min_size=2, max_size=2), foreign=FOREIGN)
+def test_no_name_forges_a_group(comm: bytes, path: bytes, splits: list[bool], foreign: bytes | None) -> None:
     """Members are in the group that the kernel named, whatever it is called."""
     log = Log()
     log.kill(10, comm)
-    write_split(log, [b"Tasks in ", path, b" are going to be killed due to memory.oom.group set"], splits)
+    write_split(log, [b"Tasks in ", path, b" are going to be killed due to memory.oom.group set"], splits, foreign)
     log.kill(11, comm)
     log.kill(10, comm)
 
@@ -787,14 +800,14 @@ def test_no_name_forges_a_group(comm: bytes, path: bytes, splits: list[bool]) ->
 
     assert (first.pid, first.comm, first.group, first.group_memcg) == (10, comm, False, None)
     assert (member.pid, member.comm, member.group, member.task_memcg) == (11, comm, True, None)
-    assert member.group_memcg in ((path, None) if any(splits) else (path,))
+    assert member.group_memcg in ((path, None) if any(splits) or foreign is not None else (path,))
 
 
-@given(comm=COMMS, limit=PATHS, below=PATHS | st.just(b""), splits=st.lists(st.booleans(), min_size=3, max_size=3))
-def test_no_name_forges_a_victim_of_4_19(comm: bytes, limit: bytes, below: bytes, splits: list[bool]) -> None:
+@given(comm=COMMS, limit=PATHS, below=PATHS | st.just(b""), splits=st.lists(st.booleans(), min_size=3, max_size=3), foreign=FOREIGN)
+def test_no_name_forges_a_victim_of_4_19(comm: bytes, limit: bytes, below: bytes, splits: list[bool], foreign: bytes | None) -> None:
     """The older report names the victim's cgroup first."""
     log = Log()
-    write_split(log, [b"Task in ", limit + below, b" killed as a result of limit of ", limit], splits)
+    write_split(log, [b"Task in ", limit + below, b" killed as a result of limit of ", limit], splits, foreign)
     log.write(MEMCG + b"Kill process 10 (%s) score 9 or sacrifice child" % comm, level=3)
     log.kill(10, comm, b"")
     [kill] = log.kills()

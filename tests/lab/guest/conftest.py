@@ -97,7 +97,7 @@ def run_python(run: Run) -> Run:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[StartAgent]:
-    """Start the agent and wait until it is ready: ``agent("--no-collector.cpu")``. Its state outlives its restart."""
+    """Start the agent and wait until it is ready: ``agent("--no-collector.cpu")``; it is killed after the test."""
     agents = []
 
     def start(*flags: str) -> Agent:

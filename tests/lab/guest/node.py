@@ -123,7 +123,7 @@ class Agent(Daemon):
             address = f"127.0.0.1:{free.getsockname()[1]}"
         self.url = f"http://{address}"
         usual = [f"--web.listen-address={address}", f"--docker.url={DOCKER_URL}", f"--path.cgroupfs={CGROUPS}"]
-        command = [f"{sys.prefix}/bin/coroner", *usual, f"--path.state={directory}/state", *flags]
+        command = [f"{sys.prefix}/bin/coroner", *usual, *flags]
         super().__init__(command, directory / "agent.log", self.is_ready)
 
     def is_ready(self) -> bool:

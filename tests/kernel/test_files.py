@@ -1,0 +1,443 @@
+"""Reading kernel files: what a failed read means, kept descriptors, and what planted files do."""
+
+import errno
+import os
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collectors import all_collectors
+from collectors.base import Collector
+from collectors.kernel.files import (
+    Forbidden,
+    Gone,
+    KernelFiles,
+    Malformed,
+    ReadError,
+    Unsupported,
+    descriptor_budget,
+    explain,
+    read_once,
+)
+from collectors.kernel.formats import single
+from collectors.kills import KillLedger
+from collectors.zombies import Zombies
+from tests.tree import A, B, cgroup, collect, descriptors_left, docker, node, open_descriptors, proc, process, tree
+from tests.tree import ProcessTable as Processes
+
+BUFFER = 16384
+"""A read of this size is one system call; longer files take more."""
+
+
+@pytest.fixture
+def files() -> Iterator[KernelFiles]:
+    """Kept descriptors without a limit that matters; nothing may stay open."""
+    before = open_descriptors()
+    files = KernelFiles(1000)
+    yield files
+    files.close()
+    assert len(files) == 0
+    assert open_descriptors() == before
+
+
+def failing(code: int) -> Callable[..., Any]:
+    """Make a system call that fails."""
+
+    def fail(*_: Any) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+# What a failed read means
+
+
+@pytest.mark.parametrize(
+    ("code", "directory_is_there", "outcome"),
+    [
+        (errno.ENOENT, True, Unsupported),
+        (errno.ENOENT, False, Gone),
+        (errno.ENODEV, True, Unsupported),
+        (errno.ENODEV, False, Gone),
+        (errno.EOPNOTSUPP, True, Unsupported),
+        (errno.ESRCH, True, Gone),
+        (errno.ENOTDIR, False, Gone),
+        (errno.EACCES, True, Forbidden),
+        (errno.EPERM, True, Forbidden),
+        (errno.EIO, True, ReadError),
+        (errno.EINVAL, True, ReadError),
+        (errno.EMFILE, True, ReadError),
+    ],
+)
+def test_an_errno_has_one_meaning(tmp_path: Path, code: int, directory_is_there: bool, outcome: type[ReadError]) -> None:
+    """Ended, not in this kernel, or not allowed; anything else has no name of its own. The path is always in the message."""
+    directory = tmp_path if directory_is_there else tmp_path / "removed"
+    path = f"{directory}/memory.current"
+
+    error = explain(OSError(code, "x"), path)
+
+    assert type(error) is outcome
+    assert error.path == path
+    assert str(error).startswith(f"{path}: {os.strerror(code)}")
+
+
+def test_a_removed_directory_is_gone(files: KernelFiles, tmp_path: Path) -> None:
+    """Also when it was never read before."""
+    with pytest.raises(Gone, match="/removed/pids.max"):
+        files.parsed(f"{tmp_path}/removed", "pids.max", single)
+
+
+def test_a_missing_file_is_unsupported(files: KernelFiles, tmp_path: Path) -> None:
+    """The kernel is older, or the controller is not enabled."""
+    with pytest.raises(Unsupported, match=r"/memory\.peak"):
+        files.parsed(str(tmp_path), "memory.peak", single)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_file_that_is_switched_off_is_unsupported(
+    files: KernelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """Pressure files exist on 5.10 with psi=0, but reading them gives EOPNOTSUPP."""
+    tree(tmp_path, {"cpu.pressure": "1\n"})
+    if kept:
+        files.parsed(str(tmp_path), "cpu.pressure", single)
+    monkeypatch.setattr(os, "pread", failing(errno.EOPNOTSUPP))
+
+    for _ in range(3):
+        with pytest.raises(Unsupported, match=r"/cpu\.pressure"):
+            files.parsed(str(tmp_path), "cpu.pressure", single)
+    assert len(files) == 0
+
+
+@pytest.mark.parametrize("call", ["open", "pread"])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
+def test_a_missing_privilege_is_forbidden_and_names_the_remedy(
+    files: KernelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    """It is raised, for it would be the same for every container."""
+    tree(tmp_path, {"pids.max": "1\n"})
+    monkeypatch.setattr(os, call, failing(code))
+
+    with pytest.raises(Forbidden, match=r"/pids\.max: .*run the agent as root"):
+        files.parsed(str(tmp_path), "pids.max", single)
+
+
+@pytest.mark.parametrize("raw", [b"", b"12", b"garbage\n"])
+def test_content_that_is_not_understood_is_malformed(files: KernelFiles, tmp_path: Path, raw: bytes) -> None:
+    """The message has the path and the content; the file is looked at again each time."""
+    tree(tmp_path, {"pids.max": raw})
+
+    for _ in range(2):
+        with pytest.raises(Malformed, match=r"/pids\.max: ") as raised:
+            files.parsed(str(tmp_path), "pids.max", single)
+        assert repr(raw) in str(raised.value)
+
+    tree(tmp_path, {"pids.max": "12\n"})
+    files.retain(())
+    assert files.parsed(str(tmp_path), "pids.max", single) == 12
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, IndexError, ZeroDivisionError, OverflowError])
+def test_whatever_a_parser_trips_over_is_malformed(files: KernelFiles, tmp_path: Path, error: type[Exception]) -> None:
+    """A parser need not foresee all garbage."""
+    tree(tmp_path, {"pids.max": "1\n"})
+
+    def parse(_: bytes) -> int:
+        raise error("x")
+
+    with pytest.raises(Malformed, match=r"/pids\.max: "):
+        files.parsed(str(tmp_path), "pids.max", parse)
+
+
+def test_after_malformed_content_the_old_value_is_not_returned(files: KernelFiles, tmp_path: Path) -> None:
+    """A value that could not be read is absent, also if it could be read before."""
+    tree(tmp_path, {"pids.max": "12\n"})
+    assert files.parsed(str(tmp_path), "pids.max", single) == 12
+    (tmp_path / "pids.max").write_text("garbage\n")
+
+    with pytest.raises(Malformed):
+        files.parsed(str(tmp_path), "pids.max", single)
+
+
+# Kept descriptors
+
+
+def test_a_kept_descriptor_shows_the_present_content(files: KernelFiles, tmp_path: Path) -> None:
+    """One descriptor per file, however often it is read."""
+    for number in range(3):
+        (tmp_path / "pids.max").write_text(f"{number}\n")
+        assert files.parsed(str(tmp_path), "pids.max", single) == number
+        assert len(files) == 1
+
+
+def test_unchanged_content_is_not_parsed_again(files: KernelFiles, tmp_path: Path) -> None:
+    """Most files are the same from pass to pass."""
+    parsed = []
+
+    def parse(raw: bytes) -> int:
+        parsed.append(raw)
+        return len(parsed)
+
+    values = []
+    for content in ("1\n", "1\n", "2\n", "2\n"):
+        (tmp_path / "pids.max").write_text(content)
+        values.append(files.parsed(str(tmp_path), "pids.max", parse))
+
+    assert values == [1, 1, 2, 2]
+    assert parsed == [b"1\n", b"2\n"]
+
+
+def stale(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Make reads on all descriptors that are open now fail, as when what they describe was removed; those opened later work."""
+    open_now = {int(fd) for fd in os.listdir("/proc/self/fd")}
+    pread, open_ = os.pread, os.open
+
+    def opened(path: str, flags: int) -> int:
+        fd = open_(path, flags)
+        open_now.discard(fd)
+        return fd
+
+    def read(fd: int, size: int, offset: int) -> bytes:
+        if fd in open_now:
+            raise OSError(code, os.strerror(code))
+        return pread(fd, size, offset)
+
+    monkeypatch.setattr(os, "pread", read)
+    monkeypatch.setattr(os, "open", opened)
+
+
+@pytest.mark.parametrize("code", [errno.ENODEV, errno.ESRCH])
+def test_a_stale_descriptor_is_opened_anew(files: KernelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """The cgroup was made again under its path, or its controller was switched off and on: kernfs never revives a descriptor."""
+    tree(tmp_path, {"pids.max": "1\n"})
+    files.parsed(str(tmp_path), "pids.max", single)
+    tree(tmp_path, {"pids.max": "22\n"})
+    stale(monkeypatch, code)
+
+    assert files.parsed(str(tmp_path), "pids.max", single) == 22
+    assert len(files) == 1
+
+
+def test_a_stale_descriptor_of_a_removed_cgroup_is_gone(files: KernelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENODEV on the descriptor, ENOENT on the path, and no directory."""
+    directory = tree(tmp_path / "a", {"pids.max": "1\n"})
+    files.parsed(str(directory), "pids.max", single)
+    (directory / "pids.max").unlink()
+    directory.rmdir()
+    stale(monkeypatch, errno.ENODEV)
+
+    with pytest.raises(Gone, match=r"/a/pids\.max"):
+        files.parsed(str(directory), "pids.max", single)
+    assert len(files) == 0
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EIO, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_failed_read_leaves_nothing_open(
+    files: KernelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kept: bool
+) -> None:
+    """Neither a kept descriptor nor a new one."""
+    tree(tmp_path, {"pids.max": "1\n"})
+    before = open_descriptors()
+    if kept:
+        files.parsed(str(tmp_path), "pids.max", single)
+    monkeypatch.setattr(os, "pread", failing(code))
+
+    with pytest.raises(ReadError):
+        files.parsed(str(tmp_path), "pids.max", single)
+
+    assert len(files) == 0
+    assert open_descriptors() == before
+
+
+def test_an_absent_file_is_looked_for_only_now_and_then(files: KernelFiles, tmp_path: Path) -> None:
+    """A controller may be enabled later; until then its files cost nothing."""
+    outcomes: list[int | None] = []
+    with pytest.raises(Unsupported):
+        files.parsed(str(tmp_path), "pids.max", single)
+    tree(tmp_path, {"pids.max": "1\n"})
+    for _ in range(62):
+        try:
+            outcomes.append(files.parsed(str(tmp_path), "pids.max", single))
+        except Unsupported:
+            outcomes.append(None)
+
+    assert outcomes == [None] * 60 + [1, 1]
+
+
+def test_the_limit_is_respected(tmp_path: Path) -> None:
+    """Further files are opened, read and closed each time."""
+    before = open_descriptors()
+    names = [f"pids.{number}" for number in range(10)]
+    tree(tmp_path, {name: f"{number}\n" for number, name in enumerate(names)})
+    files = KernelFiles(4)
+
+    for _ in range(2):
+        assert [files.parsed(str(tmp_path), name, single) for name in names] == list(range(10))
+        assert len(files) == 4
+        assert open_descriptors() == before + 4
+
+    files.close()
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("left", range(1, 5))
+def test_without_descriptors_all_kept_ones_are_given_back(tmp_path: Path, left: int) -> None:
+    """Someone else needs them more; every value is still read, and none is kept from then on."""
+    names = [f"pids.{number}" for number in range(4)]
+    tree(tmp_path, {f"{directory}/{name}": f"{number}\n" for directory in "ab" for number, name in enumerate(names)})
+    files = KernelFiles(1000)
+    before = open_descriptors()
+
+    with descriptors_left(left):
+        values = [files.parsed(f"{tmp_path}/{directory}", name, single) for _ in range(2) for directory in "ab" for name in names]
+
+    assert values == [0, 1, 2, 3] * 4
+    assert len(files) == 0
+    assert open_descriptors() == before
+
+
+def test_without_any_descriptor_reading_fails(tmp_path: Path) -> None:
+    """It is neither gone nor unsupported: the value is not known."""
+    tree(tmp_path, {"pids.max": "1\n"})
+    files = KernelFiles(1000)
+
+    with descriptors_left(0), pytest.raises(ReadError) as raised:
+        files.parsed(str(tmp_path), "pids.max", single)
+
+    assert type(raised.value) is ReadError
+
+
+def test_retain_closes_the_files_of_all_other_directories(files: KernelFiles, tmp_path: Path) -> None:
+    """A pass names the directories that are still there."""
+    tree(tmp_path, {"a/pids.max": "1\n", "a/pids.current": "2\n", "b/pids.max": "3\n"})
+    before = open_descriptors()
+    for directory, name in (("a", "pids.max"), ("a", "pids.current"), ("b", "pids.max")):
+        files.parsed(f"{tmp_path}/{directory}", name, single)
+
+    files.retain({f"{tmp_path}/b"})
+
+    assert len(files) == 1
+    assert open_descriptors() == before + 1
+
+
+def test_half_of_the_descriptors_are_for_kernel_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The soft limit is raised to the hard one: it is low only for programs that use select()."""
+    limits = {resource.RLIMIT_NOFILE: (1024, 4096)}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    monkeypatch.setattr(resource, "setrlimit", limits.__setitem__)
+
+    assert descriptor_budget() == 2048
+    assert limits[resource.RLIMIT_NOFILE] == (4096, 4096)
+
+
+# Long files
+
+
+@pytest.mark.parametrize("size", [0, 1, BUFFER - 1, BUFFER, BUFFER + 1, 2 * BUFFER, 2 * BUFFER + 1, 100_000])
+def test_a_file_of_any_length_is_read_whole(files: KernelFiles, tmp_path: Path, size: int) -> None:
+    """Also from a kept descriptor."""
+    content = bytes(number % 251 for number in range(size))
+    (tmp_path / "io.stat").write_bytes(content)
+
+    assert files.parsed(str(tmp_path), "io.stat", bytes) == content
+    assert files.parsed(str(tmp_path), "io.stat", bytes) == content
+    assert read_once(f"{tmp_path}/io.stat") == content
+
+
+def test_a_list_that_comes_in_pieces_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc/partitions and mountinfo give at most a page per read, however large the buffer."""
+    content = b"".join(b"%d line\n" % number for number in range(2000))
+    (tmp_path / "mountinfo").write_bytes(content)
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, min(size, 4090), offset))
+
+    assert read_once(f"{tmp_path}/mountinfo") == content
+
+
+# Planted files
+
+
+def plant_link(path: Path) -> None:
+    """A link to a file that could be read."""
+    (path.parent / "secret").write_text("1\n")
+    path.symlink_to("secret")
+
+
+@pytest.mark.parametrize("plant", [plant_link, os.mkfifo, os.mkdir])
+def test_what_is_not_a_plain_file_is_refused_and_never_waited_for(
+    files: KernelFiles, tmp_path: Path, plant: Callable[[Path], None]
+) -> None:
+    """A link, a FIFO without a writer, a directory."""
+    plant(tmp_path / "pids.max")
+
+    for read in (lambda: files.parsed(str(tmp_path), "pids.max", single), lambda: read_once(f"{tmp_path}/pids.max")):
+        with pytest.raises(ReadError, match=r"/pids\.max: ") as raised:
+            read()
+        assert type(raised.value) is ReadError, "it is neither gone nor unsupported"
+
+
+# A whole pass with one failure in it
+
+
+class Faults:
+    """Makes one system call of a pass fail: the one with the given number."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, root: Path, number: int, code: int) -> None:
+        self.hit = ""
+        self._number = number
+        self._code = code
+        for name in ("open", "pread", "readlink", "listdir", "scandir"):
+            patch.setattr(os, name, self._counted(name, getattr(os, name), str(root)))
+
+    def _counted(self, name: str, call: Callable[..., Any], root: str) -> Callable[..., Any]:
+        def counted(first: int | str, *more: Any) -> Any:
+            if isinstance(first, int) or first.startswith(root):
+                self._number -= 1
+                if self._number == -1:
+                    self.hit = name
+                    raise OSError(self._code, os.strerror(self._code), first)
+            return call(first, *more)
+
+        return counted
+
+
+def populate(root: Path) -> None:
+    """Make a node with two containers, zombies in one of them, and a host."""
+    tree(root, {**cgroup(docker(A)), **cgroup(docker(B)), "cgroup/cgroup.stat": "nr_descendants 3\nnr_dying_descendants 1\n"})
+    sizes = {"loadavg": "0.00 0.01 0.05 2/321 4567\n", "sys/kernel/threads-max": "9999\n", "sys/kernel/pid_max": "32768\n"}
+    partitions = {"partitions": "major minor  #blocks  name\n\n   8        0   1024 sda\n"}
+    inside = {"namespace": 4026532001, "cgroup": docker(A)}
+    processes = (
+        process(1, parent=0),
+        process(10, namespace=4026532001, cgroup=docker(A), pids=(10, 1)),
+        process(11, namespace=4026532001, cgroup=docker(A), pids=(11, 2), parent=10, state=b"Z"),
+        process(12, namespace=4026532001, cgroup=docker(A), pids=(12, 3), parent=10),
+        process(13, namespace=4026532001, cgroup=docker(A), pids=(13, 4), parent=12, state=b"Z"),
+    )
+    tree(root, proc(sizes, partitions, *processes))
+    assert inside
+
+
+Outcome = dict[tuple[str, tuple[str, ...]], float] | ReadError
+
+
+def one_pass(root: Path, files: KernelFiles, table: Processes, collectors: tuple[Collector, ...]) -> dict[str, Outcome]:
+    """Run all collectors once; a collector or the walk may raise ReadError and nothing else."""
+    outcomes: dict[str, Outcome] = {}
+    try:
+        seen = node(root, files=files, process_table=table)
+    except ReadError as error:
+        return {"walk": error}
+    for collector in collectors:
+        try:
+            outcomes[collector.name] = collect(collector, seen)
+        except ReadError as error:
+            outcomes[collector.name] = error
+    return outcomes

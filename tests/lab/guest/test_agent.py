@@ -1,0 +1,171 @@
+"""The agent on a real node: limits, states, scrapes and its end."""
+
+import contextlib
+import http.client
+import re
+import signal
+import subprocess
+import threading
+
+from tests.lab.guest.node import Agent, Daemon, Run, StartAgent, in_parallel, wait_for
+
+
+def test_a_container_is_named_with_its_image_id_and_runtime(agent: StartAgent, run: Run) -> None:
+    """Everything but the name is on the info metric."""
+    coroner = agent()
+    container = run("sleep", "1000", name="web")
+
+    wait_for(
+        lambda: coroner.value("coroner_container_info", container="web", container_id=f"docker://{container.id}", runtime="docker") == 1,
+        30,
+        "no info",
+    )
+    assert coroner.value("coroner_container_info", image="busybox", cgroup=f"/docker/{container.id}", namespace="", pod="") == 1
+
+
+def test_a_throttled_container_shows_its_quota_and_its_throttling(agent: StartAgent, run: Run) -> None:
+    """A tenth of a core, and a loop that wants all of it."""
+    coroner = agent()
+    run("sh", "-c", "while :; do :; done", name="busy", cpu_period=100_000, cpu_quota=10_000)
+
+    wait_for(lambda: (coroner.value("coroner_container_cpu_cfs_throttled_periods_total", container="busy") or 0) > 3, 30, "not throttled")
+    assert coroner.value("coroner_container_cpu_limit_cores", container="busy") == 0.1
+    page = coroner.scrape()
+    value = {
+        name.removeprefix("coroner_container_cpu_"): value for (name, labels), value in page.items() if ("container", "busy") in labels
+    }
+    assert 0 < value["cfs_throttled_periods_total"] <= value["cfs_periods_total"]
+    assert value["cfs_throttled_seconds_total"] > 0
+    assert value["usage_seconds_total"] > 0
+
+
+def test_refused_forks_are_counted_at_the_pids_limit(agent: StartAgent, run: Run) -> None:
+    """The shell cannot start its eleventh process."""
+    coroner = agent()
+    run("sh", "-c", "for n in $(seq 30); do sleep 1000 & done; wait", name="bomb", pids_limit=10)
+
+    wait_for(lambda: (coroner.value("coroner_container_fork_failures_total", container="bomb") or 0) >= 1, 30, "no refused fork")
+    assert coroner.value("coroner_container_threads_limit", container="bomb") == 10
+    assert coroner.value("coroner_container_threads_peak", container="bomb") == 10
+
+
+def test_memory_limit_usage_and_peak_are_the_kernels(agent: StartAgent, run: Run) -> None:
+    """An unlimited container has no limit series, rather than one of nine exabytes."""
+    coroner = agent()
+    in_parallel(
+        lambda: run("sleep", "1000", name="small", mem_limit="64m"),
+        lambda: run("sleep", "1000", name="unlimited"),
+    )
+
+    wait_for(lambda: coroner.value("coroner_container_memory_limit_bytes", container="small") == 64 << 20, 30, "no limit")
+    usage = coroner.value("coroner_container_memory_usage_bytes", container="small")
+    assert usage is not None
+    assert 0 < usage < 64 << 20
+    wait_for(lambda: coroner.value("coroner_container_memory_peak_bytes", container="unlimited"), 30, "no peak")
+    assert coroner.value("coroner_container_memory_limit_bytes", container="unlimited") is None
+
+
+def test_a_paused_container_is_frozen_and_counted_as_paused(agent: StartAgent, run: Run) -> None:
+    """The cgroup says so, not only Docker."""
+    coroner = agent()
+    container = run("sleep", "1000", name="still")
+    wait_for(lambda: coroner.value("coroner_container_frozen", container="still") == 0, 30, "not running")
+
+    container.pause()
+
+    wait_for(lambda: coroner.value("coroner_container_frozen", container="still") == 1, 30, "not frozen")
+    assert coroner.value("coroner_containers", state="paused") == 1
+    assert coroner.value("coroner_containers", state="running") == 0
+    container.unpause()
+    wait_for(lambda: coroner.value("coroner_container_frozen", container="still") == 0, 30, "still frozen")
+
+
+def durations(page: str) -> str:
+    """What the collectors of a page took: equal to the last digit only if two pages show the same pass."""
+    return "\n".join(re.findall("^coroner_scrape_collector_duration_seconds.*$", page, re.MULTILINE))
+
+
+def test_two_scrapes_at_once_share_a_pass(agent: StartAgent) -> None:
+    """Two Prometheus servers cost one pass when they come together, and two when they do not."""
+    coroner = agent()
+
+    def share() -> bool:
+        pages: list[str] = in_parallel(*([lambda: coroner.get("/metrics")] * 4))
+        return len({durations(page) for page in pages}) < 4
+
+    wait_for(share, 30, "never shared")
+    assert durations(coroner.get("/metrics")) != durations(coroner.get("/metrics"))
+
+
+def test_the_page_is_valid_in_both_formats(agent: StartAgent, run: Run) -> None:
+    """prometheus_client's parsers take it, and promtool has nothing to say."""
+    coroner = agent()
+    run("sleep", "1000", name="web", mem_limit="64m")
+    wait_for(lambda: coroner.value("coroner_container_info", container="web"), 30, "no container")
+
+    text, openmetrics = coroner.scrape(), coroner.scrape(openmetrics=True)
+
+    own = {series for series in text if series[0].startswith("coroner_")}
+    assert own
+    assert own == {series for series in openmetrics if series[0].startswith("coroner_")}
+    body = "".join(line + "\n" for line in coroner.get("/metrics").splitlines() if "python_" not in line)
+    linted = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, text=True, check=False)
+    assert (linted.returncode, linted.stdout + linted.stderr) == (0, "")
+
+
+def test_a_hung_docker_daemon_delays_no_scrape_and_loses_no_name(agent: StartAgent, run: Run, dockerd: Daemon) -> None:
+    """The daemon is stopped in its tracks; what it said before stands, and the kernel's numbers go on."""
+    coroner = agent()
+    run("sleep", "1000", name="web")
+    wait_for(lambda: coroner.value("coroner_container_threads", container="web") == 1, 30, "not named")
+
+    dockerd.process.send_signal(signal.SIGSTOP)
+    try:
+        assert coroner.value("coroner_container_threads", container="web") == 1
+        fresh = agent()
+        assert fresh.value("coroner_source_up", source="docker") == 0
+        assert fresh.value("coroner_source_up", source="cgroup") == 1
+        assert fresh.value("coroner_node_threads")
+    finally:
+        dockerd.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: fresh.value("coroner_container_threads", container="web") == 1, 60, "not named after the daemon went on")
+
+
+def test_without_any_docker_a_container_is_called_by_its_id(agent: StartAgent, run: Run) -> None:
+    """Ten seconds it waits for a name, then it is called by its id for life."""
+    coroner = agent("--docker.url=")
+    container = run("sleep", "1000", name="web")
+
+    wait_for(lambda: coroner.value("coroner_container_threads", container=str(container.id)[:12]) == 1, 40, "not exported")
+    assert coroner.value("coroner_container_threads", container="web") is None
+    assert coroner.value("coroner_source_up", source="docker") is None
+
+
+def test_sigterm_ends_an_idle_agent_with_0_within_its_grace(agent: StartAgent) -> None:
+    """Kubernetes waits 10 s, the design allows 5."""
+    coroner = agent()
+
+    code, seconds = coroner.stop()
+
+    assert (code, seconds < 5) == (0, True), coroner.log
+    assert "stopping" in coroner.log
+
+
+def test_sigterm_in_the_middle_of_scrapes_ends_it_too(agent: StartAgent) -> None:
+    """A scrape that is under way is answered or cut, not waited for without end."""
+    coroner = agent()
+    scrapes = [threading.Thread(target=unanswered, args=(coroner,)) for _ in range(3)]
+    for scrape in scrapes:
+        scrape.start()
+
+    code, seconds = coroner.stop()
+
+    for scrape in scrapes:
+        scrape.join()
+    assert (code, seconds < 5) == (0, True), coroner.log
+
+
+def unanswered(agent: Agent) -> None:
+    """Scrape, and do not mind if the agent goes away meanwhile."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        agent.get("/metrics")
