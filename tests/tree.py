@@ -36,15 +36,18 @@ Content = str | bytes | Link
 
 
 def tree(root: Path, files: Mapping[str, Content]) -> Path:
-    """Make the files and links below root, with all directories on the way; a path that ends in `/` is an empty directory."""
+    """Make the files and links below root, with all directories on the way; a path that ends in `/` is an empty directory.
+
+    A file that exists keeps its inode: a descriptor kept of it shows the new content, as that of a kernel file does.
+    """
     for name, content in files.items():
         path = root / name.lstrip("/")
         directory = path if name.endswith("/") else path.parent
         directory.mkdir(parents=True, exist_ok=True)
         if name.endswith("/"):
             continue
-        path.unlink(missing_ok=True)
         if isinstance(content, Link):
+            path.unlink(missing_ok=True)
             path.symlink_to(content.target)
         else:
             path.write_bytes(content.encode() if isinstance(content, str) else content)

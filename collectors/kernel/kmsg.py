@@ -173,7 +173,7 @@ class OomRecogniser:
         self._report_times: deque[int] = deque(maxlen=_REPORT_BURST)
         self._announces = False  # this kernel prints a candidate before each kill (up to 5.0)
         self._candidate: bytes | None = None  # beginning of the candidate line not yet followed by a kill line
-        self._first: OomKill | None = None  # of the incident; a group is killed after its first victim
+        self._last: OomKill | None = None  # of this incident
         self._last_pid = 0
         self._group: _Group | None = None
 
@@ -208,13 +208,13 @@ class OomRecogniser:
         if lost < 0:  # another boot, or the log is fed again
             self._report_times.clear()
         self._report_times.extend([record.timestamp_us] * min(lost // _SHORTEST_REPORT, _REPORT_BURST))
-        self._open = self._report = self._first = self._candidate = None
+        self._open = self._report = self._last = self._candidate = None
         if self._group is not None:
             self._group.over = True
 
     def _begin_report(self, record: Record) -> None:
         self._open = self._report = _Line(record)
-        self._first = self._group = self._candidate = None
+        self._last = self._group = self._candidate = None
         self._report_times.append(record.timestamp_us)
 
     def _begin_group(self, record: Record) -> None:
@@ -226,7 +226,7 @@ class OomRecogniser:
             self._open = self._report = None
         self._announces = True
         self._candidate = message
-        self._first = self._group = None
+        self._last = self._group = None
 
     def _kill(self, record: Record, kill: re.Match[bytes]) -> OomKill | None:
         pid, comm = int(kill["pid"]), kill["comm"]
@@ -239,8 +239,8 @@ class OomRecogniser:
             self._group.killed.add(pid)
             if not (unreported or self._group.over):
                 member, group_memcg = True, self._group.line.group()
-                if self._first is not None:
-                    facts = _Facts(self._first.constraint, self._first.is_global, self._first.oom_memcg)
+                if self._last is not None:
+                    facts = _Facts(self._last.constraint, self._last.is_global, self._last.oom_memcg)
         elif self._report is not None:
             facts = self._report.facts(pid, comm, only_pid=unreported)
         self._open = self._report = self._candidate = None
@@ -264,8 +264,7 @@ class OomRecogniser:
             oom_score_adj=_number(kill["adj"]),
         )
         self._last_pid = pid
-        if not member:
-            self._first = found
+        self._last = found
         return found
 
     def _may_be_unreported(self, now_us: int) -> bool:
@@ -331,9 +330,8 @@ class _Line:
         """Return what a report says about the process that the next kill line names; with only_pid, only if it names the same."""
         if self._doubted():
             return _Facts()
-        if self._text.startswith(b"Task in "):  # up to 4.19: no pid, the victim first, and no end that would show a cut
-            text = b"" if self._cut else self._text[8:]
-            pairs = ((limit, victim) for victim, limit in _splits(text, b" killed as a result of limit of "))
+        if self._text.startswith(b"Task in "):  # up to 4.19: no pid, and the victim comes first
+            pairs = ((limit, victim) for victim, limit in _splits(self._text[8:], b" killed as a result of limit of "))
             return _Facts("CONSTRAINT_MEMCG", False, *_the_one(pairs))
         report = _REPORT.fullmatch(self._text)
         if report is None or (only_pid and int(report[4]) != pid):

@@ -3,9 +3,7 @@
 import errno
 import os
 import resource
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 from collectors import all_collectors
-from collectors.base import Collector
+from collectors.base import Collector, Node
 from collectors.kernel.files import (
     Forbidden,
     Gone,
@@ -26,10 +24,10 @@ from collectors.kernel.files import (
     read_once,
 )
 from collectors.kernel.formats import single
+from collectors.kernel.procfs import ProcessTable
 from collectors.kills import KillLedger
 from collectors.zombies import Zombies
-from tests.tree import A, B, cgroup, collect, descriptors_left, docker, node, open_descriptors, proc, process, tree
-from tests.tree import ProcessTable as Processes
+from tests.tree import A, B, Content, cgroup, collect, descriptors_left, docker, node, open_descriptors, proc, process, tree
 
 BUFFER = 16384
 """A read of this size is one system call; longer files take more."""
@@ -89,7 +87,7 @@ def test_an_errno_has_one_meaning(tmp_path: Path, code: int, directory_is_there:
 
 def test_a_removed_directory_is_gone(files: KernelFiles, tmp_path: Path) -> None:
     """Also when it was never read before."""
-    with pytest.raises(Gone, match="/removed/pids.max"):
+    with pytest.raises(Gone, match=r"/removed/pids\.max"):
         files.parsed(f"{tmp_path}/removed", "pids.max", single)
 
 
@@ -408,36 +406,95 @@ class Faults:
         return counted
 
 
+NAMESPACE = 4026532001
+"""The PID namespace of container A."""
+
+
 def populate(root: Path) -> None:
-    """Make a node with two containers, zombies in one of them, and a host."""
+    """Make a node with two containers, one of them with zombies."""
     tree(root, {**cgroup(docker(A)), **cgroup(docker(B)), "cgroup/cgroup.stat": "nr_descendants 3\nnr_dying_descendants 1\n"})
-    sizes = {"loadavg": "0.00 0.01 0.05 2/321 4567\n", "sys/kernel/threads-max": "9999\n", "sys/kernel/pid_max": "32768\n"}
-    partitions = {"partitions": "major minor  #blocks  name\n\n   8        0   1024 sda\n"}
-    inside = {"namespace": 4026532001, "cgroup": docker(A)}
+    host: dict[str, Content] = {
+        "loadavg": "0.00 0.01 0.05 2/321 4567\n",
+        "sys/kernel/threads-max": "9999\n",
+        "sys/kernel/pid_max": "32768\n",
+        "partitions": "major minor  #blocks  name\n\n   8        0   1024 sda\n",
+    }
     processes = (
         process(1, parent=0),
-        process(10, namespace=4026532001, cgroup=docker(A), pids=(10, 1)),
-        process(11, namespace=4026532001, cgroup=docker(A), pids=(11, 2), parent=10, state=b"Z"),
-        process(12, namespace=4026532001, cgroup=docker(A), pids=(12, 3), parent=10),
-        process(13, namespace=4026532001, cgroup=docker(A), pids=(13, 4), parent=12, state=b"Z"),
+        process(10, namespace=NAMESPACE, cgroup=docker(A), pids=(10, 1)),
+        process(11, namespace=NAMESPACE, cgroup=docker(A), pids=(11, 2), parent=10, state=b"Z"),
+        process(12, namespace=NAMESPACE, cgroup=docker(A), pids=(12, 3), parent=10),
+        process(13, namespace=NAMESPACE, cgroup=docker(A), pids=(13, 4), parent=12, state=b"Z"),
     )
-    tree(root, proc(sizes, partitions, *processes))
-    assert inside
+    tree(root, proc(host, *processes))
 
 
 Outcome = dict[tuple[str, tuple[str, ...]], float] | ReadError
 
 
-def one_pass(root: Path, files: KernelFiles, table: Processes, collectors: tuple[Collector, ...]) -> dict[str, Outcome]:
-    """Run all collectors once; a collector or the walk may raise ReadError and nothing else."""
-    outcomes: dict[str, Outcome] = {}
-    try:
-        seen = node(root, files=files, process_table=table)
-    except ReadError as error:
-        return {"walk": error}
-    for collector in collectors:
+class Agent:
+    """What is kept from pass to pass."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._files = KernelFiles(1000)
+        self._table = ProcessTable(f"{root}/proc", 1000)
+        self._collectors = [
+            Zombies(lambda: 1000.0) if collector.name == "zombies" else collector for collector in all_collectors(KillLedger())
+        ]
+
+    def one_pass(self) -> dict[str, Outcome]:
+        """Run all collectors; each of them, or the walk before, may raise ReadError and nothing else."""
         try:
-            outcomes[collector.name] = collect(collector, seen)
+            seen = node(self._root, files=self._files, process_table=self._table)
         except ReadError as error:
-            outcomes[collector.name] = error
-    return outcomes
+            return {"walk": error}
+        return {collector.name: self._outcome(collector, seen) for collector in self._collectors}
+
+    @staticmethod
+    def _outcome(collector: Collector, seen: Node) -> Outcome:
+        try:
+            return collect(collector, seen)
+        except ReadError as error:
+            return error
+
+    def close(self) -> None:
+        """Close all files."""
+        self._files.close()
+        self._table.close()
+
+
+@pytest.mark.parametrize("passes_before", [0, 1])
+@pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.EACCES, errno.EMFILE, errno.ENOENT, errno.ENODEV, errno.ESRCH])
+def test_one_failure_anywhere_in_a_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, passes_before: int) -> None:
+    """Whichever call fails: nothing but ReadError is raised, no wrong value comes out, nothing stays open, and the next pass is whole.
+
+    The errnos that say of a process or a cgroup that it has ended are believed, so they may lower a count.
+    """
+    populate(tmp_path)
+    truth = Agent(tmp_path).one_pass()
+    assert not any(isinstance(outcome, ReadError) for outcome in truth.values())
+    before = open_descriptors()
+    hits = set()
+
+    for number in count():
+        agent = Agent(tmp_path)
+        for _ in range(passes_before):
+            agent.one_pass()
+        with monkeypatch.context() as patch:
+            faults = Faults(patch, tmp_path, number, code)
+            outcomes = agent.one_pass()
+        after = agent.one_pass()
+        agent.close()
+
+        assert open_descriptors() == before
+        believed = code in (errno.ENOENT, errno.ENODEV, errno.ESRCH)
+        if not believed and (faults.hit, code) != ("readlink", errno.EACCES):  # a forbidden link costs the name of a namespace
+            assert after == truth
+            for name, outcome in outcomes.items():
+                assert isinstance(outcome, ReadError) or outcome == truth[name]
+        if not faults.hit:
+            break
+        hits.add(faults.hit)
+
+    assert hits == {"scandir", "listdir", "pread", "open", "readlink"} - ({"readlink"} if passes_before else set())

@@ -355,6 +355,14 @@ POD = b"/kubepods/pod951f0b3c-6b1c-11e9-a6b2-0cc47ad5a3ec/0249" + b"a" * 60
             id="5.3",
         ),
         pytest.param(
+            [
+                (6, b"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/l,task_memcg=/l,task=l,pid=5,uid=7"),
+                (3, MEMCG + b"Killed process 6 (t) " + SIZES),
+            ],
+            {"pid": 6, "constraint": "CONSTRAINT_MEMCG", "oom_memcg": b"/l", "task_memcg": b"/l", "uid": None},
+            id="5.3, a thread whose leader has exited",
+        ),
+        pytest.param(
             [(3, b"Killed process 18177 (palo_be), UID 0, total-vm:70347780kB, anon-rss:45563572kB, file-rss:0kB, shmem-rss:0kB")],
             {"pid": 18177, "comm": b"palo_be", "uid": 0, "total_vm_bytes": 70347780 * 1024},
             id="el7",
@@ -421,19 +429,25 @@ def test_the_texts_of_every_kernel_are_understood(lines: list[tuple[int, bytes]]
     assert {name: getattr(kill, name) for name in UNKNOWN | expected} == UNKNOWN | expected
 
 
-def test_a_group_of_4_19_is_read_like_a_later_one() -> None:
-    """The log from the patch that brought memory.oom.group: candidate, first victim, group, members, and the first victim again."""
+@pytest.mark.parametrize("reports_before", [0, 10])
+def test_a_group_of_4_19_is_read_like_a_later_one(reports_before: int) -> None:
+    """The log from the patch that brought memory.oom.group. The next candidate line ends the group, and no storm suppresses that."""
     log = Log()
+    for _ in range(reports_before):
+        log.write(b"Task in /a killed as a result of limit of /a")
     log.write(b"Out of memory: Kill process 1221 (allocate) score 241 or sacrifice child", level=3)
     log.kill(1221, b"allocate", b"")
     log.write(GROUP % b"/A1")
     for pid in (1217, 1218, 1218, 1221):  # 4.19 went through all threads, so a process came more than once
         log.kill(pid, b"allocate", b"")
+    log.write(MEMCG + b"Kill process 1221 (x) score 1 or sacrifice child", level=3)
+    log.kill(1221, b"x", b"")
 
     assert [(kill.pid, kill.is_global, kill.group, kill.group_memcg) for kill in log.kills()] == [
         (1221, True, False, None),
         (1217, True, True, b"/A1"),
         (1218, True, True, b"/A1"),
+        (1221, False, False, None),
     ]
 
 
@@ -477,6 +491,25 @@ def test_a_pid_killed_twice_outside_a_group_is_two_processes() -> None:
     log.kill(10)
 
     assert [kill.pid for kill in log.kills()] == [10, 10]
+
+
+def test_a_report_explains_one_kill() -> None:
+    """It is used up by the first kill line that follows."""
+    log = Log()
+    log.report(10)
+    log.kill(10)
+    log.kill(10)
+
+    assert [kill.task_memcg for kill in log.kills()] == [b"/a", None]
+
+
+def test_a_victim_outside_the_cgroup_at_its_limit_is_in_no_cgroup() -> None:
+    """It was moved while it was being chosen, or the paths were not what they seem."""
+    log = Log()
+    log.write(b"".join(report_pieces(10, b"eat", b"/a", b"/b")))
+    log.kill(10)
+
+    assert [(kill.oom_memcg, kill.task_memcg) for kill in log.kills()] == [(None, None)]
 
 
 def test_a_kill_without_its_report_is_counted_without_a_cgroup() -> None:
@@ -638,10 +671,22 @@ def test_a_piece_is_never_evidence_by_itself() -> None:
     """After `cpuset=` a record may begin with the name of a cgroup, which a container with a delegated tree chooses."""
     log = Log()
     log.kill(1)
-    log.write(b"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=")
-    log.write(MEMCG + b"Killed process 1 (systemd) " + TAIL + b",mems_allowed=0", level=4, flag=b"c")
+    for _ in range(2):
+        log.write(MEMCG + b"Killed process 2 (systemd) " + TAIL + b",mems_allowed=0", level=4, flag=b"c")
+        log.write(b"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=")
 
     assert [kill.pid for kill in log.kills()] == [1]
+
+
+def test_a_line_that_never_ends_does_not_fill_the_memory() -> None:
+    """Pieces are taken for ever only if every cgroup is called to look like the place before a path."""
+    recogniser = OomRecogniser()
+    recogniser.feed(Record(0, 6, 1, 0, False, b"", b"Tasks in "))
+    for sequence in range(2, 1000):
+        recogniser.feed(Record(0, 4, sequence, 0, True, b"", b"/" + b"x" * 900 + b"memcg="))
+
+    assert recogniser._open is not None
+    assert len(recogniser._open._text) < 10_000
 
 
 # --- forgery ---
@@ -755,6 +800,7 @@ def write_split(log: Log, pieces: list[bytes], splits: list[bool], foreign: byte
     foreign=FOREIGN,
 )
 @example(comm=b"c", limit=b"/a,task_memcg=", below=b"/victim", cpuset=b"/", is_global=False, splits=[False] * 8, foreign=None)
+@example(comm=b"c", limit=b"/p,task_memcg=/p/a", below=b"/b", cpuset=b"/", is_global=False, splits=[False] * 8, foreign=None)
 @example(
     comm=b",task=x", limit=b"/a,task=b", below=b"", cpuset=b"x,mems_allowed=0,oom_memcg=", is_global=False, splits=[False] * 8, foreign=None
 )
@@ -804,6 +850,8 @@ def test_no_name_forges_a_group(comm: bytes, path: bytes, splits: list[bool], fo
 
 
 @given(comm=COMMS, limit=PATHS, below=PATHS | st.just(b""), splits=st.lists(st.booleans(), min_size=3, max_size=3), foreign=FOREIGN)
+@example(comm=b"c", limit=b"/p/memcg=", below=b"", splits=[True, False, False], foreign=b"/p/memcg=")
+@example(comm=b"c", limit=b"/p", below=b"/ killed as a result of limit of ", splits=[False, True, True], foreign=None)
 def test_no_name_forges_a_victim_of_4_19(comm: bytes, limit: bytes, below: bytes, splits: list[bool], foreign: bytes | None) -> None:
     """The older report names the victim's cgroup first."""
     log = Log()
@@ -817,6 +865,7 @@ def test_no_name_forges_a_victim_of_4_19(comm: bytes, limit: bytes, below: bytes
 
 
 @given(leader=COMMS, thread=COMMS, path=PATHS)
+@example(leader=b",task=x", thread=b"t", path=b"/a")
 def test_no_name_of_an_exited_leader_forges_a_cgroup(leader: bytes, thread: bytes, path: bytes) -> None:
     """The kill line names the thread that lives on; the report names the leader, so nothing tells where the path ends but `,task=`."""
     log = Log()

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,8 @@ def agent(tmp_path: Path) -> Iterator[StartAgent]:
     """Start the agent and wait until it is ready: ``agent("--no-collector.cpu")``; it is killed after the test."""
     agents = []
 
-    def start(*flags: str) -> Agent:
-        agents.append(Agent(*flags, directory=tmp_path))
+    def start(*flags: str, under: Sequence[str] = ()) -> Agent:
+        agents.append(Agent(*flags, directory=tmp_path, under=under))
         agents[-1].start()
         return agents[-1]
 

@@ -116,14 +116,14 @@ class Daemon:
 
 
 class Agent(Daemon):
-    """The program under test, on a port of its own. Flags given here win over the usual ones."""
+    """The program under test, on a port of its own. Flags given here win over the usual ones; `under` is a program that starts it."""
 
-    def __init__(self, *flags: str, directory: Path) -> None:
+    def __init__(self, *flags: str, directory: Path, under: Sequence[str] = ()) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             address = f"127.0.0.1:{free.getsockname()[1]}"
         self.url = f"http://{address}"
         usual = [f"--web.listen-address={address}", f"--docker.url={DOCKER_URL}", f"--path.cgroupfs={CGROUPS}"]
-        command = [f"{sys.prefix}/bin/coroner", *usual, *flags]
+        command = [*under, f"{sys.prefix}/bin/coroner", *usual, *flags]
         super().__init__(command, directory / "agent.log", self.is_ready)
 
     def is_ready(self) -> bool:

@@ -1,0 +1,197 @@
+"""The census: who is exported under which name, and for how long."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.census import NAME_WITHIN_SECONDS, Census
+from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
+from agent.status import Status
+from collectors.base import Node
+from collectors.kernel.files import KernelFiles
+from collectors.kernel.procfs import ProcessTable
+
+WEB, DB = "a" * 64, "b" * 64
+
+
+class Host:
+    """A cgroup tree, a directory and a clock, and the census of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "cgroup"
+        self.root.mkdir()
+        self.now = 1000.0
+        self.directory = Directory(lambda: self.now)
+        self.status = Status("cgroup")
+        self.census = Census(
+            cgroup_root=str(self.root), proc_root="/nowhere", directory=self.directory, status=self.status, clock=lambda: self.now
+        )
+        self._files = KernelFiles(100)
+
+    def start(self, path: str) -> None:
+        """Make a cgroup."""
+        (self.root / path).mkdir(parents=True)
+
+    def stop(self, path: str) -> None:
+        """Remove a cgroup."""
+        (self.root / path).rmdir()
+
+    def take(self) -> Node:
+        """Take the census."""
+        return self.census.take(self._files, ProcessTable("/nowhere", 0))
+
+    def exported(self) -> list[str]:
+        """Names of the containers that have series of their own now."""
+        return [container.labels[2] for container in self.take().containers]
+
+    def counted(self) -> list[str]:
+        """Names of the containers whose event counters exist now."""
+        return sorted(labels[2] for labels in self.take().names.values())
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """An empty host."""
+    return Host(tmp_path)
+
+
+def test_a_container_whose_name_is_known_is_exported_at_once(host: Host) -> None:
+    """From its first second it has the name and the image that its runtime gave it."""
+    host.directory.put({WEB: Entry("docker", ("", "", "web"), "nginx:1")})
+    host.start(f"docker/{WEB}")
+
+    (container,) = host.take().containers
+
+    assert (container.labels, container.image, container.id.runtime) == (("", "", "web"), "nginx:1", "docker")
+
+
+def test_a_container_without_a_name_waits_and_is_then_called_by_its_id_for_life(host: Host) -> None:
+    """A series never changes its labels, even when the name comes after all."""
+    host.start(f"docker/{WEB}")
+
+    assert host.exported() == []
+    host.now += NAME_WITHIN_SECONDS - 0.1
+    assert host.exported() == []
+    host.now += 0.2
+    assert host.exported() == ["a" * 12]
+    host.directory.put({WEB: Entry("docker", ("", "", "web"))})
+    assert host.exported() == ["a" * 12]
+
+
+def test_a_name_that_comes_in_time_is_used(host: Host) -> None:
+    """A daemon that answers a second late is in time."""
+    host.start(f"docker/{WEB}")
+    assert host.exported() == []
+    host.now += 1
+    host.directory.put({WEB: Entry("docker", ("", "", "web"))})
+
+    assert host.exported() == ["web"]
+
+
+def test_a_renamed_container_keeps_its_first_name(host: Host) -> None:
+    """One identity per container for life."""
+    host.start(f"docker/{WEB}")
+    host.directory.put({WEB: Entry("docker", ("", "", "web"))})
+    assert host.exported() == ["web"]
+    host.directory.put({WEB: Entry("docker", ("", "", "web-2"))})
+
+    assert host.exported() == ["web"]
+
+
+def test_counters_outlive_the_container_for_a_quarter_of_an_hour(host: Host) -> None:
+    """After its death a container has no series of its own but the counters of its events."""
+    host.directory.put({WEB: Entry("docker", ("", "", "web"))})
+    host.start(f"docker/{WEB}")
+    assert host.counted() == ["web"]
+    host.stop(f"docker/{WEB}")
+    host.directory.end(WEB, "removed")
+
+    host.now += KEEP_DEAD_SECONDS
+    assert host.exported() == []
+    assert host.counted() == ["web"]
+    host.now += 1
+    assert host.counted() == []
+
+
+def test_a_container_that_was_never_seen_in_the_tree_has_counters(host: Host) -> None:
+    """It lived 200 ms; its runtime told of it."""
+    host.directory.put({WEB: Entry("docker", ("", "", "short"))})
+    host.directory.end(WEB, "removed")
+
+    assert host.counted() == ["short"]
+
+
+def test_a_container_that_is_created_long_before_it_starts_keeps_its_counters_after_its_death(host: Host) -> None:
+    """The quarter of an hour runs from its end, not from its first sight."""
+    host.directory.put({WEB: Entry("docker", ("", "", "late"), state="created")})
+    host.take()
+    host.now += 2 * KEEP_DEAD_SECONDS
+    host.take()
+    host.directory.end(WEB, "exited")
+    host.now += KEEP_DEAD_SECONDS
+
+    assert host.counted() == ["late"]
+
+
+def test_one_that_had_ended_before_the_agent_came_has_no_counters(host: Host) -> None:
+    """`docker ps -a` may hold hundreds; they count as exited and nothing else."""
+    host.directory.put({WEB: Entry("docker", ("", "", "old"), state="exited", seen_alive=False, ended=1000.0)})
+
+    node = host.take()
+
+    assert node.names == {}
+    assert node.resting == {"exited": 1}
+
+
+def test_an_id_that_only_the_kernel_log_told_of_is_called_by_it(host: Host) -> None:
+    """Count first, name later: a kill is never dropped for want of a name."""
+    host.directory.hear("kmsg", WEB)
+    assert host.counted() == []
+    host.now += NAME_WITHIN_SECONDS
+
+    assert host.counted() == ["a" * 12]
+
+
+def test_of_two_lives_of_one_name_the_newest_is_exported(host: Host) -> None:
+    """While a pod restarts, the old container may still be there; a series can only show one."""
+    host.directory.put({WEB: Entry("oci", ("shop", "web-0", "app")), DB: Entry("oci", ("shop", "web-0", "app"))})
+    host.start(f"docker/{WEB}")
+    host.start(f"docker/{DB}")
+
+    node = host.take()
+
+    newest = max(node.instances, key=lambda instance: instance.cgroup.inode)
+    assert len(node.instances) == 2
+    assert [container.id.id for container in node.containers] == [newest.id.id]
+
+
+def test_a_cgroup_below_a_container_is_part_of_it(host: Host) -> None:
+    """systemd in a container makes cgroups of its own."""
+    host.directory.put({WEB: Entry("docker", ("", "", "web"))})
+    host.start(f"docker/{WEB}/init.scope")
+
+    node = host.take()
+
+    assert [instance.cgroup.path for instance in node.instances] == [f"/docker/{WEB}"]
+    assert f"/docker/{WEB}/init.scope" in {cgroup.path for cgroup in node.cgroups}
+
+
+def test_a_tree_that_cannot_be_read_makes_the_source_blind_and_the_names_stay(host: Host) -> None:
+    """The counters are served all the same; the reason is on the status page."""
+    host.directory.put({WEB: Entry("docker", ("", "", "web"))})
+    assert host.counted() == ["web"]
+    assert host.status.is_up
+    host.root.rename(host.root.with_name("moved"))
+
+    assert host.counted() == ["web"]
+    assert not host.status.is_up
+    assert str(host.root) in host.status.reason
+
+
+def test_without_cgroup_v2_there_is_a_node_all_the_same(tmp_path: Path) -> None:
+    """Zombies and the kernel log need no cgroups."""
+    census = Census(cgroup_root=None, proc_root="/nowhere", directory=Directory(), status=Status("cgroup"))
+
+    node = census.take(KernelFiles(1), ProcessTable("/nowhere", 0))
+
+    assert (node.cgroups, node.containers) == ([], [])

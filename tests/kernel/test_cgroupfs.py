@@ -1,0 +1,447 @@
+"""The readers of cgroup files, with what 5.10, 6.1, 6.12 and 7.2 print; and the walk of the tree."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.kernel import cgroupfs
+from collectors.kernel.cgroupfs import Cgroup, CgroupEvents, CpuStat, DeviceIo, MemoryEvents, Pressure
+from collectors.kernel.files import Forbidden, Gone, KernelFiles, Malformed, ReadError, Unsupported
+from tests.tree import descriptors_left, tree
+
+Reader = Callable[[KernelFiles, str], Any]
+
+READERS: Mapping[str, Reader] = {
+    "memory.current": cgroupfs.memory_current,
+    "memory.peak": cgroupfs.memory_peak,
+    "memory.max": cgroupfs.memory_max,
+    "memory.high": cgroupfs.memory_high,
+    "memory.low": cgroupfs.memory_low,
+    "memory.events": cgroupfs.memory_events,
+    "memory.stat": cgroupfs.memory_inactive_file,
+    "cpu.stat": cgroupfs.cpu_stat,
+    "cpu.max": cgroupfs.cpu_limit,
+    "io.stat": cgroupfs.io_stat,
+    "pids.current": cgroupfs.pids_current,
+    "pids.max": cgroupfs.pids_max,
+    "pids.peak": cgroupfs.pids_peak,
+    "pids.events": cgroupfs.pids_events_max,
+    "cpu.pressure": partial(cgroupfs.pressure, resource="cpu"),
+    "memory.pressure": partial(cgroupfs.pressure, resource="memory"),
+    "io.pressure": partial(cgroupfs.pressure, resource="io"),
+    "cgroup.events": cgroupfs.cgroup_events,
+    "cgroup.stat": cgroupfs.dying_descendants,
+}
+
+MEMORY_STAT_5_10 = (
+    b"anon 1486848\nfile 4866048\nkernel_stack 49152\npercpu 0\nsock 0\nshmem 0\nfile_mapped 135168\nfile_dirty 0\nfile_writeback 0\n"
+    b"anon_thp 0\ninactive_anon 1351680\nactive_anon 135168\ninactive_file 4730880\nactive_file 135168\nunevictable 0\n"
+    b"slab_reclaimable 221184\nslab_unreclaimable 110592\nslab 331776\nworkingset_refault_anon 0\nworkingset_refault_file 0\n"
+    b"workingset_activate_anon 0\nworkingset_activate_file 0\npgfault 2013\npgmajfault 33\npgrefill 0\npgscan 0\npgsteal 0\n"
+)
+MEMORY_STAT_6_12 = (
+    b"anon 2846720\nfile 7639040\nkernel 901120\nkernel_stack 81920\npagetables 98304\nsec_pagetables 0\npercpu 720\nsock 0\nvmalloc 0\n"
+    b"shmem 0\nzswap 0\nzswapped 0\nfile_mapped 4591616\nfile_dirty 0\nfile_writeback 0\nswapcached 0\nanon_thp 0\nfile_thp 0\n"
+    b"shmem_thp 0\ninactive_anon 0\nactive_anon 2805760\ninactive_file 2572288\nactive_file 5066752\nunevictable 0\n"
+    b"slab_reclaimable 364032\nslab_unreclaimable 171880\nslab 535912\npgdemote_kswapd 0\npgfault 9871\npgmajfault 40\n"
+)
+
+CASES: list[tuple[str, str, bytes, Any]] = [
+    ("memory.current", "all", b"10485760\n", 10485760),
+    ("memory.current", "nothing charged", b"0\n", 0),
+    ("memory.peak", "since 5.19", b"12587008\n", 12587008),
+    ("memory.max", "limited", b"268435456\n", 268435456),
+    ("memory.max", "unlimited", b"max\n", None),
+    ("memory.high", "limited", b"134217728\n", 134217728),
+    ("memory.high", "unlimited", b"max\n", None),
+    ("memory.low", "none", b"0\n", 0),
+    ("memory.low", "all", b"max\n", None),
+    ("memory.events", "4.14", b"low 0\nhigh 11\nmax 35\noom 1\n", MemoryEvents(0, 11, 35, 1, None, None)),
+    ("memory.events", "5.10", b"low 0\nhigh 11\nmax 35\noom 12\noom_kill 14\n", MemoryEvents(0, 11, 35, 12, 14, None)),
+    ("memory.events", "6.1", b"low 0\nhigh 11\nmax 35\noom 12\noom_kill 14\noom_group_kill 13\n", MemoryEvents(0, 11, 35, 12, 14, 13)),
+    (
+        "memory.events",
+        "7.2",
+        b"low 20\nhigh 11\nmax 35\noom 12\noom_kill 14\noom_group_kill 13\nsock_throttled 99\n",
+        MemoryEvents(20, 11, 35, 12, 14, 13),
+    ),
+    ("memory.stat", "5.10", MEMORY_STAT_5_10, 4730880),
+    ("memory.stat", "6.12", MEMORY_STAT_6_12, 2572288),
+    ("cpu.stat", "without the controller", b"usage_usec 123\nuser_usec 45\nsystem_usec 78\n", CpuStat(123, 45, 78, None, None, None)),
+    (
+        "cpu.stat",
+        "5.10",
+        b"usage_usec 123\nuser_usec 45\nsystem_usec 78\nnr_periods 10\nnr_throttled 11\nthrottled_usec 4096\n",
+        CpuStat(123, 45, 78, 10, 11, 4096),
+    ),
+    (
+        "cpu.stat",
+        "6.1",
+        b"usage_usec 123\nuser_usec 45\nsystem_usec 78\nnr_periods 10\nnr_throttled 11\nthrottled_usec 4096\nnr_bursts 12\nburst_usec 13\n",
+        CpuStat(123, 45, 78, 10, 11, 4096),
+    ),
+    (
+        "cpu.stat",
+        "6.12",
+        b"usage_usec 123\nuser_usec 45\nsystem_usec 78\nnice_usec 12\ncore_sched.force_idle_usec 13\nnr_periods 10\nnr_throttled 11\n"
+        b"throttled_usec 4096\nnr_bursts 14\nburst_usec 15\n",
+        CpuStat(123, 45, 78, 10, 11, 4096),
+    ),
+    ("cpu.max", "limited", b"150000 100000\n", 1.5),
+    ("cpu.max", "another period", b"25000 50000\n", 0.5),
+    ("cpu.max", "unlimited", b"max 100000\n", None),
+    ("io.stat", "no I/O", b"", {}),
+    (
+        "io.stat",
+        "two devices",
+        b"8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353 dbytes=10 dios=11\n"
+        b"253:0 rbytes=12 wbytes=13 rios=14 wios=15 dbytes=0 dios=0\n",
+        {"8:16": DeviceIo(1459200, 314773504, 192, 353), "253:0": DeviceIo(12, 13, 14, 15)},
+    ),
+    (
+        "io.stat",
+        "a device without counters, and more keys",
+        b"8:0 \n8:16 rbytes=12 wbytes=13 rios=14 wios=15 dbytes=0 dios=0 use_delay=1 delay_nsec=2 cost.usage=345\n",
+        {"8:16": DeviceIo(12, 13, 14, 15)},
+    ),
+    (
+        "io.stat",
+        "5.14 to 5.16: no newline behind a device without counters",
+        b"8:0 7:1 8:16 rbytes=12 wbytes=13 rios=14 wios=15 dbytes=0 dios=0\n8:32 ",
+        {"8:16": DeviceIo(12, 13, 14, 15)},
+    ),
+    (
+        "io.stat",
+        "hidden multipath devices all have the same name",
+        b"(unknown) \n(unknown) rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n"
+        b"259:1 rbytes=12 wbytes=13 rios=14 wios=15 dbytes=0 dios=0\n",
+        {"259:1": DeviceIo(12, 13, 14, 15)},
+    ),
+    ("io.stat", "only a delay", b"8:0 use_delay=1 delay_nsec=20\n", {}),
+    ("pids.current", "all", b"371\n", 371),
+    ("pids.max", "limited", b"512\n", 512),
+    ("pids.max", "unlimited", b"max\n", None),
+    ("pids.peak", "since 6.1", b"512\n", 512),
+    ("pids.events", "all", b"max 17\n", 17),
+    ("pids.events", "newer", b"max 17\nmax.imposed 18\n", 17),
+    ("cpu.pressure", "5.10", b"some avg10=0.12 avg60=0.34 avg300=0.56 total=123456\n", Pressure(123456, None)),
+    *(
+        (
+            f"{resource}.pressure",
+            "6.1",
+            b"some avg10=0.12 avg60=0.34 avg300=0.56 total=123456\nfull avg10=0.01 avg60=0.02 avg300=0.03 total=78901\n",
+            Pressure(123456, 78901),
+        )
+        for resource in ("cpu", "memory", "io")
+    ),
+    (
+        "io.pressure",
+        "newer",
+        b"some avg10=0.12 avg60=0.34 avg300=0.56 total=123456 max=5\nfull avg10=0.01 total=78901\nmost total=3\n",
+        Pressure(123456, 78901),
+    ),
+    ("cgroup.events", "before 5.2", b"populated 1\n", CgroupEvents(populated=True, frozen=None)),
+    ("cgroup.events", "5.10", b"populated 1\nfrozen 0\n", CgroupEvents(populated=True, frozen=False)),
+    ("cgroup.events", "paused", b"populated 1\nfrozen 1\n", CgroupEvents(populated=True, frozen=True)),
+    ("cgroup.events", "ended, newer", b"populated 0\nfrozen 0\nmood 1\n", CgroupEvents(populated=False, frozen=False)),
+    ("cgroup.stat", "5.10", b"nr_descendants 45\nnr_dying_descendants 12\n", 12),
+    (
+        "cgroup.stat",
+        "6.12",
+        b"nr_descendants 45\nnr_subsys_cpu 3\nnr_subsys_memory 45\n"
+        b"nr_dying_descendants 12\nnr_dying_subsys_cpu 0\nnr_dying_subsys_memory 13\n",
+        12,
+    ),
+]
+
+
+@pytest.fixture
+def files() -> KernelFiles:
+    """Descriptors that are not kept."""
+    return KernelFiles(0)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One directory for the many contents of a property."""
+    return tmp_path_factory.mktemp("cgroup")
+
+
+def parts(value: Any) -> dict[Any, Any]:
+    """Take a reader's result apart into the values that a metric may come from."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value if isinstance(value, dict) else {"": value}
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"), [(name, raw, value) for name, _, raw, value in CASES], ids=[f"{c[0]}: {c[1]}" for c in CASES]
+)
+def test_content(files: KernelFiles, tmp_path: Path, name: str, raw: bytes, value: Any) -> None:
+    """What each kernel prints: keys that it lacks are None, keys that are new are ignored."""
+    (tmp_path / name).write_bytes(raw)
+
+    assert READERS[name](files, str(tmp_path)) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"), [(name, raw, value) for name, _, raw, value in CASES], ids=[f"{c[0]}: {c[1]}" for c in CASES]
+)
+def test_cut_content_never_gives_a_wrong_number(files: KernelFiles, directory: Path, name: str, raw: bytes, value: Any) -> None:
+    """Cut after any byte, each value is the true one or absent; absence of a limit (None) is a value too."""
+    truth = parts(value)
+    for end in range(len(raw)):
+        (directory / name).write_bytes(raw[:end])
+        try:
+            found = READERS[name](files, str(directory))
+        except Malformed:
+            continue
+        for key, one in parts(found).items():
+            absent = one is None and key != ""
+            assert absent or one == truth[key], raw[:end]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_absent_file(files: KernelFiles, tmp_path: Path, name: str) -> None:
+    """Every file is optional while the cgroup is there, and the cgroup may be gone."""
+    with pytest.raises(Unsupported) as unsupported:
+        READERS[name](files, str(tmp_path))
+    assert unsupported.value.path == f"{tmp_path}/{name}"
+    with pytest.raises(Gone):
+        READERS[name](files, f"{tmp_path}/removed")
+
+
+WRONG = {
+    "binary": b"\x00\xff \xfe\n",
+    "words": b"hello world and more\n",
+    "another flat file": b"nr_free_pages 12\nnr_zone 13\n",
+    "blank lines": b"\n\n",
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("raw", WRONG.values(), ids=WRONG)
+def test_the_wrong_file_is_malformed(files: KernelFiles, tmp_path: Path, name: str, raw: bytes) -> None:
+    """The message names the path."""
+    (tmp_path / name).write_bytes(raw)
+
+    with pytest.raises(Malformed) as malformed:
+        READERS[name](files, str(tmp_path))
+    assert malformed.value.path == f"{tmp_path}/{name}"
+
+
+@pytest.mark.parametrize("name", sorted(READERS.keys() - {"io.stat"}))
+def test_an_empty_file_is_malformed(files: KernelFiles, tmp_path: Path, name: str) -> None:
+    """Only io.stat is empty before anything happened."""
+    (tmp_path / name).write_bytes(b"")
+
+    with pytest.raises(Malformed):
+        READERS[name](files, str(tmp_path))
+
+
+WORDS = sorted({word for _, _, raw, _ in CASES for word in raw.replace(b"=", b"= ").split()} | {b"max", b"0", b"-1", b"="})
+SOUP = st.lists(st.sampled_from([*WORDS, b" ", b"\n"]), max_size=30).map(b"".join)
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(raw=SOUP | st.binary(max_size=60))
+def test_garbage_is_understood_or_malformed(directory: Path, name: str, raw: bytes) -> None:
+    """A reader raises ReadError and nothing else, whatever it reads."""
+    (directory / name).write_bytes(raw)
+
+    with suppress(ReadError):
+        READERS[name](KernelFiles(0), str(directory))
+
+
+@pytest.mark.parametrize("raw", [b"1 0\n", b"max\n", b"1 2 3\n", b"max 100000", b"150000 1000"])
+def test_cpu_max_is_two_words(files: KernelFiles, tmp_path: Path, raw: bytes) -> None:
+    """A period of 0 is not a limit of infinity."""
+    (tmp_path / "cpu.max").write_bytes(raw)
+
+    with pytest.raises(Malformed):
+        cgroupfs.cpu_limit(files, str(tmp_path))
+
+
+# The walk
+
+
+def paths(cgroups: list[Cgroup]) -> dict[str, bool]:
+    """Say which cgroups were found, and whether they have children."""
+    return {cgroup.path: cgroup.has_children for cgroup in cgroups}
+
+
+def test_walk(tmp_path: Path) -> None:
+    """All directories from the root down, each with its inode; files and links are not cgroups."""
+    tree(tmp_path, {"cgroup.procs": "", "a.slice/cgroup.procs": "", "a.slice/b.scope/x/": "", "c/": ""})
+    (tmp_path / "link").symlink_to("a.slice")
+
+    found = list(cgroupfs.walk(str(tmp_path)))
+
+    assert paths(found) == {"/": True, "/a.slice": True, "/a.slice/b.scope": True, "/a.slice/b.scope/x": False, "/c": False}
+    assert found[0].path == "/"
+    assert all(cgroup.inode == os.stat(cgroup.directory).st_ino for cgroup in found)
+    assert {cgroup.directory for cgroup in found} == {str(tmp_path), *(f"{tmp_path}{cgroup.path}" for cgroup in found[1:])}
+
+
+@pytest.mark.parametrize("name", ["with space", "line\nbreak", "{}\"'\\", "ü", "a:b", "docker-", os.fsdecode(b"\xff")])
+def test_walk_finds_cgroups_of_any_name(tmp_path: Path, name: str) -> None:
+    """A container with a cgroup namespace names its own as it likes."""
+    (tmp_path / name).mkdir()
+
+    assert paths(list(cgroupfs.walk(str(tmp_path)))) == {"/": True, f"/{name}": False}
+
+
+def test_walk_of_a_deep_tree(tmp_path: Path) -> None:
+    """Depth costs no recursion, and what lies deeper than a path can be long is left out: a container may go that deep."""
+    start = os.getcwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(20):
+            os.mkdir(250 * "d")
+            os.chdir(250 * "d")
+        found = list(cgroupfs.walk(str(tmp_path)))
+    finally:
+        os.chdir(start)
+        shutil.rmtree(tmp_path)
+
+    assert 10 < len(found) < 20
+    assert found[-1].path == found[-1].path[:251] * (len(found) - 1)
+
+
+def test_walk_without_a_root(tmp_path: Path) -> None:
+    """The root must be there."""
+    with pytest.raises(Gone):
+        list(cgroupfs.walk(f"{tmp_path}/removed/too"))
+
+
+def test_walk_leaves_out_what_vanishes_meanwhile(tmp_path: Path) -> None:
+    """After the listing of its parent it still seems to be there; the read of its first file tells."""
+    tree(tmp_path, {"a/b/": "", "c/": ""})
+    walk = cgroupfs.walk(str(tmp_path))
+    found = [next(walk)]
+    (tmp_path / "a" / "b").rmdir()
+    (tmp_path / "a").rmdir()
+
+    found += walk
+
+    assert paths(found) == {"/": True, "/a": False, "/c": False}
+
+
+def test_walk_leaves_out_what_vanishes_during_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its siblings are found all the same."""
+    tree(tmp_path, {"a/b/": "", "c/": ""})
+    stat = os.stat
+
+    def gone(path: str) -> os.stat_result:
+        if path.endswith("/a"):
+            raise FileNotFoundError(errno.ENOENT, "", path)
+        return stat(path)
+
+    monkeypatch.setattr(os, "stat", gone)
+    found = list(cgroupfs.walk(str(tmp_path)))
+    monkeypatch.undo()
+
+    assert paths(found) == {"/": True, "/c": False}
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(errno.EACCES, Forbidden), (errno.EIO, ReadError), (errno.ENOMEM, ReadError)])
+def test_walk_raises_when_a_listing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, outcome: type[ReadError]) -> None:
+    """The containers below would seem to have ended."""
+    tree(tmp_path, {"a/b/": ""})
+    scandir = os.scandir
+
+    def fail(path: str) -> Any:
+        if path.endswith("/a"):
+            raise OSError(code, os.strerror(code), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+
+    with pytest.raises(ReadError, match="/a: ") as raised:
+        list(cgroupfs.walk(str(tmp_path)))
+    assert type(raised.value) is outcome
+
+
+def test_walk_raises_without_descriptors(tmp_path: Path) -> None:
+    """An empty node would be a lie."""
+    tree(tmp_path, {"a/b/": ""})
+
+    with descriptors_left(0), pytest.raises(ReadError):
+        list(cgroupfs.walk(str(tmp_path)))
+
+
+# Where the hierarchy is
+
+HYBRID = (
+    "24 30 0:22 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"
+    "31 24 0:26 / {root} ro,nosuid shared:9 - tmpfs tmpfs ro,mode=755\n"
+    "33 31 0:28 / {root}/systemd rw,nosuid shared:11 - cgroup cgroup rw,name=systemd\n"
+    "32 31 0:27 / {root}/unified rw,nosuid shared:10 - cgroup2 cgroup2 rw,nsdelegate\n"
+)
+
+
+def mountinfo(tmp_path: Path, table: str) -> str:
+    """Write a table of mounts for find_root."""
+    (tmp_path / "mountinfo").write_text(table.format(root=f"{tmp_path}/cgroup"))
+    return f"{tmp_path}/mountinfo"
+
+
+def test_root_of_a_pure_hierarchy(tmp_path: Path) -> None:
+    """The path itself; the table of mounts is not needed."""
+    tree(tmp_path, {"cgroup/cgroup.controllers": "cpu memory pids\n"})
+
+    assert cgroupfs.find_root(f"{tmp_path}/cgroup", "/nonexistent/mountinfo") == f"{tmp_path}/cgroup"
+    assert cgroupfs.controllers(f"{tmp_path}/cgroup") == ["cpu", "memory", "pids"]
+
+
+def test_root_of_a_hybrid_hierarchy(tmp_path: Path) -> None:
+    """The v2 mount below the tmpfs, with whatever controllers it has."""
+    tree(tmp_path, {"cgroup/unified/cgroup.controllers": "\n", "cgroup/systemd/tasks": ""})
+
+    root = cgroupfs.find_root(f"{tmp_path}/cgroup", mountinfo(tmp_path, HYBRID))
+
+    assert root == f"{tmp_path}/cgroup/unified"
+    assert cgroupfs.controllers(root) == []
+
+
+def test_root_with_a_space_in_its_path(tmp_path: Path) -> None:
+    """The table has octal escapes."""
+    tree(tmp_path, {"cgroup/v 2/cgroup.controllers": ""})
+
+    table = mountinfo(tmp_path, "32 31 0:27 / {root}/v\\0402 rw - cgroup2 cgroup2 rw\n")
+
+    assert cgroupfs.find_root(f"{tmp_path}/cgroup", table) == f"{tmp_path}/cgroup/v 2"
+
+
+def test_root_behind_thousands_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container host has more mounts than the kernel lists in one read."""
+    tree(tmp_path, {"cgroup/unified/cgroup.controllers": ""})
+    many = "".join(f"{number} 24 0:{number} / /var/lib/docker/overlay2/{number} rw - overlay overlay rw\n" for number in range(100, 2000))
+    table = mountinfo(tmp_path, many + HYBRID)
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, min(size, 4090), offset))
+
+    assert cgroupfs.find_root(f"{tmp_path}/cgroup", table) == f"{tmp_path}/cgroup/unified"
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["", "garbage\n", HYBRID.replace("cgroup2 cgroup2", "cgroup cgroup"), HYBRID.replace("{root}", "/somewhere/else")],
+    ids=["empty", "garbage", "v1 only", "elsewhere"],
+)
+def test_no_root(tmp_path: Path, table: str) -> None:
+    """On v1 there is none, and one elsewhere is not the host's that was asked for."""
+    tree(tmp_path, {"cgroup/memory/tasks": ""})
+
+    assert cgroupfs.find_root(f"{tmp_path}/cgroup", mountinfo(tmp_path, table)) is None
+    assert cgroupfs.find_root(f"{tmp_path}/cgroup", "/nonexistent/mountinfo") is None

@@ -1,0 +1,599 @@
+"""Processes, zombies and PID namespaces from fake trees of /proc; names of processes are hostile."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from collectors.kernel import procfs
+from collectors.kernel.files import Forbidden, Gone, Malformed, ReadError
+from collectors.kernel.procfs import (
+    UNKNOWN,
+    Namespace,
+    Processes,
+    ProcessTable,
+    Stat,
+    Zombie,
+    parse_cgroup,
+    parse_namespace_pids,
+    parse_stat,
+)
+from tests.tree import HOST_NAMESPACE, Link, descriptors_left, open_descriptors, process, stat, tree
+
+HOST = str(HOST_NAMESPACE)
+INSIDE = 4026532001
+"""The PID namespace of a container."""
+
+# /proc/PID/stat
+
+REAL_STATS = [
+    (
+        "5.10 init",
+        b"1 (systemd) S 0 1 1 0 -1 4194560 40537 6924298 0 943 245 804 24044 5860 20 0 1 0 28 172371968 3202 18446744073709551615 1 1 0 0 "
+        b"0 0 671173123 4096 1260 0 0 0 17 0 0 0 5 0 0 0 0 0 0 0 0 0 0\n",
+        Stat(b"systemd", b"S", 0, 1, 28),
+    ),
+    (
+        "7.2 zombie",
+        b"4711 (sh) Z 4700 4711 4700 0 -1 4228108 131 0 0 0 0 0 0 0 20 0 1 0 1234567 0 0 18446744073709551615 0 0 0 0 0 0 0 4096 0 0 0 0 "
+        b"17 1 0 0 0 0 0 0 0 0 0 0 0 0 256\n",
+        Stat(b"sh", b"Z", 4700, 1, 1234567),
+    ),
+    (
+        "kernel thread",
+        b"35 (kworker/u4:0-events_unbound) I 2 0 0 0 -1 69238880 0 0 0 0 0 7 0 0 20 0 1 0 41 0 0 18446744073709551615 0 0 0 0 0 0 0 "
+        b"2147483647 0 1 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+        Stat(b"kworker/u4:0-events_unbound", b"I", 2, 1, 41),
+    ),
+]
+
+COMM = st.lists(st.integers(1, 255), max_size=15).map(bytes)
+
+
+@pytest.mark.parametrize(("raw", "found"), [(raw, found) for _, raw, found in REAL_STATS], ids=[case[0] for case in REAL_STATS])
+def test_stat(raw: bytes, found: Stat) -> None:
+    """Real ones, of three kinds of process."""
+    assert parse_stat(raw) == found
+
+
+@given(comm=COMM, parent=st.integers(0, 2**22), threads=st.integers(0, 2**22), start_time=st.integers(0, 2**63))
+@example(comm=b"a) Z 1 (", parent=12, threads=34, start_time=56)
+@example(comm=b"x) Z 1 1 1 1 1", parent=12, threads=34, start_time=56)
+@example(comm=b"a\n1 (b) Z 2", parent=12, threads=34, start_time=56)
+@example(comm=b")\xff) (", parent=12, threads=34, start_time=56)
+@example(comm=b"", parent=12, threads=34, start_time=56)
+def test_no_name_can_lie_about_its_process(comm: bytes, parent: int, threads: int, start_time: int) -> None:
+    """Any bytes but NUL may be in a name, and it is printed raw."""
+    raw = stat(77, comm=comm, state=b"S", parent=parent, threads=threads, start_time=start_time)
+
+    assert parse_stat(raw) == Stat(comm, b"S", parent, threads, start_time)
+
+
+@pytest.mark.parametrize("raw", [case[1] for case in REAL_STATS] + [stat(77, comm=b"a) Z 1 (", parent=12, threads=34, start_time=5678)])
+def test_cut_stat_never_gives_a_wrong_number(raw: bytes) -> None:
+    """Cut after any byte, it is the true one or an error."""
+    for end in range(len(raw)):
+        try:
+            found = parse_stat(raw[:end])
+        except ValueError:
+            continue
+        assert found == parse_stat(raw)
+
+
+@given(st.binary(max_size=80) | st.lists(st.sampled_from([b"1", b" ", b"(", b")", b"Z", b"x"]), max_size=80).map(b"".join))
+def test_garbage_for_a_stat_is_a_value_error(raw: bytes) -> None:
+    """Nothing else is raised."""
+    with suppress(ValueError):
+        parse_stat(raw)
+
+
+# /proc/PID/status
+
+STATUS = (
+    b"Name:\ta\\nNSpid:\\t1\nUmask:\t0022\nState:\tZ (zombie)\nTgid:\t4711\nNgid:\t0\nPid:\t4711\nPPid:\t4700\nTracerPid:\t0\n"
+    b"NStgid:\t4711\t123\t17\nNSpid:\t4711\t123\t17\nNSpgid:\t4711\t12\t1\nNSsid:\t4700\t1\t1\nThreads:\t1\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "pids"),
+    [
+        (STATUS, (4711, 123, 17)),
+        (b"Name:\tsystemd\nNStgid:\t1\nNSpid:\t1\nNSpgid:\t1\n", (1,)),
+        (b"Name:\tinit\nNSpid:\t812\t1\n", (812, 1)),
+        (b"Name:\told\nPid:\t812\nThreads:\t1\n", ()),
+        (b"", ()),
+    ],
+    ids=["nested twice", "host", "init of a container", "before 4.1", "empty"],
+)
+def test_namespace_pids(raw: bytes, pids: tuple[int, ...]) -> None:
+    """One number per namespace; the name of a process has its newlines escaped in this file."""
+    assert parse_namespace_pids(raw) == pids
+
+
+def test_cut_status_never_gives_a_wrong_pid() -> None:
+    """Cut after any byte, the PIDs are the true ones, absent, or an error."""
+    for end in range(len(STATUS)):
+        try:
+            pids = parse_namespace_pids(STATUS[:end])
+        except ValueError:
+            continue
+        assert pids in ((), (4711, 123, 17))
+
+
+@given(st.binary(max_size=60).map(lambda raw: b"\nNSpid:" + raw))
+def test_garbage_for_a_status_is_a_value_error(raw: bytes) -> None:
+    """Nothing else is raised."""
+    with suppress(ValueError):
+        parse_namespace_pids(raw)
+
+
+# /proc/PID/cgroup
+
+HYBRID = b"9:name=systemd:/init.scope\n4:memory:/0::/evil\n1:cpu,cpuacct:/\n0::/system.slice/docker-1.scope\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        (b"0::/\n", "/"),
+        (b"0::/docker/1 (deleted)\n", "/docker/1"),
+        (b"0::/kubepods.slice:cri-containerd:12\n", "/kubepods.slice:cri-containerd:12"),
+        (b"0::/a::/b (x)/c\n", "/a::/b (x)/c"),
+        (b"0::/..//../other\n", "/..//../other"),
+        (b"0::/\xff\n", "/\\xff"),
+        (HYBRID, "/system.slice/docker-1.scope"),
+        (b"4:memory:/docker/1\n1:name=systemd:/docker/1\n", None),
+        (b"", None),
+    ],
+    ids=["root", "deleted", "colons", "hostile", "another namespace", "not UTF-8", "hybrid", "v1 only", "nothing mounted"],
+)
+def test_cgroup(raw: bytes, path: str | None) -> None:
+    """The v2 line, wherever it is."""
+    assert parse_cgroup(raw) == path
+
+
+@pytest.mark.parametrize("raw", [HYBRID, b"0::/docker/1 (deleted)\n"])
+def test_cut_cgroup_never_gives_a_wrong_path(raw: bytes) -> None:
+    """Cut after any byte, it is the true one, absent, or an error."""
+    for end in range(len(raw)):
+        try:
+            path = parse_cgroup(raw[:end])
+        except ValueError:
+            continue
+        assert path in (None, parse_cgroup(raw))
+
+
+# Scans
+
+
+@pytest.fixture(params=[1000, 2, 0], ids=["descriptors", "few descriptors", "no descriptors"])
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProcessTable]:
+    """A process table; it must give the same results with and without kept descriptors, and leave none open."""
+    before = open_descriptors()
+    table = ProcessTable(str(tmp_path), request.param)
+    yield table
+    assert len(table) <= request.param
+    table.close()
+    assert len(table) == 0
+    assert open_descriptors() == before
+
+
+def zombies(found: Processes) -> dict[int, Zombie]:
+    """Return the zombies by PID."""
+    return {zombie.pid: zombie for zombie in found.zombies}
+
+
+def test_scan_of_a_host_with_a_container(tmp_path: Path, table: ProcessTable) -> None:
+    """A namespace's init is whoever is PID 1 in it; the host's is not looked for, it has no container."""
+    tree(tmp_path, {"meminfo": "", "self/": "", "sys/kernel/": ""})
+    tree(tmp_path, process(1, parent=0, cgroup="/init.scope"))
+    tree(tmp_path, process(2, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
+    tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 7), parent=100, cgroup="/docker/1/nested"))
+
+    assert table.scan() == Processes((), {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(2, 0, "/docker/1")}, 0)
+
+
+def test_whose_fault_a_zombie_is(tmp_path: Path, table: ProcessTable) -> None:
+    """PID 1 of its own namespace, or any other parent; a child of the host's PID 1 is in no container, and one without parent nobody's."""
+    inside: dict[str, Any] = {"namespace": INSIDE, "cgroup": "/docker/1"}
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(50, parent=1))
+    tree(tmp_path, process(100, pids=(100, 1), parent=50, **inside))
+    tree(tmp_path, process(101, pids=(101, 2), parent=100, **inside))
+    for pid, parent in ((102, 100), (103, 101), (104, 50), (105, 0)):
+        tree(tmp_path, process(pid, pids=(pid, pid - 99), parent=parent, state=b"Z", start_time=1000 + pid, **inside))
+    tree(tmp_path, process(60, parent=1, state=b"Z"))
+    tree(tmp_path, process(61, parent=50, state=b"Z"))
+    tree(tmp_path, process(62, parent=4321, state=b"Z"))
+
+    found = table.scan()
+
+    assert {pid: zombie.parent_is_init for pid, zombie in zombies(found).items()} == {
+        102: True,  # its own child, or an orphan that it adopted
+        103: False,
+        104: False,  # of a process that joined from outside, such as `docker exec`
+        105: False,
+        60: True,
+        61: False,
+        62: False,  # the parent has ended since the scan began
+    }
+    assert zombies(found)[103] == Zombie(103, 1103, str(INSIDE), "/docker/1", parent_is_init=False)
+    assert found.namespaces == {HOST: Namespace(5, 3, None), str(INSIDE): Namespace(6, 4, "/docker/1")}
+
+
+def test_the_init_of_the_outer_namespace_is_not_the_one_to_blame(tmp_path: Path, table: ProcessTable) -> None:
+    """An init that has died is its parent's zombie: the shim's, or PID 1's of the namespace around it."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), parent=1, state=b"Z"))
+    tree(tmp_path, process(200, namespace=INSIDE + 1, pids=(200, 1), parent=1))
+    tree(tmp_path, process(201, namespace=INSIDE + 2, pids=(201, 5, 1), parent=200, state=b"Z"))
+
+    assert {pid: zombie.parent_is_init for pid, zombie in zombies(table.scan()).items()} == {100: False, 201: False}
+
+
+def test_a_dead_leader_with_live_threads_is_no_zombie(tmp_path: Path, table: ProcessTable) -> None:
+    """Nobody can wait for it yet."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, state=b"Z", threads=3))
+    tree(tmp_path, process(101, state=b"X"))
+
+    assert table.scan() == Processes((), {HOST: Namespace(3, 0, None)}, 0)
+
+
+def test_a_namespace_without_a_container(tmp_path: Path, table: ProcessTable) -> None:
+    """Browsers and build tools make some; its init may even be gone from sight."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/user.slice/session-1.scope"))
+    tree(tmp_path, process(200, namespace=INSIDE + 1, pids=(200, 9), state=b"Z", parent=4321, cgroup=None))
+
+    found = table.scan()
+
+    assert found.namespaces == {
+        HOST: Namespace(1, 0, None),
+        str(INSIDE): Namespace(1, 0, "/user.slice/session-1.scope"),
+        str(INSIDE + 1): Namespace(1, 1, None),
+    }
+    assert found.zombies == (Zombie(200, 100, str(INSIDE + 1), None, parent_is_init=False),)
+
+
+def test_a_zombie_in_a_removed_cgroup_keeps_its_path(tmp_path: Path, table: ProcessTable) -> None:
+    """The container is still known by it."""
+    tree(tmp_path, process(100, state=b"Z", cgroup="/docker/1 (deleted)"))
+
+    assert table.scan().zombies[0].cgroup == "/docker/1"
+
+
+def test_the_cgroup_of_a_process_that_is_moved_before_it_dies(tmp_path: Path, table: ProcessTable) -> None:
+    """A runtime makes the init first and moves it then; only the dead stay where they are."""
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/system.slice"))
+    assert table.scan().namespaces[str(INSIDE)].init_cgroup == "/system.slice"
+
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
+    assert table.scan().namespaces[str(INSIDE)].init_cgroup == "/docker/1"
+
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/2", state=b"Z"))
+    assert table.scan().zombies[0].cgroup == "/docker/2"
+
+
+def test_scanning_again_sees_what_changed(tmp_path: Path, table: ProcessTable) -> None:
+    """And twice the same when nothing did."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
+    tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 2), parent=100, cgroup="/docker/1"))
+    first = table.scan()
+    assert table.scan() == first
+
+    tree(tmp_path, {"101/stat": stat(101, state=b"Z", parent=100)})
+    died = table.scan()
+    assert died == Processes(
+        (Zombie(101, 100, str(INSIDE), "/docker/1", parent_is_init=True),),
+        {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(2, 1, "/docker/1")},
+        0,
+    )
+    assert table.scan() == died
+
+    remove(tmp_path, 101)
+    assert table.scan() == Processes((), {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(1, 0, "/docker/1")}, 0)
+
+
+def remove(root: Path, pid: int) -> None:
+    """Take a process out of a tree of /proc."""
+    for name in ("stat", "status", "cgroup", "ns/pid"):
+        (root / str(pid) / name).unlink()
+    (root / str(pid) / "ns").rmdir()
+    (root / str(pid)).rmdir()
+
+
+def test_a_process_is_read_from_one_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second scan opens nothing but what may change: the cgroup of each namespace's init."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
+    tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 2), parent=100, cgroup="/docker/1", state=b"Z"))
+    table = ProcessTable(str(tmp_path), 1000)
+    first = table.scan()
+    assert len(table) == 3
+    opened = []
+    open_ = os.open
+
+    def counted(path: str, flags: int) -> int:
+        opened.append(path)
+        return open_(path, flags)
+
+    monkeypatch.setattr(os, "open", counted)
+
+    assert table.scan() == first
+    assert opened == [f"{tmp_path}/100/cgroup"]
+    table.close()
+
+
+def forbid_links(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
+    """Make the namespace links of these processes unreadable, as without CAP_SYS_PTRACE."""
+    readlink = os.readlink
+
+    def read(path: str) -> str:
+        if path.split("/")[-3] in map(str, pids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", read)
+
+
+def test_a_forbidden_link_is_unknown_unless_nspid_tells(tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process with one PID is in the namespace of this /proc; where another one is cannot be said, but it is counted."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(50, parent=1))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
+    tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 2), parent=100, cgroup="/docker/1", state=b"Z"))
+    forbid_links(monkeypatch, 50, 100, 101)
+
+    found = table.scan()
+
+    assert found.namespaces == {HOST: Namespace(2, 0, None), UNKNOWN: Namespace(2, 1, None)}
+    assert found.unreadable == 2
+    assert found.zombies == (Zombie(101, 100, UNKNOWN, "/docker/1", parent_is_init=True),), "NSpid says whose fault it is"
+
+
+@pytest.mark.parametrize(("forbidden", "host"), [((), "4026530000"), ((1,), "4026530000"), ((1, 2), HOST)])
+def test_the_namespace_of_proc_itself(
+    tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch, forbidden: tuple[int, ...], host: str
+) -> None:
+    """PID 1 and kthreadd are in it by definition; if neither tells, it has the number that the kernel gives to the first one."""
+    tree(tmp_path, process(1, parent=0, namespace=4026530000))
+    tree(tmp_path, process(2, parent=0, namespace=4026530000))
+    forbid_links(monkeypatch, *forbidden)
+
+    assert table.scan().namespaces == {host: Namespace(2, 0, None)}
+
+
+def test_a_process_that_ends_between_the_listing_and_its_reading(
+    tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not there."""
+    tree(tmp_path, process(1, parent=0))
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: [*listdir(path), "4711"])
+
+    assert table.scan() == Processes((), {HOST: Namespace(1, 0, None)}, 0)
+
+
+@pytest.mark.parametrize("missing", ["stat", "ns/pid"])
+def test_a_process_that_ends_halfway(tmp_path: Path, table: ProcessTable, missing: str) -> None:
+    """One file was read already, or none: it is not there either."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100))
+    (tmp_path / "100" / missing).unlink()
+
+    assert table.scan() == Processes((), {HOST: Namespace(1, 0, None)}, 0)
+
+
+def test_a_zombie_that_is_reaped_during_the_scan(tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was there when its state was read; what was not read of it in time stays unknown."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, state=b"Z", cgroup="/docker/1"))
+    fail_on(monkeypatch, "open", lambda path: path.endswith(("/100/cgroup", "/100/status")), errno.ESRCH)
+
+    assert table.scan().zombies == (Zombie(100, 100, HOST, None, parent_is_init=False),)
+
+
+def fail_on(monkeypatch: pytest.MonkeyPatch, call: str, matches: Callable[[Any], bool], code: int) -> None:
+    """Make a system call fail whose first argument matches."""
+    real = getattr(os, call)
+
+    def fail(first: Any, *more: Any) -> Any:
+        if matches(first):
+            raise OSError(code, os.strerror(code), first)
+        return real(first, *more)
+
+    monkeypatch.setattr(os, call, fail)
+
+
+def test_a_process_that_ends_between_two_scans(tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept descriptor of a reaped process gives ESRCH, and its directory is gone."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100))
+    tree(tmp_path, process(101))
+    table.scan()
+    reap(monkeypatch)
+    remove(tmp_path, 100)
+
+    assert table.scan() == Processes((), {HOST: Namespace(2, 0, None)}, 0)
+
+
+def reap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all descriptors that are open now fail as those of reaped processes do."""
+    dead = {int(fd) for fd in os.listdir("/proc/self/fd")}
+    open_ = os.open
+
+    def opened(path: str, flags: int) -> int:
+        fd = open_(path, flags)
+        dead.discard(fd)
+        return fd
+
+    monkeypatch.setattr(os, "open", opened)
+    fail_on(monkeypatch, "pread", lambda fd: fd in dead, errno.ESRCH)
+
+
+def test_a_pid_that_is_used_again(tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the process that had it before is left: not its namespace, its cgroup or its PIDs."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1", state=b"Z", start_time=500))
+    table.scan()
+    reap(monkeypatch)
+    tree(tmp_path, process(100, namespace=INSIDE + 1, pids=(100, 7), cgroup="/docker/2", state=b"Z", start_time=900))
+
+    found = table.scan()
+
+    assert found.zombies == (Zombie(100, 900, str(INSIDE + 1), "/docker/2", parent_is_init=False),)
+    assert found.namespaces == {HOST: Namespace(1, 0, None), str(INSIDE + 1): Namespace(1, 1, None)}
+
+
+# What may not be counted as nothing
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EIO])
+@pytest.mark.parametrize("name", ["stat", "cgroup", "status"])
+def test_a_process_that_cannot_be_read_fails_the_scan(
+    tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    """With hidepid=1 every process of others is listed and none can be read: a node without zombies would be a lie."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), state=b"Z"))
+    fail_on(monkeypatch, "open", lambda path: path.endswith(f"/100/{name}"), code)
+
+    with pytest.raises(ReadError, match=f"/100/{name}: ") as raised:
+        table.scan()
+    assert type(raised.value) is (ReadError if code == errno.EIO else Forbidden)
+
+    monkeypatch.undo()
+    assert table.scan().namespaces[str(INSIDE)] == Namespace(1, 1, "/")
+
+
+@pytest.mark.parametrize("name", ["stat", "cgroup", "status"])
+def test_a_malformed_process_fails_the_scan(tmp_path: Path, table: ProcessTable, name: str) -> None:
+    """The path is named."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, {**process(100, namespace=INSIDE, pids=(100, 1), state=b"Z"), f"100/{name}": "100 (a) S\nNSpid:\tone"})
+
+    with pytest.raises(Malformed, match=f"/100/{name}: "):
+        table.scan()
+
+
+def test_without_proc(tmp_path: Path) -> None:
+    """It is gone, not empty."""
+    with pytest.raises(Gone):
+        ProcessTable(f"{tmp_path}/removed/proc", 10).scan()
+
+
+# Without descriptors
+
+
+@pytest.mark.parametrize("left", range(2, 12))
+def test_without_descriptors_the_counts_stay_right(tmp_path: Path, left: int) -> None:
+    """Wherever in a scan the last one goes: all are given back, and none is kept from then on."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
+    for pid in (101, 102, 103, 104):
+        tree(tmp_path, process(pid, namespace=INSIDE, pids=(pid, pid - 98), parent=100, cgroup="/docker/1", state=b"Z"))
+    truth = ProcessTable(str(tmp_path), 0).scan()
+    table = ProcessTable(str(tmp_path), 1000)
+
+    with descriptors_left(left):
+        found = [table.scan(), table.scan()]
+
+    assert [by_pid(one) for one in found] == [by_pid(truth)] * 2
+    table.close()
+
+
+def by_pid(found: Processes) -> Processes:
+    """Put the zombies in order: the kernel lists processes by PID, but a fake /proc does not."""
+    return Processes(tuple(sorted(found.zombies, key=lambda zombie: zombie.pid)), found.namespaces, found.unreadable)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_when_descriptors_run_out_between_two_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
+    """What the last scan kept is given back, for the listing itself and for a new process that is listed before all others."""
+    for pid in range(100, 106):
+        tree(tmp_path, process(pid, namespace=INSIDE, pids=(pid, pid - 99), parent=100, cgroup="/docker/1", state=b"Z"))
+    table = ProcessTable(str(tmp_path), 1000)
+    table.scan()
+    tree(tmp_path, process(1, parent=0))
+    if listed:
+        names = sorted(os.listdir(tmp_path))
+        monkeypatch.setattr(os, "listdir", lambda _: names)
+
+    with descriptors_left(0):
+        found = table.scan()
+
+    assert found.namespaces == {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(6, 6, "/docker/1")}
+    assert len(table) == 0
+
+
+def test_without_any_descriptor_a_scan_fails(tmp_path: Path) -> None:
+    """Nothing can be given back, so nothing is known."""
+    tree(tmp_path, process(1, parent=0))
+
+    with descriptors_left(0), pytest.raises(ReadError):
+        ProcessTable(str(tmp_path), 1000).scan()
+
+
+# The node
+
+
+def test_node_numbers(tmp_path: Path) -> None:
+    """Tasks are behind the slash; settings are one number."""
+    tree(tmp_path, {"loadavg": "0.20 0.18 0.12 1/820 11206\n", "sys/kernel/pid_max": "4194304\n"})
+
+    assert procfs.threads(str(tmp_path)) == 820
+    assert procfs.kernel_setting(str(tmp_path), "pid_max") == 4194304
+
+
+@pytest.mark.parametrize("content", ["0.20 0.18 0.12 1/820 11206\n", "garbage\n", "0.20 0.18 0.12 1 11206\n", "a b c d/e f\n"])
+def test_cut_or_wrong_node_numbers_are_malformed(tmp_path: Path, content: str) -> None:
+    """A cut number is a wrong number."""
+    for end in range(len(content) if content.startswith("0.20 0.18 0.12 1/") else len(content) + 1):
+        tree(tmp_path, {"loadavg": content[:end], "sys/kernel/pid_max": content[:end]})
+        for read in (procfs.threads, lambda root: procfs.kernel_setting(root, "pid_max")):
+            with pytest.raises(Malformed):
+                read(str(tmp_path))
+
+
+PARTITIONS = "major minor  #blocks  name\n\n   8        0  268435456 sda\n   8       16       1024 sdb\n 259        0     999 nvme0n1\n"
+
+
+def test_block_devices(tmp_path: Path) -> None:
+    """Names by number; none without the file."""
+    assert procfs.block_devices(str(tmp_path)) == {}
+    tree(tmp_path, {"partitions": PARTITIONS})
+    assert procfs.block_devices(str(tmp_path)) == {"8:0": "sda", "8:16": "sdb", "259:0": "nvme0n1"}
+
+
+def test_cut_partitions_never_give_a_wrong_name(tmp_path: Path) -> None:
+    """A device whose line is cut has no name."""
+    names = {"8:0": "sda", "8:16": "sdb", "259:0": "nvme0n1"}
+    for end in range(len(PARTITIONS)):
+        tree(tmp_path, {"partitions": PARTITIONS[:end]})
+        assert procfs.block_devices(str(tmp_path)).items() <= names.items()
+
+
+def test_partitions_that_cannot_be_read_now(tmp_path: Path) -> None:
+    """Devices must not change their names because of one failed read."""
+    tree(tmp_path, {"partitions": PARTITIONS})
+
+    with descriptors_left(0), pytest.raises(ReadError):
+        procfs.block_devices(str(tmp_path))
+
+
+def test_a_link_in_proc_is_not_followed(tmp_path: Path) -> None:
+    """A planted file is no process's stat."""
+    tree(tmp_path, {"real": stat(100), **process(1, parent=0), "100/stat": Link("../real")})
+
+    with pytest.raises(ReadError, match="/100/stat: "):
+        ProcessTable(str(tmp_path), 10).scan()

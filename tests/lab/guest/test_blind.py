@@ -1,0 +1,67 @@
+"""What the agent may not see, or what is not there, costs only itself and is said."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.guest.node import Run, StartAgent, wait_for
+
+NO_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+TWO_ZOMBIES = "import os, signal\nfor _ in range(2):\n    os.fork() or os._exit(0)\nsignal.pause()"
+
+
+@pytest.fixture
+def restricted_kernel_log() -> Iterator[None]:
+    """Debian, Ubuntu and RHEL keep the kernel log from whoever lacks CAP_SYSLOG; this kernel's default does not."""
+    setting = Path("/proc/sys/kernel/dmesg_restrict")
+    before = setting.read_text()
+    setting.write_text("1")
+    yield
+    setting.write_text(before)
+
+
+def test_without_any_capability_the_rest_is_served_and_the_remedy_is_named(
+    agent: StartAgent, run: Run, run_python: Run, restricted_kernel_log: None
+) -> None:
+    """Cgroups, zombies per container and kills need no privilege; PID namespaces and the kernel log do."""
+    coroner = agent(under=NO_CAPABILITIES)
+    run_python(TWO_ZOMBIES, name="careless")
+    run("sh", "-c", "sleep 3; tail /dev/zero; sleep 1000", name="parent", mem_limit="30m")
+
+    wait_for(lambda: coroner.value("coroner_container_zombies", container="careless", parent="init") == 2, 30, "no zombies")
+    wait_for(lambda: coroner.value("coroner_container_oom_kills_total", container="parent") == 1, 30, "no kill")
+    up = {source: coroner.value("coroner_source_up", source=source) for source in ("cgroup", "proc", "kmsg", "docker")}
+    assert up == {"cgroup": 1, "proc": 0, "kmsg": 0, "docker": 1}
+    assert "/dev/kmsg: Operation not permitted" in coroner.log
+    assert "CAP_SYSLOG" in coroner.log
+    assert "CAP_SYS_PTRACE" in coroner.log
+    unknown = coroner.value("coroner_pid_namespace_zombies", pid_namespace="unknown")
+    assert unknown == 2, "a namespace that may not be read is not one without zombies"
+    assert "CAP_SYSLOG" in coroner.get("/"), "the status page says it too"
+
+
+def test_without_cgroup_v2_zombies_and_the_kernel_log_are_still_served(agent: StartAgent, run: Run, run_python: Run) -> None:
+    """As on a host with cgroup v1; the message says what to do."""
+    coroner = agent("--path.cgroupfs=/nonexistent")
+    run_python(TWO_ZOMBIES, name="careless")
+    run("tail", "/dev/zero", name="greedy", mem_limit="30m")
+
+    wait_for(lambda: coroner.value("coroner_pid_namespace_zombies", container="careless") == 2, 30, "no zombies")
+    wait_for(lambda: coroner.value("coroner_container_oom_kills_total", container="greedy") == 1, 30, "no kill")
+    assert coroner.value("coroner_source_up", source="cgroup") == 0
+    assert coroner.value("coroner_source_up", source="kmsg") == 1
+    assert coroner.value("coroner_container_threads", container="careless") is None, "absent, not 0"
+    assert "/nonexistent: no cgroup v2 here" in coroner.log
+    assert "systemd.unified_cgroup_hierarchy=1" in coroner.log
+
+
+def test_something_else_in_the_place_of_the_kernel_log_is_recognised(agent: StartAgent, tmp_path: Path) -> None:
+    """kind and LXC bind /dev/null there, and a mistaken mount makes a file."""
+    (tmp_path / "kmsg").write_text("6,1,1,-;hello\n")
+
+    for path, reason in (("/dev/null", "this is not the kernel log"), (f"{tmp_path}/kmsg", "not a character device")):
+        coroner = agent(f"--path.kmsg={path}")
+        wait_for(lambda agent=coroner, reason=reason: reason in agent.log, 30, f"{path} was not recognised")  # type: ignore[misc] # defaults
+        assert coroner.value("coroner_source_up", source="kmsg") == 0
+        assert coroner.value("coroner_source_up", source="cgroup") == 1

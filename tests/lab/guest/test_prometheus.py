@@ -1,0 +1,110 @@
+"""A real Prometheus scrapes the agent, asks every question of the dashboard and evaluates the alerts."""
+
+import contextlib
+import json
+import shutil
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker.models.containers import Container
+
+from tests.dashboards.queries import ROOT, dashboard_queries
+from tests.lab.guest.node import Agent, Daemon, Run, StartAgent, cgroup, in_parallel, wait_for
+
+WITHOUT_DATA_HERE = ("coroner_container_pressure_", "coroner_source_restarts_total")
+"""This kernel has no PSI (tests/nodes has pages of kernels that do), and no source of this node went away."""
+
+ZOMBIES = "import os, signal\nfor _ in range(9):\n    os.fork() or os._exit(0)\nsignal.pause()"
+
+
+class Prometheus(Daemon):
+    """Debian's Prometheus with one target."""
+
+    def __init__(self, agent: Agent, directory: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._address = f"127.0.0.1:{free.getsockname()[1]}"
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(ROOT / "dashboards" / "alerts.yaml")],
+            "scrape_configs": [
+                {
+                    "job_name": "coroner",
+                    "honor_labels": True,
+                    "static_configs": [{"targets": [agent.url.removeprefix("http://")]}],
+                }
+            ],
+        }
+        (directory / "prometheus.yml").write_text(json.dumps(config))
+        program = shutil.which("prometheus") or "prometheus"
+        command = [
+            program,
+            f"--config.file={directory}/prometheus.yml",
+            f"--storage.tsdb.path={directory}/tsdb",
+            f"--web.listen-address={self._address}",
+        ]
+        super().__init__(command, directory / "prometheus.log", self._is_ready)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Ask now; fail when Prometheus does not understand the question."""
+        question = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"http://{self._address}/api/v1/query?{question}", timeout=30) as response:
+            answer = json.load(response)
+        assert answer["status"] == "success", answer
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
+
+def squeeze(container: Container) -> Container:
+    """Set memory.high, which Docker has no option for, so that the kernel throttles the container."""
+    (cgroup(container) / "memory.high").write_text("4M")
+    return container
+
+
+@pytest.fixture
+def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path) -> Iterator[Prometheus]:
+    """A Prometheus that has scraped a node with every kind of trouble."""
+    coroner = agent()
+    server = Prometheus(coroner, tmp_path)
+    server.start()
+    in_parallel(
+        lambda: run_python(ZOMBIES, name="careless", mem_limit="256m", pids_limit=15),
+        lambda: run("sh", "-c", "sleep 8; tail /dev/zero; sleep 1000", name="parent", mem_limit="30m"),
+        lambda: run("sh", "-c", "while :; do :; done", name="busy", cpu_period=100_000, cpu_quota=20_000),
+        lambda: run("sh", "-c", "sleep 8; for n in $(seq 30); do sleep 1000 & done; wait", name="bomb", pids_limit=10),
+        lambda: squeeze(run("sh", "-c", "while :; do head -c 6m /dev/zero | tail > /dev/null; sleep 1; done", name="squeezed")),
+    )
+    yield server
+    server.kill()
+
+
+def test_every_query_of_the_dashboard_returns_data_and_the_kill_raises_its_alert(prometheus: Prometheus) -> None:
+    """What the panels ask, a real Prometheus answers; `increase` sees the kill, because the counter was born at 0."""
+    wait_for(lambda: prometheus.query('increase(coroner_container_oom_kills_total{container="parent"}[2m]) > 0'), 60, "no increase")
+    wait_for(lambda: prometheus.query('ALERTS{alertname="CoronerOomKill",container="parent",alertstate="firing"}'), 30, "no alert")
+
+    questions = dashboard_queries(variables={"__rate_interval": "2m", "__range": "5m", "__interval": "5s"})
+    unanswered = [(title, query) for title, query in questions if not any(name in query for name in WITHOUT_DATA_HERE)]
+    assert unanswered
+
+    def all_answered() -> bool:
+        unanswered[:] = [(title, query) for title, query in unanswered if not prometheus.query(query)]
+        return not unanswered
+
+    with contextlib.suppress(AssertionError):
+        wait_for(all_answered, 30, "some have no answer")
+    assert unanswered == []
+    for metric in ("coroner_pid_namespace_zombies", "coroner_container_threads"):
+        (series,) = prometheus.query(f'{metric}{{container="careless"}}')
+        assert "exported_container" not in series["metric"]

@@ -1,0 +1,122 @@
+"""Copy what a pass reads of a node to a directory, so that a test can look at the same node again: `proc/`, `cgroup/`, and with Docker
+and the kernel log also `names.json` and `kmsg` (README.md).
+
+    python -m tests.nodes.capture DIRECTORY [--proc=/proc] [--cgroup=/sys/fs/cgroup] [--docker=URL] [--kmsg=/dev/kmsg]
+"""
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from docker import APIClient
+
+from collectors.kernel import cgroupfs, container_id, procfs
+
+T = TypeVar("T")
+
+NODE_FILES = ("loadavg", "partitions", "self/mountinfo", "sys/kernel/pid_max", "sys/kernel/threads-max")
+PROCESS_FILES = ("stat", "status", "cgroup")
+PROCESS_LINK = "ns/pid"
+ROOT_FILES = ("cgroup.controllers",)
+CGROUP_FILES = ("cgroup.stat",)
+CONTAINER_FILES = (
+    *("cgroup.events", "cpu.max", "cpu.pressure", "cpu.stat", "io.pressure", "io.stat"),
+    *("memory.current", "memory.events", "memory.high", "memory.low", "memory.max", "memory.peak", "memory.pressure", "memory.stat"),
+    *("pids.current", "pids.events", "pids.max", "pids.peak"),
+)
+
+_KTHREADD = 2
+
+
+def capture_proc(proc: Path, to: Path) -> None:
+    """Copy the node's files and every process but the kernel's own threads: there are too many, and all are alike."""
+    _copy_files(proc, to, NODE_FILES)
+    for pid in filter(str.isdecimal, os.listdir(proc)):
+        copied = _unless_gone(lambda source=proc / pid: _process(source))
+        if copied is None:
+            continue
+        contents, link = copied
+        (to / pid / PROCESS_LINK).parent.mkdir(parents=True)
+        (to / pid / PROCESS_LINK).symlink_to(link)
+        for name, content in contents.items():
+            (to / pid / name).write_bytes(content)
+
+
+def _process(source: Path) -> tuple[dict[str, bytes], str] | None:
+    stat = (source / "stat").read_bytes()
+    if procfs.parse_stat(stat).parent == _KTHREADD:
+        return None
+    others = {name: (source / name).read_bytes() for name in PROCESS_FILES if name != "stat"}
+    return {"stat": stat, **others}, os.readlink(source / PROCESS_LINK)
+
+
+def capture_cgroups(root: Path, to: Path) -> None:
+    """Copy the hierarchy: of a container's cgroup, and of what is nested in it, all files that are read; of another one the few."""
+    _copy_files(root, to, ROOT_FILES)
+    for cgroup in cgroupfs.walk(str(root)):
+        is_container = container_id.parse(cgroup.path) is not None
+        _copy_files(Path(cgroup.directory), to / cgroup.path.lstrip("/"), (*CGROUP_FILES, *(CONTAINER_FILES if is_container else ())))
+
+
+def _copy_files(source: Path, to: Path, names: Iterable[str]) -> None:
+    for name in names:
+        content = _unless_gone(lambda path=source / name: path.read_bytes())
+        if content is not None:
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            (to / name).write_bytes(content)
+
+
+def _unless_gone(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except (FileNotFoundError, ProcessLookupError):  # or this kernel lacks it
+        return None
+
+
+def names_from_docker(url: str) -> str:
+    """Return as JSON what the agent's directory would know from Docker."""
+    with closing(APIClient(url)) as client:
+        listed = client.containers(all=True)
+    entries = {each["Id"]: {"name": ["", "", each["Names"][0].lstrip("/")], "image": each["Image"], "state": each["State"]} for each in listed}
+    return json.dumps(dict(sorted(entries.items(), key=lambda entry: entry[1]["name"])), indent=2) + "\n"
+
+
+def oom_records(kmsg: Path) -> bytes:
+    """Return the kernel log's records from the first OOM incident to the end of the last, with all between: no gap in their numbers."""
+    records = []
+    descriptor = os.open(kmsg, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        while True:
+            records.append(os.read(descriptor, 8192))
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)
+    incident = [at for at, record in enumerate(records) if re.search(rb"invoked oom-killer|Killed process|oom_reaper", record)]
+    return b"".join(records[incident[0] : incident[-1] + 1]) if incident else b""
+
+
+def main() -> None:
+    """Capture the node that this runs on."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--proc", type=Path, default=Path("/proc"))
+    parser.add_argument("--cgroup", type=Path, default=Path("/sys/fs/cgroup"))
+    parser.add_argument("--docker")
+    parser.add_argument("--kmsg", type=Path)
+    options = parser.parse_args()
+    capture_proc(options.proc, options.directory / "proc")
+    capture_cgroups(options.cgroup, options.directory / "cgroup")
+    if options.docker:
+        (options.directory / "names.json").write_text(names_from_docker(options.docker))
+    if options.kmsg:
+        (options.directory / "kmsg").write_bytes(oom_records(options.kmsg))
+
+
+if __name__ == "__main__":
+    main()
