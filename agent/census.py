@@ -54,7 +54,7 @@ class Census:
         cgroups = self._walk()
         files.retain({cgroup.directory for cgroup in cgroups})
         instances = self._instances(cgroups)
-        living = {instance.id.id for instance in instances}
+        living = {instance.id.key for instance in instances}
         self._meet(living, entries, now)
         for identifier, person in self._people.items():
             self._name(identifier, person, entries.get(identifier), now)
@@ -110,16 +110,17 @@ class Census:
         if entry is not None and entry.name:
             person.labels = entry.name
         elif now - person.since >= NAME_WITHIN_SECONDS:
-            person.labels = ("", "", identifier[:12])
+            person.labels = ("", "", identifier.rpartition("/")[2][:12])
 
     def _exported(self, instances: list[Instance], images: dict[str, str]) -> list[Container]:
         newest: dict[tuple[str, ...], Instance] = {}
-        # The inode of a cgroup is a number that only grows, so the greater one is the newer life.
-        for instance in sorted(instances, key=lambda instance: instance.cgroup.inode):
-            labels = self._people[instance.id.id].labels
+        # The inode of a cgroup is a number that only grows, so the greater one is the newer life. What a container made inside of
+        # itself never takes the place of another container, however it is named.
+        for instance in sorted(instances, key=lambda instance: (not instance.id.host_id, instance.cgroup.inode)):
+            labels = self._people[instance.id.key].labels
             if labels:
                 newest[labels] = instance
-        return [Container(labels, instance.id, instance.cgroup, images.get(instance.id.id, "")) for labels, instance in newest.items()]
+        return [Container(labels, instance.id, instance.cgroup, images.get(instance.id.key, "")) for labels, instance in newest.items()]
 
 
 _RESTING = ("created", "restarting", "exited", "dead")

@@ -89,7 +89,7 @@ class KillLedger:
         scope = _scope(kill, container)
         with self._lock:
             if container is not None:
-                self._life(container.id, inode).log(scope)
+                self._life(container.key, inode).log(scope)
             elif kill.task_memcg is not None:
                 self._outside[scope] += 1
             else:
@@ -105,7 +105,7 @@ class KillLedger:
     def read(self, container: ContainerId, inode: int, kills: int, ooms: int) -> None:
         """Take one reading of memory.events, made after nameless(): `kills` is oom_kill - oom_group_kill, `ooms` is oom."""
         with self._lock:
-            life = self._lives.setdefault(container.id, {}).setdefault(inode, _Life())
+            life = self._lives.setdefault(container.key, {}).setdefault(inode, _Life())
             if life.kills_at_first is None:
                 # What lies before the agent's first pass is history, unless it was logged since the agent's start; an instance found
                 # later was born after it, at 0.

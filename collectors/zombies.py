@@ -45,10 +45,10 @@ class Zombies:
             seen = self._first_seen[zombie.pid, zombie.start_time]
             oldest[owner] = min(seen, oldest.get(owner, seen))
         for container in node.containers:
-            yield ZOMBIES, (*container.labels, "init"), counts[container.id.id, True]
-            yield ZOMBIES, (*container.labels, "other"), counts[container.id.id, False]
-            if container.id.id in oldest:
-                yield OLDEST, container.labels, oldest[container.id.id]
+            yield ZOMBIES, (*container.labels, "init"), counts[container.id.key, True]
+            yield ZOMBIES, (*container.labels, "other"), counts[container.id.key, False]
+            if container.id.key in oldest:
+                yield OLDEST, container.labels, oldest[container.id.key]
         for inode, namespace in processes.namespaces.items():
             labels = (inode, *node.names.get(_container_of(namespace.init_cgroup), _NO_CONTAINER))
             yield NAMESPACE_ZOMBIES, labels, namespace.zombies
@@ -64,4 +64,4 @@ class Zombies:
 
 def _container_of(cgroup: str | None) -> str:
     found = container_id.parse(cgroup) if cgroup else None
-    return found.id if found else ""
+    return found.key if found else ""

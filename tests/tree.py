@@ -3,12 +3,16 @@
 Contents are literals, so that a test shows what the kernel would print. A fake cgroup has no controllers: what is not given is absent.
 """
 
+import errno
 import os
 import resource
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from collectors.base import Collector, Container, Instance, Node
 from collectors.kernel import cgroupfs, container_id
@@ -166,6 +170,25 @@ def collect(collector: Collector, seen: Node) -> dict[tuple[str, tuple[str, ...]
         assert (metric.name, labels) not in found
         found[metric.name, labels] = value
     return found
+
+
+def series(labels: tuple[str, ...], values: Mapping[str, float]) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Spell what `collect` finds for one set of labels: values by the name of the metric, without its prefix `coroner_`."""
+    return {(f"coroner_{name}", labels): value for name, value in values.items()}
+
+
+def remove_cgroup(root: Path, path: str) -> None:
+    """Let a container end."""
+    shutil.rmtree(f"{root}/cgroup{path}")
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the privilege to open any file."""
+
+    def fail(path: str, _flags: int) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "open", fail)
 
 
 def open_descriptors() -> int:

@@ -133,15 +133,14 @@ class KernelLog:
             if not self._history:
                 self._lost += record.sequence - self._last - 1
         self._last = record.sequence
+        # Those of processes too: the recogniser takes a gap in the numbers for lost records, and believes none of theirs.
+        kill = self._recogniser.feed(record)
         if self._history:
-            self._recogniser.feed(record)
             return
         self._records += 1
         if record.facility != 0:
             self._forged += looks_like_oom(record.text)
-            return
-        kill = self._recogniser.feed(record)
-        if kill is not None:
+        elif kill is not None:
             self._killed(kill)
 
     def _killed(self, kill: OomKill) -> None:
@@ -149,7 +148,7 @@ class KernelLog:
         container = container_id.parse(victim)
         inode = None
         if container is not None:
-            self._directory.hear(self.status.source, container.id)
+            self._directory.hear(self.status.source, container.key)
             inode = self._inode(container.container_path)
         self._ledger.logged(kill, inode)
         log.warning(

@@ -50,6 +50,11 @@ class ContainerId:
     """The container's own cgroup: the path up to and including the component with the id."""
 
     @property
+    def key(self) -> str:
+        """Return what tells containers apart: the id, and for one inside another also whose word that id is."""
+        return f"{self.host_id}/{self.id}" if self.host_id else self.id
+
+    @property
     def url(self) -> str:
         """Return the id as the kubelet and kube-state-metrics spell container_id: `containerd://<64 hex>`."""
         return f"{self.runtime}://{self.id}"
@@ -62,7 +67,7 @@ def parse(path: str) -> ContainerId | None:
     True
     """
     names = path.removesuffix(" (deleted)").split("/")  # /proc/PID/cgroup says so of a removed cgroup
-    found = [(depth, *match) for depth, name in enumerate(names) if (match := _split(name, names[depth - 1]))]
+    found = [(depth, *match) for depth, name in enumerate(names) if (match := _split(name, parent=names[depth - 1] if depth else ""))]
     if not found:
         return None
     depth, prefix, id_ = found[-1]
@@ -80,7 +85,7 @@ def parse(path: str) -> ContainerId | None:
     )
 
 
-def _split(name: str, parent: str) -> tuple[str, str] | None:
+def _split(name: str, *, parent: str) -> tuple[str, str] | None:
     """Split one component into the runtime's name for itself ("" when it writes none) and the id; None if it is not a container's.
 
     Names that end otherwise (`.mount`, `.slice` of a Podman pod) are not, nor is conmon, which only watches a container.

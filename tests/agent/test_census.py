@@ -176,6 +176,31 @@ def test_a_cgroup_below_a_container_is_part_of_it(host: Host) -> None:
     assert f"/docker/{WEB}/init.scope" in {cgroup.path for cgroup in node.cgroups}
 
 
+def test_what_a_container_makes_inside_of_itself_never_takes_the_place_of_another(host: Host) -> None:
+    """With a delegated cgroup it may name a cgroup like the container next door; a nested node has containers of its own."""
+    host.directory.put({WEB: Entry("docker", ("", "", "web")), DB: Entry("docker", ("", "", "db"))})
+    host.start(f"docker/{WEB}")
+    host.start(f"docker/{DB}/docker-{WEB}.scope")
+    host.take()
+    host.now += NAME_WITHIN_SECONDS
+
+    exported = {container.labels[2]: container.cgroup.path for container in host.take().containers}
+
+    assert exported == {"web": f"/docker/{WEB}", "db": f"/docker/{DB}", "a" * 12: f"/docker/{DB}/docker-{WEB}.scope"}
+
+
+def test_a_nested_container_that_imitates_an_unnamed_one_does_not_replace_it(host: Host) -> None:
+    """Both would be called by the same digits; the outer one was there by the runtime's word."""
+    host.start(f"docker/{WEB}")
+    host.start(f"docker/{DB}/docker-{WEB}.scope")
+    host.take()
+    host.now += NAME_WITHIN_SECONDS
+
+    exported = {container.labels[2]: container.cgroup.path for container in host.take().containers}
+
+    assert exported["a" * 12] == f"/docker/{WEB}"
+
+
 def test_a_tree_that_cannot_be_read_makes_the_source_blind_and_the_names_stay(host: Host) -> None:
     """The counters are served all the same; the reason is on the status page."""
     host.directory.put({WEB: Entry("docker", ("", "", "web"))})

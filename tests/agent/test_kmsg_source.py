@@ -177,6 +177,16 @@ async def test_a_record_that_a_process_wrote_is_never_evidence(log: Log, prefix:
     assert log.value("coroner_kmsg_forged_records_total") == 2
 
 
+async def test_a_record_of_a_process_between_two_of_the_kernel_loses_nothing(log: Log) -> None:
+    """A report and its kill belong together although somebody logged in between."""
+    report, line = kill(10)
+    async with log.following():
+        log.poke(report, record(11, "hello", prefix=12), line.replace(b",11,", b",12,", 1))
+        await log.until(lambda: not log.reads)
+
+    assert log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")}).by_container == {("", "", "web"): 1}
+
+
 async def test_garbage_is_counted_and_read_over(log: Log) -> None:
     """One unreadable record does not hide the kill behind it."""
     async with log.following():

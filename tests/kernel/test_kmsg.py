@@ -864,16 +864,16 @@ def test_no_name_forges_a_victim_of_4_19(comm: bytes, limit: bytes, below: bytes
     assert (kill.task_memcg, kill.oom_memcg) in ((limit + below, limit), (None, None))
 
 
-@given(leader=COMMS, thread=COMMS, path=PATHS)
-@example(leader=b",task=x", thread=b"t", path=b"/a")
-def test_no_name_of_an_exited_leader_forges_a_cgroup(leader: bytes, thread: bytes, path: bytes) -> None:
-    """The kill line names the thread that lives on; the report names the leader, so nothing tells where the path ends but `,task=`."""
+@given(leader=COMMS, thread=COMMS, limit=PATHS, below=PATHS | st.just(b""))
+@example(leader=b",task=x", thread=b"t", limit=b"/a", below=b"/b")
+def test_no_name_of_an_exited_leader_forges_a_cgroup(leader: bytes, thread: bytes, limit: bytes, below: bytes) -> None:
+    """The kill line names the thread that lives on; the report names the leader, so only `,task=` tells where the path ends."""
     log = Log()
-    log.report(10, leader, path)
+    log.write(b"".join(report_pieces(10, leader, limit, limit + below)))
     log.kill(11, thread)
     [kill] = log.kills()
 
     assert (kill.pid, kill.comm) == (11, thread)
-    assert kill.task_memcg in (path, None)
-    if b",task=" not in leader + path:
-        assert kill.task_memcg == path
+    assert kill.task_memcg in (limit + below, None)
+    if not any(word in leader + limit + below for word in (b",task=", b",task_memcg=")):
+        assert kill.task_memcg == limit + below

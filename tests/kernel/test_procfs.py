@@ -525,11 +525,11 @@ def test_when_descriptors_run_out_between_two_scans(tmp_path: Path, monkeypatch:
     table = ProcessTable(str(tmp_path), 1000)
     table.scan()
     tree(tmp_path, process(1, parent=0))
-    if listed:
-        names = sorted(os.listdir(tmp_path))
-        monkeypatch.setattr(os, "listdir", lambda _: names)
+    names = sorted(os.listdir(tmp_path))
 
     with descriptors_left(0):
+        if listed:
+            monkeypatch.setattr(os, "listdir", lambda _: names)
         found = table.scan()
 
     assert found.namespaces == {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(6, 6, "/docker/1")}

@@ -1,0 +1,182 @@
+"""OOM kills: the count of record, from memory.events of each pass and the kernel log in between."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from collectors.kernel.files import Forbidden
+from collectors.kernel.kmsg import OomKill
+from collectors.kills import KillLedger
+from collectors.oom import Oom
+from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, tree
+
+Found = dict[tuple[str, tuple[str, ...]], float]
+
+
+def kills(containers: dict[str, int], **scopes: int) -> Found:
+    """Spell what is found: kills by the id of the container, and by whose limit was hit."""
+    none = {"container": 0, "pod": 0, "ancestor": 0, "node": 0}
+    found: Found = {("coroner_container_oom_kills_total", LABELS[identifier]): count for identifier, count in containers.items()}
+    return found | {("coroner_oom_kills_total", (scope,)): count for scope, count in (none | scopes).items()}
+
+
+def events(root: Path, identifier: str, *, oom: int = 0, oom_kill: int = 0, group: int | None = 0) -> None:
+    """Let the kernel count."""
+    more = "" if group is None else f"oom_group_kill {group}\n"
+    tree(root, cgroup(docker(identifier), {"memory.events": f"low 0\nhigh 0\nmax 0\noom {oom}\noom_kill {oom_kill}\n{more}"}))
+
+
+def logged(ledger: KillLedger, identifier: str) -> None:
+    """Let the kernel log name a victim in a container that hit its own limit."""
+    path = docker(identifier).encode()
+    unknown = dict.fromkeys(("total_vm_bytes", "anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes", "uid", "oom_score_adj"))
+    ledger.logged(
+        OomKill(
+            sequence=1,
+            timestamp_us=1,
+            pid=77,
+            comm=b"app",
+            constraint="CONSTRAINT_MEMCG",
+            oom_memcg=path,
+            task_memcg=path,
+            is_global=False,
+            group=False,
+            group_memcg=None,
+            **unknown,
+        ),
+        None,
+    )
+
+
+def test_every_container_is_born_at_0(tmp_path: Path) -> None:
+    """Also one without the memory controller, and one that ended lately: it has a name, but no cgroup any more."""
+    events(tmp_path, A, oom_kill=5)
+    tree(tmp_path, cgroup(docker(B), {}))
+    seen = node(tmp_path)
+
+    assert collect(Oom(KillLedger()), replace(seen, names={**seen.names, C: LABELS[C]})) == kills({A: 0, B: 0, C: 0})
+
+
+@pytest.mark.parametrize(
+    ("rise", "count", "scope"),
+    [
+        ({"oom": 1, "oom_kill": 3}, 3, "container"),
+        ({"oom": 1, "oom_kill": 3, "group": None}, 3, "container"),
+        ({"oom_kill": 3}, 3, "ancestor"),
+        ({"oom": 1, "oom_kill": 4, "group": 1}, 3, "container"),
+        ({"oom": 371}, 0, "container"),
+    ],
+    ids=["its own limit", "5.10", "another's limit", "a group, its first victim counted twice", "no victim"],
+)
+def test_what_memory_events_tells(tmp_path: Path, rise: dict[str, int | None], count: int, scope: str) -> None:
+    """`oom` rises where the limit was hit, `oom_kill` where the victim was; neither is a count of incidents."""
+    collector = Oom(KillLedger())
+    events(tmp_path, A)
+    collect(collector, node(tmp_path))
+    events(tmp_path, A, **rise)  # type: ignore[arg-type]  # one of the values may be None, and may be
+
+    assert collect(collector, node(tmp_path)) == kills({A: count}, **{scope: count})
+
+
+def test_both_sources_count_once(tmp_path: Path) -> None:
+    """Whichever comes first."""
+    ledger = KillLedger()
+    collector = Oom(ledger)
+    events(tmp_path, A)
+    events(tmp_path, B)
+    collect(collector, node(tmp_path))
+
+    events(tmp_path, A, oom=1, oom_kill=1)
+    logged(ledger, B)
+    assert collect(collector, node(tmp_path)) == kills({A: 1, B: 1}, container=2)
+
+    logged(ledger, A)
+    events(tmp_path, B, oom=1, oom_kill=1)
+    assert collect(collector, node(tmp_path)) == kills({A: 1, B: 1}, container=2)
+
+
+def test_counts_outlive_the_cgroup_and_the_node_never_forgets(tmp_path: Path) -> None:
+    """The container's series stays as long as its name is remembered; the node's total stays for good."""
+    collector = Oom(KillLedger())
+    events(tmp_path, A)
+    events(tmp_path, B)
+    collect(collector, node(tmp_path))
+    events(tmp_path, A, oom=1, oom_kill=2)
+    collect(collector, node(tmp_path))
+
+    remove_cgroup(tmp_path, docker(A))
+    remembered = replace(node(tmp_path), names={A: LABELS[A], B: LABELS[B]})
+    assert collect(collector, remembered) == kills({A: 2, B: 0}, container=2)
+    assert collect(collector, node(tmp_path)) == kills({B: 0}, container=2)
+
+
+def test_a_container_that_ends_after_the_walk_keeps_its_count(tmp_path: Path) -> None:
+    """Its last kills are known from the log, if from anywhere."""
+    ledger = KillLedger()
+    collector = Oom(ledger)
+    events(tmp_path, A)
+    collect(collector, node(tmp_path))
+    seen = node(tmp_path)
+    remove_cgroup(tmp_path, docker(A))
+    logged(ledger, A)
+
+    assert collect(collector, seen) == kills({A: 1}, container=1)
+    assert seen.malformed == []
+
+
+def test_a_malformed_file_costs_no_count_and_is_remembered(tmp_path: Path) -> None:
+    """The next reading has everything."""
+    collector = Oom(KillLedger())
+    events(tmp_path, A)
+    collect(collector, node(tmp_path))
+    tree(tmp_path, cgroup(docker(A), {"memory.events": "garbage\n"}))
+    seen = node(tmp_path)
+
+    assert collect(collector, seen) == kills({A: 0})
+    assert [error.path for error in seen.malformed] == [f"{tmp_path}/cgroup{docker(A)}/memory.events"]
+
+    events(tmp_path, A, oom=1, oom_kill=1)
+    assert collect(collector, node(tmp_path)) == kills({A: 1}, container=1)
+
+
+def test_a_container_without_a_name_counts_for_the_node_and_later_for_itself(tmp_path: Path) -> None:
+    """Count first, name later."""
+    collector = Oom(KillLedger())
+    collect(collector, node(tmp_path))
+    events(tmp_path, A, oom=1, oom_kill=1)
+
+    assert collect(collector, node(tmp_path, names={})) == kills({}, container=1)
+    assert collect(collector, node(tmp_path)) == kills({A: 1}, container=1)
+
+
+def test_a_pass_that_saw_no_tree_ends_nobody_and_makes_nobody_new(tmp_path: Path) -> None:
+    """When the walk fails there are no cgroups at all; what is found after that was there before."""
+    collector = Oom(KillLedger())
+    events(tmp_path, A, oom_kill=7)
+    seen = node(tmp_path)
+    blind = replace(seen, cgroups=[], instances=[], containers=[], names={})
+
+    assert collect(collector, blind) == kills({})
+    assert collect(collector, node(tmp_path)) == kills({A: 0})
+
+    events(tmp_path, A, oom_kill=8)
+    assert collect(collector, node(tmp_path)) == kills({A: 1}, ancestor=1)
+    assert collect(collector, blind) == kills({}, ancestor=1)
+    assert collect(collector, node(tmp_path)) == kills({A: 1}, ancestor=1)
+
+
+def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the same for every container; what was counted before is not lost."""
+    collector = Oom(KillLedger())
+    events(tmp_path, A)
+    collect(collector, node(tmp_path))
+    events(tmp_path, A, oom_kill=1)
+    seen = node(tmp_path)
+
+    with monkeypatch.context() as patch:
+        forbid(patch)
+        with pytest.raises(Forbidden):
+            collect(collector, seen)
+
+    assert collect(collector, seen) == kills({A: 1}, ancestor=1)
