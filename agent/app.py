@@ -7,15 +7,16 @@ cannot be read later: the kernel log's OOM kills go to the kill ledger, Docker's
 
 import asyncio
 import logging
+import os
 import platform
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from agent import __version__
 from agent.census import Census
-from agent.config import Config
+from agent.config import DOCKER_URL, Config
 from agent.directory import Directory
 from agent.gather import Gather, Pass
 from agent.page import Page, compress, registry_lines
@@ -30,10 +31,14 @@ from collectors.base import Node, Sample, gauge
 from collectors.kernel import cgroupfs
 from collectors.kernel.files import ReadError
 from collectors.kills import KillLedger
+from collectors.zombies import Zombies
 
 BUILD_INFO = gauge("coroner_build_info", "Always 1; which agent, on which Python.", ("version", "python_version"))
 
 METRICS = (BUILD_INFO,)
+
+OWN_CGROUP = "/sys/fs/cgroup"
+"""Where the agent sees its own cgroup namespace, wherever the host's tree is mounted (--path.cgroupfs)."""
 
 _FIRST_NAMES_SECONDS = 3.0
 """How long `coroner metrics` waits for the first list of names: a daemon has a minute of scrapes for that, one page has not."""
@@ -48,15 +53,23 @@ class App:
         self.config = config
         self.notes: list[str] = []
         self.cgroup_status, self.proc_status = Status("cgroup"), Status("proc")
-        self.kmsg_status, self.docker_status = Status("kmsg"), Status("docker")
+        self.kmsg_status = Status("kmsg")
+        self.docker_status = Status("docker", optional=_is_absent(config.docker_url))
 
         directory = Directory()
         ledger = KillLedger()
         cgroup_root = self._find_cgroup_root()
         self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, ledger=ledger, directory=directory, status=self.kmsg_status)
         self.docker = DockerSource(url=config.docker_url, directory=directory, status=self.docker_status) if config.docker_url else None
+        self.census = Census(
+            cgroup_root=cgroup_root,
+            proc_root=config.procfs,
+            directory=directory,
+            status=self.cgroup_status,
+            own_cgroup_inode=_inode(OWN_CGROUP),
+        )
         self.gather = Gather(
-            census=Census(cgroup_root=cgroup_root, proc_root=config.procfs, directory=directory, status=self.cgroup_status),
+            census=self.census,
             collectors=[collector for collector in all_collectors(ledger) if collector.name in config.collectors],
             proc_root=config.procfs,
             assess=self._assess,
@@ -72,8 +85,13 @@ class App:
 
     @property
     def sources(self) -> list[Status]:
-        """The sources this agent was told to use, as in coroner_source_up."""
-        return [self.cgroup_status, self.proc_status, self.kmsg_status, *([self.docker_status] if self.docker else [])]
+        """The sources this agent was told to use, as in coroner_source_up. Without zombies nobody looks at the processes."""
+        return [
+            self.cgroup_status,
+            *([self.proc_status] if Zombies.name in self.config.collectors else []),
+            self.kmsg_status,
+            *([self.docker_status] if self.docker else []),
+        ]
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises OSError when the address cannot be listened on."""
@@ -135,6 +153,7 @@ class App:
         for source in self.sources:
             yield from source.samples()
         yield from self.kernel_log.samples()
+        yield from self.census.samples()
 
     def _status(self) -> str:
         return status_page(
@@ -163,10 +182,11 @@ class App:
             log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
         return root
 
-    def _assess(self, node: Node) -> None:
+    def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
         """Judge /proc by the pass that has just read it."""
-        processes = node.__dict__.get("processes")  # a cached property: only there if a collector has scanned
+        processes = node.__dict__.get("processes")  # a cached property: only there if the scan did not raise
         if processes is None:
+            self.proc_status.down(failures.get(Zombies.name, "not scanned"))
             return
         if processes.unreadable:
             self.proc_status.down(
@@ -175,3 +195,15 @@ class App:
             )
         else:
             self.proc_status.up()
+
+
+def _is_absent(docker_url: str) -> bool:
+    """Whether Docker was not asked for (the default), and is not here either: then its absence is no trouble."""
+    return docker_url == DOCKER_URL and not os.path.exists(DOCKER_URL.removeprefix("unix://"))
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0

@@ -2,12 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
 from agent.status import Status
-from collectors.base import Container, Instance, Node
+from collectors.base import Container, Description, Instance, Node, Sample, counter, gauge
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId
@@ -16,6 +16,12 @@ from collectors.kernel.procfs import ProcessTable
 
 NAME_WITHIN_SECONDS = 10
 """A series must never change its labels, so a container waits this long for its name before it is called by its id for life."""
+
+HITS = counter("coroner_directory_hits_total", "Containers whose name some source knew in time.", ())
+MISSES = counter("coroner_directory_misses_total", "Containers that are called by their id, for want of a name.", ())
+UNNAMED = gauge("coroner_containers_unnamed", "Running containers that no source has named.", ())
+
+METRICS = (HITS, MISSES, UNNAMED)
 
 
 @dataclass(slots=True)
@@ -28,7 +34,11 @@ class _Person:
 
 
 class Census:
-    """Takes stock of the node once per pass, and remembers what each container was called."""
+    """Takes stock of the node once per pass, and remembers what each container was called.
+
+    `own_cgroup_inode` is that of the root of the agent's own cgroup namespace: found in the tree, it tells what the paths in
+    /proc/PID/cgroup are relative to.
+    """
 
     def __init__(
         self,
@@ -37,6 +47,7 @@ class Census:
         proc_root: str,
         directory: Directory,
         status: Status,
+        own_cgroup_inode: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cgroup_root = cgroup_root
@@ -44,6 +55,8 @@ class Census:
         self._directory = directory
         self._status = status
         self._clock = clock
+        self._own_cgroup_inode = own_cgroup_inode
+        self._hits = self._misses = self._unnamed = 0
         self._people: dict[str, _Person] = {}
         self._identifiers: dict[str, ContainerId | None] = {}
 
@@ -52,25 +65,35 @@ class Census:
         now = self._clock()
         entries = self._directory.entries
         cgroups = self._walk()
+        process_table.cgroup_namespace = next((cgroup.path for cgroup in cgroups if cgroup.inode == self._own_cgroup_inode), "/")
         files.retain({cgroup.directory for cgroup in cgroups})
         instances = self._instances(cgroups)
         living = {instance.id.key for instance in instances}
         self._meet(living, entries, now)
         for identifier, person in self._people.items():
             self._name(identifier, person, entries.get(identifier), now)
-        names = {identifier: person.labels for identifier, person in self._people.items() if person.labels}
-        resting = Counter(entry.state for identifier, entry in entries.items() if identifier not in living and entry.state in _RESTING)
-        containers = self._exported(instances, {identifier: entry.image for identifier, entry in entries.items()})
+        names, sandboxes = self._called(entries)
+        self._unnamed = sum(1 for instance in instances if not (entry := entries.get(instance.id.key)) or not entry.name)
+        # Without a tree the runtime's word is all there is.
+        states = _RESTING if cgroups else (*_RESTING, "running", "paused")
+        resting = Counter(entry.state for key, entry in entries.items() if key not in living and entry.state in states)
         return Node(
             proc_root=self._proc_root,
             files=files,
             process_table=process_table,
             cgroups=cgroups,
             instances=instances,
-            containers=containers,
+            containers=self._exported(instances, names, entries),
             names=names,
+            sandboxes=sandboxes,
             resting=resting,
         )
+
+    def samples(self) -> Iterable[Sample]:
+        """Yield how well naming works."""
+        yield HITS, (), self._hits
+        yield MISSES, (), self._misses
+        yield UNNAMED, (), self._unnamed
 
     def _walk(self) -> list[Cgroup]:
         if self._cgroup_root is None:
@@ -103,24 +126,53 @@ class Census:
                 found.append(Instance(identifier, cgroup))
         return found
 
-    @staticmethod
-    def _name(identifier: str, person: _Person, entry: Entry | None, now: float) -> None:
+    def _name(self, identifier: str, person: _Person, entry: Entry | None, now: float) -> None:
         if person.labels:
             return
         if entry is not None and entry.name:
             person.labels = entry.name
+            self._hits += 1
         elif now - person.since >= NAME_WITHIN_SECONDS:
             person.labels = ("", "", identifier.rpartition("/")[2][:12])
+            self._misses += 1
 
-    def _exported(self, instances: list[Instance], images: dict[str, str]) -> list[Container]:
+    def _called(self, entries: Mapping[str, Entry]) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+        """Split the labels of everybody into those of containers and those of sandboxes."""
+        names: dict[str, tuple[str, ...]] = {}
+        sandboxes: dict[str, tuple[str, ...]] = {}
+        for identifier, person in self._people.items():
+            if person.labels:
+                entry = entries.get(identifier)
+                (sandboxes if entry is not None and entry.is_sandbox else names)[identifier] = person.labels
+        return names, sandboxes
+
+    @staticmethod
+    def _exported(instances: list[Instance], names: Mapping[str, tuple[str, ...]], entries: Mapping[str, Entry]) -> list[Container]:
         newest: dict[tuple[str, ...], Instance] = {}
         # The inode of a cgroup is a number that only grows, so the greater one is the newer life. What a container made inside of
         # itself never takes the place of another container, however it is named.
         for instance in sorted(instances, key=lambda instance: (not instance.id.host_id, instance.cgroup.inode)):
-            labels = self._people[instance.id.key].labels
-            if labels:
-                newest[labels] = instance
-        return [Container(labels, instance.id, instance.cgroup, images.get(instance.id.key, "")) for labels, instance in newest.items()]
+            if instance.id.key in names:
+                newest[names[instance.id.key]] = instance
+        return [
+            Container(labels, instance.id, instance.cgroup, _description(entries.get(instance.id.key)))
+            for labels, instance in newest.items()
+        ]
 
 
 _RESTING = ("created", "restarting", "exited", "dead")
+_NOTHING = Description()
+
+
+def _description(entry: Entry | None) -> Description:
+    if entry is None:
+        return _NOTHING
+    return Description(
+        image=entry.image,
+        kind=entry.kind,
+        workload_kind=entry.workload_kind,
+        workload=entry.workload,
+        project=entry.project,
+        service=entry.service,
+        pod_labels=entry.pod_labels,
+    )

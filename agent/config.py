@@ -169,6 +169,7 @@ def _one_of(*choices: str) -> _Kind:
     return _Kind(" or ".join((", ".join(choices[:-1]), choices[-1])), parse)
 
 
+DOCKER_URL = "unix:///var/run/docker.sock"
 _PREFIX = "CORONER_"
 _CONFIG_FILE = "config.file"
 _SWITCH = _Kind("true or false", _switch, "bool")
@@ -192,7 +193,7 @@ _SETTINGS = (
     _Setting("path.kmsg", "/dev/kmsg", _PATH, "The kernel log."),
     _Setting(
         "docker.url",
-        "unix:///var/run/docker.sock",
+        DOCKER_URL,
         _Kind("unix:///PATH, tcp://HOST:PORT, http://HOST:PORT, https://HOST:PORT, or empty to do without Docker", _docker_url),
         "Where Docker answers.",
     ),

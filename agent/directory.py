@@ -1,11 +1,11 @@
-"""The directory: container id -> what it is called. One immutable mapping, replaced whole; the dead are kept a while.
+"""The directory: container id -> what it is called, from all sources together. The dead are kept a while.
 
-The event loop writes; the sampling thread reads `entries`, which never changes under it.
+The event loop writes; the sampling thread reads `entries`, one immutable mapping that is replaced whole and never changes under it.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 KEEP_DEAD_SECONDS = 15 * 60
@@ -13,20 +13,45 @@ KEEP_DEAD_SECONDS = 15 * 60
 
 KEEP_DEAD_MOST = 10_000
 
+PRECEDENCE = ("docker", "oci", "kubernetes", "kmsg")
+"""Where two sources tell of one container, each fact is taken from the first that has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """How a runtime says that a container ended; finished_at in seconds of the wall clock."""
+
+    exit_code: int
+    reason: str = ""
+    signal: int = 0
+    finished_at: float | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a source says of one container. `name` is () while only the id is known (a kill in the kernel log, say).
+    """What one source, or all of them together, say of one container. Empty means not told.
 
-    `state` is the runtime's word; `seen_alive` is false for one that had ended before the agent first heard of it.
+    `state` is the runtime's word; `seen_alive` is false for one that had ended before the agent first heard of it; `ended` is the
+    directory's clock. `kind` is app, init, sidecar (a restartable init container) or ephemeral.
     """
 
-    source: str
-    name: tuple[str, ...]
+    name: tuple[str, ...] = ()
     image: str = ""
     state: str = "running"
     seen_alive: bool = True
     ended: float | None = None
+    is_sandbox: bool = False
+    pod_uid: str = ""
+    kind: str = ""
+    workload_kind: str = ""
+    workload: str = ""
+    project: str = ""
+    service: str = ""
+    pod_labels: Mapping[str, str] = field(default_factory=dict)
+    restarts: int | None = None
+    last_termination: Termination | None = None
+    deletion_timestamp: float | None = None
+    grace_seconds: float | None = None
 
 
 class Directory:
@@ -34,38 +59,72 @@ class Directory:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._told: dict[str, dict[str, Entry]] = {source: {} for source in PRECEDENCE}
+        self._heard: list[Callable[[str], None]] = []
         self.entries: Mapping[str, Entry] = MappingProxyType({})
 
-    def put(self, changes: Mapping[str, Entry]) -> None:
-        """Add or replace entries, and drop those that died long ago."""
-        now = self._clock()
-        entries = {**self.entries, **changes}
-        dead = sorted((entry.ended, key) for key, entry in entries.items() if entry.ended is not None)
-        for position, (ended, key) in enumerate(dead):
-            if now - ended > KEEP_DEAD_SECONDS or position < len(dead) - KEEP_DEAD_MOST:
-                del entries[key]
+    def put(self, source: str, changes: Mapping[str, Entry]) -> None:
+        """Add or replace what a source says of some containers, and forget those that died long ago."""
+        told = self._told[source]
+        entries = dict(self.entries)
+        told.update(changes)
+        for key in changes:
+            entries[key] = self._merged(key)
+        for key in self._long_dead(entries):
+            del entries[key]
+            for by_source in self._told.values():
+                by_source.pop(key, None)
         self.entries = MappingProxyType(entries)
 
-    def end(self, identifier: str, state: str) -> None:
-        """Note that a container has ended (`exited`) or was removed (`removed`)."""
-        entry = self.entries.get(identifier)
+    def end(self, source: str, key: str, state: str) -> None:
+        """Note that a source says a container has ended (`exited`) or was removed (`removed`)."""
+        entry = self._told[source].get(key)
         if entry is not None:
-            self.put({identifier: replace(entry, state=state, ended=entry.ended or self._clock())})
-
-    def hear(self, source: str, identifier: str) -> None:
-        """Note an id that something happened to, so that it gets a name even if nobody ever lists it."""
-        if identifier not in self.entries:
-            self.put({identifier: Entry(source, (), state="unknown", ended=self._clock())})
+            self.put(source, {key: replace(entry, state=state, ended=entry.ended or self._clock())})
 
     def resync(self, source: str, listed: Mapping[str, Entry]) -> None:
         """Replace what a source said by its full list: what it lists no more has ended."""
         now = self._clock()
-        missing = {
-            key: replace(entry, state="removed", ended=entry.ended or now)
-            for key, entry in self.entries.items()
-            if entry.source == source and key not in listed
-        }
-        known = {
-            key: replace(entry, seen_alive=True) for key, entry in listed.items() if key in self.entries and self.entries[key].seen_alive
-        }
-        self.put({**missing, **listed, **known})
+        told = self._told[source]
+        missing = {key: replace(entry, state="removed", ended=entry.ended or now) for key, entry in told.items() if key not in listed}
+        known = {key: replace(entry, seen_alive=True) for key, entry in listed.items() if key in told and told[key].seen_alive}
+        self.put(source, {**missing, **listed, **known})
+
+    def hear(self, source: str, key: str) -> None:
+        """Note an id that something happened to: it gets a name even if nobody ever lists it, and whoever knows more may look now."""
+        if key not in self.entries:
+            self.put(source, {key: Entry(state="unknown", ended=self._clock())})
+        for look in self._heard:
+            look(key)
+
+    def when_heard(self, look: Callable[[str], None]) -> None:
+        """Have a source asked at once for an id that something happened to; soon nobody may know it any more."""
+        self._heard.append(look)
+
+    def _merged(self, key: str) -> Entry:
+        told = [by_source[key] for by_source in self._told.values() if key in by_source]
+        merged = told[0]
+        for entry in told[1:]:
+            merged = _filled(merged, entry)
+        endings = [entry.ended for entry in told]
+        ended = None if None in endings else max(ending for ending in endings if ending is not None)
+        alive = next((entry.state for entry in told if entry.ended is None), merged.state)
+        return replace(merged, ended=ended, state=alive, seen_alive=any(entry.seen_alive for entry in told))
+
+    def _long_dead(self, entries: Mapping[str, Entry]) -> list[str]:
+        now = self._clock()
+        dead = sorted((entry.ended, key) for key, entry in entries.items() if entry.ended is not None)
+        return [
+            key for position, (ended, key) in enumerate(dead) if now - ended > KEEP_DEAD_SECONDS or position < len(dead) - KEEP_DEAD_MOST
+        ]
+
+
+_FACTS = (
+    *("name", "image", "is_sandbox", "pod_uid", "kind", "workload_kind", "workload", "project", "service", "pod_labels"),
+    *("restarts", "last_termination", "deletion_timestamp", "grace_seconds"),
+)
+
+
+def _filled(first: Entry, second: Entry) -> Entry:
+    """Fill what the first does not tell from the second."""
+    return replace(first, **{fact: getattr(second, fact) for fact in _FACTS if not getattr(first, fact) and getattr(second, fact)})

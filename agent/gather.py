@@ -5,7 +5,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -86,7 +86,9 @@ class Late(Exception):
 class Gather:
     """Runs passes, one at a time."""
 
-    def __init__(self, *, census: Census, collectors: Sequence[Collector], proc_root: str, assess: Callable[[Node], None]) -> None:
+    def __init__(
+        self, *, census: Census, collectors: Sequence[Collector], proc_root: str, assess: Callable[[Node, Mapping[str, str]], None]
+    ) -> None:
         self._census = census
         self._collectors = collectors
         self._proc_root = proc_root
@@ -121,9 +123,9 @@ class Gather:
                 started = self._stuck[collector.name][1]
             samples.append((SUCCESS, (collector.name,), int(not failure)))
             samples.append((DURATION, (collector.name,), time.monotonic() - started))
-        if node is not None:
-            self._assess(node)
         failures = {name: failure for name, failure in failures.items() if failure}
+        if node is not None:
+            self._assess(node, failures)
         self._report(failures)
         return Pass(samples, failures)
 

@@ -1,5 +1,7 @@
 """What is measured: the explicit list of all collectors. Synchronous, no asyncio, no network."""
 
+from collections.abc import Sequence
+
 from collectors.base import Collector
 from collectors.cpu import Cpu
 from collectors.host import Host
@@ -16,6 +18,6 @@ from collectors.zombies import Zombies
 NAMES = ("lifecycle", "memory", "cpu", "io", "pids", "pressure", "zombies", "oom", "leftovers", "host")
 
 
-def all_collectors(kills: KillLedger) -> tuple[Collector, ...]:
-    """Make every collector, in the order of the page."""
-    return (Lifecycle(), Memory(), Cpu(), Io(), Pids(), Pressure(), Zombies(), Oom(kills), Leftovers(), Host())
+def all_collectors(kills: KillLedger, pod_labels: Sequence[str] = ()) -> tuple[Collector, ...]:
+    """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows."""
+    return (Lifecycle(pod_labels), Memory(), Cpu(), Io(), Pids(), Pressure(), Zombies(), Oom(kills), Leftovers(), Host())

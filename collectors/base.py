@@ -49,13 +49,26 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """What a runtime or Kubernetes says of a container beside its name; empty where nobody told."""
+
+    image: str = ""
+    kind: str = ""
+    workload_kind: str = ""
+    workload: str = ""
+    project: str = ""
+    service: str = ""
+    pod_labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """An instance that is exported: it has a name, and no newer instance has the same one."""
 
     labels: tuple[str, ...]
     id: ContainerId
     cgroup: Cgroup
-    image: str
+    description: Description
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,8 @@ class Node:
     """What one pass sees: made anew for each pass, and the same for all its collectors.
 
     `names` holds the labels of every container that runs or ran lately, by id: their event counters exist from the first moment and
-    outlive the cgroup. `resting` counts containers without a cgroup by the state their runtime gives them.
+    outlive the cgroup. `sandboxes` has those of pods' sandboxes, which are no containers but may hold a PID namespace. `resting` counts
+    containers without a cgroup by the state their runtime gives them.
     """
 
     proc_root: str
@@ -73,6 +87,7 @@ class Node:
     instances: Sequence[Instance] = ()
     containers: Sequence[Container] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sandboxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resting: Mapping[str, int] = field(default_factory=dict)
     malformed: list[Malformed] = field(default_factory=list)
 

@@ -69,9 +69,13 @@ class Totals:
 
 
 class KillLedger:
-    """Every OOM kill once. The kernel log's follower and the sampling thread both write to it."""
+    """Every OOM kill once. The kernel log's follower and the sampling thread both write to it.
+
+    `log_is_followed` is for its follower to say, and for whoever must know whether silence means that there was no kill.
+    """
 
     def __init__(self) -> None:
+        self.log_is_followed = False
         self._lock = threading.Lock()
         self._started = False
         self._lives: dict[str, dict[int, _Life]] = {}

@@ -24,7 +24,7 @@ class Leftovers:
         """Yield counts."""
         for cgroup in node.cgroups:
             is_slice = cgroup.path == "/" or (cgroup.has_children and cgroup.path.count("/") <= _DEEPEST)
-            if is_slice and container_id.parse(cgroup.path) is None:
+            if is_slice and not container_id.is_pod(cgroup.path) and container_id.parse(cgroup.path) is None:
                 dying = node.read(cgroupfs.dying_descendants, cgroup)
                 if dying is not None:
                     yield DYING, (cgroup.path,), dying

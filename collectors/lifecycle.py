@@ -1,46 +1,44 @@
 """Which containers there are, what they are made of, and which are paused."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from collectors.base import CONTAINER, Node, Sample, gauge
+from collectors.base import CONTAINER, Container, Node, Sample, gauge
 from collectors.kernel import cgroupfs
 
-INFO = gauge(
+_INFO = gauge(
     "coroner_container_info",
     "Always 1; everything about a running container that is not its name. Join on namespace, pod and container.",
-    (*CONTAINER, "container_id", "image", "runtime", "pod_uid", "qos", "cgroup"),
+    (
+        *CONTAINER,
+        *("container_id", "image", "runtime", "pod_uid", "qos", "cgroup", "kind", "workload_kind", "workload"),
+        *("compose_project", "compose_service"),
+    ),
 )
 FROZEN = gauge("coroner_container_frozen", "1 while the container is paused (cgroup.events frozen).")
 CONTAINERS = gauge("coroner_containers", "Containers by state; those without a cgroup as their runtime reports them.", ("state",))
 
-_ALWAYS = ("created", "running", "paused", "exited")
+_ALWAYS = ("created", "exited", "running", "paused")
 
 
 class Lifecycle:
-    """Reads cgroup.events of each container's cgroup."""
+    """Reads cgroup.events of each container's cgroup. The info metric has a label for each of the chosen pod labels."""
 
     name = "lifecycle"
-    metrics = (INFO, FROZEN, CONTAINERS)
+
+    def __init__(self, pod_labels: Sequence[str] = ()) -> None:
+        self._pod_labels = pod_labels
+        self._info = replace(_INFO, labels=(*_INFO.labels, *map(label_name, pod_labels)))
+        self.metrics = (self._info, FROZEN, CONTAINERS)
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield 1 per container, and counts per state."""
         for container in node.containers:
-            identifier = container.id
-            yield (
-                INFO,
-                (
-                    *container.labels,
-                    identifier.url,
-                    container.image,
-                    identifier.runtime,
-                    identifier.pod_uid,
-                    identifier.qos,
-                    container.cgroup.path,
-                ),
-                1,
-            )
-        states = Counter(dict.fromkeys(_ALWAYS, 0))
+            yield self._info, self._info_labels(container), 1
+        # Without a tree nobody has counted who runs: what the runtime says of it is then among the resting, or absent.
+        states = Counter(dict.fromkeys(_ALWAYS if node.cgroups else _ALWAYS[:2], 0))
         states.update(node.resting)
         labels_of = {container.cgroup.inode: container.labels for container in node.containers}
         for instance in node.instances:
@@ -52,3 +50,17 @@ class Lifecycle:
                 yield FROZEN, labels_of[instance.cgroup.inode], int(events.frozen)
         for state, count in states.items():
             yield CONTAINERS, (state,), count
+
+    def _info_labels(self, container: Container) -> tuple[str, ...]:
+        identifier, told = container.id, container.description
+        return (
+            *container.labels,
+            *(identifier.url, told.image, identifier.runtime, identifier.pod_uid, identifier.qos, container.cgroup.path),
+            *(told.kind, told.workload_kind, told.workload, told.project, told.service),
+            *(told.pod_labels.get(name, "") for name in self._pod_labels),
+        )
+
+
+def label_name(pod_label: str) -> str:
+    """Return the Prometheus label for a label of a pod, as kube-state-metrics spells it: label_app_kubernetes_io_name."""
+    return "label_" + re.sub("[^a-zA-Z0-9_]", "_", pod_label)

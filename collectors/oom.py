@@ -29,6 +29,8 @@ class Oom:
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count for every container that runs or ran lately, born at 0, and one per scope."""
+        if not node.cgroups and not self._ledger.log_is_followed:
+            return  # nobody could see a kill: absent, not 0
         nameless = self._ledger.nameless()
         for instance in node.instances:
             events = node.read(cgroupfs.memory_events, instance.cgroup)

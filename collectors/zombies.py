@@ -50,7 +50,8 @@ class Zombies:
             if container.id.key in oldest:
                 yield OLDEST, container.labels, oldest[container.id.key]
         for inode, namespace in processes.namespaces.items():
-            labels = (inode, *node.names.get(_container_of(namespace.init_cgroup), _NO_CONTAINER))
+            owner = _container_of(namespace.init_cgroup)
+            labels = (inode, *(node.names.get(owner) or node.sandboxes.get(owner) or _NO_CONTAINER))
             yield NAMESPACE_ZOMBIES, labels, namespace.zombies
             yield NAMESPACE_PROCESSES, labels, namespace.processes
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.base import Collector, Container, Instance, Node
+from collectors.base import Collector, Container, Description, Instance, Node
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.files import KernelFiles
 from collectors.kernel.procfs import ProcessTable
@@ -136,11 +136,13 @@ def node(
     root: Path,
     *,
     names: Mapping[str, tuple[str, ...]] = LABELS,
+    descriptions: Mapping[str, Description] | None = None,
+    sandboxes: Mapping[str, tuple[str, ...]] | None = None,
     resting: Mapping[str, int] | None = None,
     files: KernelFiles | None = None,
     process_table: ProcessTable | None = None,
 ) -> Node:
-    """Look at root/cgroup and root/proc as one pass does. Containers are all cgroups with a container's path whose id is in `names`."""
+    """Look at root/cgroup and root/proc as one pass does. Containers are all cgroups with a container's path whose key is in `names`."""
     proc_root = root / "proc"
     (root / "cgroup").mkdir(exist_ok=True)
     cgroups = list(cgroupfs.walk(str(root / "cgroup")))
@@ -155,8 +157,13 @@ def node(
         process_table=ProcessTable(str(proc_root), 0) if process_table is None else process_table,
         cgroups=cgroups,
         instances=instances,
-        containers=[Container(names[one.id.id], one.id, one.cgroup, "nginx:1") for one in instances if one.id.id in names],
-        names={one.id.id: names[one.id.id] for one in instances if one.id.id in names},
+        containers=[
+            Container(names[one.id.key], one.id, one.cgroup, (descriptions or {}).get(one.id.key, Description()))
+            for one in instances
+            if one.id.key in names
+        ],
+        names={one.id.key: names[one.id.key] for one in instances if one.id.key in names},
+        sandboxes=sandboxes or {},
         resting=resting or {},
     )
 

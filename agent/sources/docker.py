@@ -70,7 +70,7 @@ class DockerSource:
 
     def _take(self, kind: str, content: Any) -> None:
         if kind == "list":
-            self._directory.resync(self.status.source, dict(_listed(self.status.source, content)))
+            self._directory.resync(self.status.source, dict(_listed(content)))
             self.status.up()
         else:
             self._since = _timestamp(content.get("timeNano", 0)) if content.get("timeNano") else self._since
@@ -82,12 +82,12 @@ class DockerSource:
         if not _IDENTIFIER.fullmatch(identifier):
             return
         if action in _STATE_AFTER:
-            entry = _entry(self.status.source, attributes.get("name"), attributes.get("image"), _STATE_AFTER[action])
-            self._directory.put({identifier: entry})
+            entry = _entry(attributes.get("name"), attributes.get("image"), _STATE_AFTER[action], attributes)
+            self._directory.put(self.status.source, {identifier: entry})
         elif action == "die":
-            self._directory.end(identifier, "exited")
+            self._directory.end(self.status.source, identifier, "exited")
         elif action == "destroy":
-            self._directory.end(identifier, "removed")
+            self._directory.end(self.status.source, identifier, "removed")
 
 
 class _Listener:
@@ -143,7 +143,7 @@ def _poster(loop: asyncio.AbstractEventLoop, messages: asyncio.Queue[Message]) -
     return post
 
 
-def _listed(source: str, containers: list[dict[str, Any]]) -> Iterator[tuple[str, Entry]]:
+def _listed(containers: list[dict[str, Any]]) -> Iterator[tuple[str, Entry]]:
     for container in containers:
         identifier = str(container.get("Id"))
         if not _IDENTIFIER.fullmatch(identifier):
@@ -152,13 +152,20 @@ def _listed(source: str, containers: list[dict[str, Any]]) -> Iterator[tuple[str
         names = [name.removeprefix("/") for name in container.get("Names") or () if isinstance(name, str)]
         own = next((name for name in names if "/" not in name), names[0] if names else None)
         state = str(container.get("State"))
-        yield identifier, _entry(source, own, container.get("Image"), state)
+        yield identifier, _entry(own, container.get("Image"), state, container.get("Labels") or {})
 
 
-def _entry(source: str, name: object, image: object, state: str) -> Entry:
+def _entry(name: object, image: object, state: str, labels: Mapping[str, Any]) -> Entry:
     alive = state not in ("exited", "dead")
-    labels = ("", "", name) if isinstance(name, str) and name else ()
-    return Entry(source, labels, str(image or ""), state, seen_alive=alive, ended=None if alive else time.monotonic())
+    return Entry(
+        name=("", "", name) if isinstance(name, str) and name else (),
+        image=str(image or ""),
+        state=state,
+        seen_alive=alive,
+        ended=None if alive else time.monotonic(),
+        project=str(labels.get("com.docker.compose.project", "")),
+        service=str(labels.get("com.docker.compose.service", "")),
+    )
 
 
 def _timestamp(nanoseconds: int) -> str:

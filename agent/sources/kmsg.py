@@ -87,16 +87,19 @@ class KernelLog:
             while not self._drain(fd):  # noqa: ASYNC110 - not a wait: every turn reads more, and the loop gets its share between
                 await asyncio.sleep(0)
             self._history = False
+            self._ledger.log_is_followed = True
             self.status.up()
             loop.add_reader(fd, self._readable, fd, failed)
             await failed
         except OSError as error:
             raise Blind(str(explain(error, self._path))) from error
         finally:
+            self._ledger.log_is_followed = False
             loop.remove_reader(fd)
             os.close(fd)
 
     def _readable(self, fd: int, failed: asyncio.Future[None]) -> None:
+        self.status.answered()
         try:
             self._drain(fd)
         except (OSError, Blind) as error:

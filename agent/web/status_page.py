@@ -29,7 +29,7 @@ def status_page(
             f"{memory.rss / 2**20:.0f} MiB resident, {cpu.user + cpu.system:.1f} s of CPU used, "
             f"{process.num_fds()} open files, {process.num_threads()} threads"
         )
-    source_rows = "".join(_row(source.source, source.is_up, "up" if source.is_up else "blind", source.reason) for source in sources)
+    source_rows = "".join(_row(source.source, source.is_up or not source.is_expected, _state(source), source.reason) for source in sources)
     collector_rows = "".join(
         _row(name, name not in failures, "failed" if name in failures else "ok", failures.get(name, "")) for name in collectors
     )
@@ -44,6 +44,12 @@ def status_page(
 <h2>This agent</h2><p>{footprint}</p>
 </body></html>
 """
+
+
+def _state(source: Status) -> str:
+    if source.is_up:
+        return "up"
+    return "blind" if source.is_expected else "not here"
 
 
 def _row(name: str, good: bool, word: str, reason: str) -> str:

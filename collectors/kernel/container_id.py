@@ -85,6 +85,11 @@ def parse(path: str) -> ContainerId | None:
     )
 
 
+def is_pod(path: str) -> bool:
+    """Whether the cgroup at path is that of a Kubernetes pod, which holds the pod's containers."""
+    return bool(_POD.search(path.rpartition("/")[2]))
+
+
 def _split(name: str, *, parent: str) -> tuple[str, str] | None:
     """Split one component into the runtime's name for itself ("" when it writes none) and the id; None if it is not a container's.
 

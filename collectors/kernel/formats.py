@@ -31,6 +31,8 @@ def flat(raw: bytes, known: bytes) -> dict[bytes, int]:
     >>> flat(b"oom 1\\noom_kill 2\\n", known=b"oom")
     {b'oom': 1, b'oom_kill': 2}
     """
+    if not raw.endswith(b"\n"):
+        raise ValueError("cut short")
     values: dict[bytes, int] = {}
     for line in lines(raw):
         key, value = line.split(b" ")
@@ -42,6 +44,8 @@ def flat(raw: bytes, known: bytes) -> dict[bytes, int]:
 
 def nested(raw: bytes) -> dict[bytes, dict[bytes, bytes]]:
     """Parse `name key=value key=value` lines into {name: {key: value}}; values are left as bytes.
+
+    Some kernels cut io.stat at the size of a page: a line without its end is dropped, and the others stand.
 
     >>> nested(b"8:0 rbytes=1 wbytes=2\\n")
     {b'8:0': {b'rbytes': b'1', b'wbytes': b'2'}}

@@ -6,6 +6,7 @@ from a kept descriptor; a descriptor belongs to one life of a PID, so it can nev
 
 import errno
 import os
+import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -120,8 +121,19 @@ class _Process:
         return self.stat.state == b"Z" and self.stat.threads == 1
 
 
+def rebase(path: str, own: str) -> str:
+    """Turn a path of /proc/PID/cgroup, which is relative to the reader's cgroup namespace, into one from the hierarchy's root.
+
+    `own` is where that namespace's root is, "/" outside of any. A process elsewhere is shown as `/../../other/pod`.
+    """
+    return path if own == "/" else posixpath.normpath(f"{own}/{path}")
+
+
 class ProcessTable:
-    """All processes under one /proc, kept from scan to scan. Used by one thread at a time."""
+    """All processes under one /proc, kept from scan to scan. Used by one thread at a time.
+
+    `cgroup_namespace` is the path at which this process's own cgroup namespace has its root.
+    """
 
     def __init__(self, root: str, limit: int) -> None:
         self._root = root
@@ -129,6 +141,7 @@ class ProcessTable:
         self._open = 0
         self._processes: dict[str, _Process] = {}
         self._own_namespace = ""
+        self.cgroup_namespace = "/"
 
     def __len__(self) -> int:
         return self._open

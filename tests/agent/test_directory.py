@@ -2,7 +2,7 @@
 
 from agent.directory import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS, Directory, Entry
 
-WEB = Entry("docker", ("", "", "web"))
+WEB = Entry(("", "", "web"))
 
 
 class Clock:
@@ -19,7 +19,7 @@ def test_a_reader_keeps_the_mapping_it_took() -> None:
     directory = Directory()
     before = directory.entries
 
-    directory.put({"a": WEB})
+    directory.put("docker", {"a": WEB})
 
     assert dict(before) == {}
     assert dict(directory.entries) == {"a": WEB}
@@ -29,15 +29,15 @@ def test_the_dead_keep_their_name_for_a_quarter_of_an_hour() -> None:
     """Counters of a dead container are still exported under its name; after that the entry goes."""
     clock = Clock()
     directory = Directory(clock)
-    directory.put({"a": WEB})
-    directory.end("a", "exited")
+    directory.put("docker", {"a": WEB})
+    directory.end("docker", "a", "exited")
 
     clock.now += KEEP_DEAD_SECONDS
-    directory.put({"b": WEB})
+    directory.put("docker", {"b": WEB})
     assert directory.entries["a"].name == ("", "", "web")
 
     clock.now += 1
-    directory.put({"c": WEB})
+    directory.put("docker", {"c": WEB})
     assert "a" not in directory.entries
 
 
@@ -45,7 +45,7 @@ def test_the_dead_are_bounded_and_the_oldest_go_first() -> None:
     """A crash loop cannot fill the memory."""
     clock = Clock()
     directory = Directory(clock)
-    directory.put({str(n): Entry("docker", ("", "", str(n)), ended=1000.0 + n / 100_000) for n in range(KEEP_DEAD_MOST + 5)})
+    directory.put("docker", {str(n): Entry(("", "", str(n)), ended=1000.0 + n / 100_000) for n in range(KEEP_DEAD_MOST + 5)})
 
     assert len(directory.entries) == KEEP_DEAD_MOST
     assert "4" not in directory.entries
@@ -56,10 +56,10 @@ def test_a_second_end_does_not_make_a_death_younger() -> None:
     """Docker says die, then destroy: the name is kept from the first."""
     clock = Clock()
     directory = Directory(clock)
-    directory.put({"a": WEB})
-    directory.end("a", "exited")
+    directory.put("docker", {"a": WEB})
+    directory.end("docker", "a", "exited")
     clock.now += 60
-    directory.end("a", "removed")
+    directory.end("docker", "a", "removed")
 
     assert directory.entries["a"].ended == 1000.0
     assert directory.entries["a"].state == "removed"
@@ -68,7 +68,8 @@ def test_a_second_end_does_not_make_a_death_younger() -> None:
 def test_a_full_list_ends_what_it_does_not_name_but_only_of_its_own_source() -> None:
     """Two sources never end each other's containers."""
     directory = Directory(Clock())
-    directory.put({"a": WEB, "b": Entry("kmsg", ())})
+    directory.put("docker", {"a": WEB})
+    directory.put("oci", {"b": Entry(())})
 
     directory.resync("docker", {"c": WEB})
 
@@ -81,9 +82,9 @@ def test_a_full_list_ends_what_it_does_not_name_but_only_of_its_own_source() -> 
 def test_a_container_seen_alive_stays_so_when_a_list_says_exited() -> None:
     """Its counters were exported, so they must not vanish because the list came after its death."""
     directory = Directory(Clock())
-    directory.put({"a": WEB})
+    directory.put("docker", {"a": WEB})
 
-    directory.resync("docker", {"a": Entry("docker", ("", "", "web"), state="exited", seen_alive=False, ended=1000.0)})
+    directory.resync("docker", {"a": Entry(("", "", "web"), state="exited", seen_alive=False, ended=1000.0)})
 
     assert directory.entries["a"].seen_alive
 
@@ -91,7 +92,7 @@ def test_a_container_seen_alive_stays_so_when_a_list_says_exited() -> None:
 def test_an_id_heard_of_gets_an_entry_but_never_loses_a_name() -> None:
     """A kill in the kernel log may be the first or the last that is ever told of a container."""
     directory = Directory(Clock())
-    directory.put({"a": WEB})
+    directory.put("docker", {"a": WEB})
 
     directory.hear("kmsg", "a")
     directory.hear("kmsg", "b")
@@ -99,3 +100,57 @@ def test_an_id_heard_of_gets_an_entry_but_never_loses_a_name() -> None:
     assert directory.entries["a"] == WEB
     assert directory.entries["b"].name == ()
     assert directory.entries["b"].seen_alive
+
+
+def test_what_two_sources_tell_of_one_container_is_put_together() -> None:
+    """The bundle has the name from the first moment, Kubernetes adds what it alone knows, and neither takes from the other."""
+    directory = Directory(Clock())
+    directory.put("kubernetes", {"a": Entry(("shop", "web-0", "app"), kind="sidecar", workload="web", restarts=3)})
+    directory.put("oci", {"a": Entry(("shop", "web-0", "app"), image="img", pod_uid="u")})
+
+    entry = directory.entries["a"]
+    assert (entry.name, entry.image, entry.pod_uid) == (("shop", "web-0", "app"), "img", "u")
+    assert (entry.kind, entry.workload, entry.restarts) == ("sidecar", "web", 3)
+
+
+def test_whichever_source_speaks_first_the_result_is_the_same() -> None:
+    """Facts, not order."""
+    told = {
+        "docker": Entry(("", "", "web"), image="one"),
+        "oci": Entry((), image="two", is_sandbox=True),
+        "kmsg": Entry((), state="unknown"),
+    }
+    results = []
+    for order in (("docker", "oci", "kmsg"), ("kmsg", "oci", "docker"), ("oci", "kmsg", "docker")):
+        directory = Directory(Clock())
+        for source in order:
+            directory.put(source, {"a": told[source]})
+        results.append(directory.entries["a"])
+
+    assert results[0] == results[1] == results[2]
+    assert (results[0].name, results[0].image, results[0].is_sandbox) == (("", "", "web"), "one", True)
+
+
+def test_a_container_is_alive_as_long_as_one_source_says_so() -> None:
+    """Its end is the latest that is told."""
+    clock = Clock()
+    directory = Directory(clock)
+    directory.put("oci", {"a": WEB})
+    directory.put("kubernetes", {"a": WEB})
+    directory.end("oci", "a", "exited")
+    assert directory.entries["a"].ended is None
+    clock.now += 5
+    directory.end("kubernetes", "a", "exited")
+
+    assert directory.entries["a"].ended == 1005.0
+
+
+def test_whoever_wants_to_look_is_told_what_was_heard_of() -> None:
+    """The kernel log names a container whose bundle is there for one moment more."""
+    directory = Directory(Clock())
+    looked: list[str] = []
+    directory.when_heard(looked.append)
+
+    directory.hear("kmsg", "a")
+
+    assert looked == ["a"]

@@ -153,6 +153,22 @@ async def test_a_container_that_was_never_listed_is_named_by_its_events(daemon: 
     assert entry.ended is not None
 
 
+async def test_compose_projects_are_told_and_no_other_label(daemon: Daemon) -> None:
+    """By a list and by an event alike."""
+    compose = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web", "secret": "x"}
+    daemon.containers = [{**listed(WEB, "web"), "Labels": compose}]
+    started = event("start", DB, "db")
+    started["Actor"]["Attributes"] |= compose
+    daemon.events = [started]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: {WEB, DB} <= following.directory.entries.keys())
+
+    for entry in following.directory.entries.values():
+        assert (entry.project, entry.service) == ("shop", "web")
+        assert "secret" not in str(entry)
+
+
 async def test_pause_and_unpause_are_states(daemon: Daemon) -> None:
     """The state is the runtime's word."""
     daemon.events = [event("start", WEB, "web"), event("pause", WEB, "web"), event("start", DB, "db"), event("unpause", DB, "db")]

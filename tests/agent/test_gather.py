@@ -67,7 +67,10 @@ def wait(event: threading.Event) -> None:
 def gather(census: FakeCensus, *collectors: Fake) -> Gather:
     """Make a Gather over fakes."""
     return Gather(
-        census=cast("Census", census), collectors=cast("list[Collector]", collectors), proc_root="/nowhere", assess=lambda node: None
+        census=cast("Census", census),
+        collectors=cast("list[Collector]", collectors),
+        proc_root="/nowhere",
+        assess=lambda node, failures: None,
     )
 
 

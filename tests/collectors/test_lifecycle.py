@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from collectors.base import Description
 from collectors.kernel.files import Forbidden
 from collectors.lifecycle import Lifecycle
 from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
@@ -12,16 +13,14 @@ from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, r
 POD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12345678_1234_1234_1234_123456789abc.slice"
 WEB = f"{POD}/cri-containerd-{A}.scope"
 
+UID = "12345678-1234-1234-1234-123456789abc"
+
 RUNNING = {"cgroup.events": "populated 1\nfrozen 0\n"}
 PAUSED = {"cgroup.events": "populated 1\nfrozen 1\n"}
 
-INFO_A = {
-    (
-        "coroner_container_info",
-        (*LABELS[A], f"containerd://{A}", "nginx:1", "containerd", "12345678-1234-1234-1234-123456789abc", "burstable", WEB),
-    ): 1
-}
-INFO_B = {("coroner_container_info", (*LABELS[B], f"docker://{B}", "nginx:1", "docker", "", "", docker(B))): 1}
+INFO_A = series((*LABELS[A], f"containerd://{A}", "", "containerd", UID, "burstable", WEB, "", "", "", "", ""), {"container_info": 1})
+INFO_B = series((*LABELS[B], f"docker://{B}", "", "docker", "", "", docker(B), "", "", "", "", ""), {"container_info": 1})
+"""Nobody told what the runtime or Kubernetes knows."""
 
 
 def states(**counts: int) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -41,6 +40,19 @@ def test_a_running_and_a_paused_container(tmp_path: Path) -> None:
         | series(LABELS[B], {"container_frozen": 1})
         | states(running=1, paused=1)
     )
+
+
+def test_what_a_runtime_or_kubernetes_tells(tmp_path: Path) -> None:
+    """It is on the info series, with the labels of the pod that were asked for."""
+    told = Description("nginx:1", "app", "Deployment", "web", "shop", "frontend", {"app.kubernetes.io/name": "web", "secret": "x"})
+    tree(tmp_path, cgroup(docker(B), {}))
+    collector = Lifecycle(("app.kubernetes.io/name", "tier"))
+
+    found = collect(collector, node(tmp_path, descriptions={B: told}))
+
+    labels = (f"docker://{B}", "nginx:1", "docker", "", "", docker(B), "app", "Deployment", "web", "shop", "frontend", "web", "")
+    assert found == series((*LABELS[B], *labels), {"container_info": 1}) | states()
+    assert collector.metrics[0].labels[-2:] == ("label_app_kubernetes_io_name", "label_tier")
 
 
 def test_an_empty_node_has_the_usual_states_at_0(tmp_path: Path) -> None:

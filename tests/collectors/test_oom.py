@@ -152,7 +152,9 @@ def test_a_container_without_a_name_counts_for_the_node_and_later_for_itself(tmp
 
 def test_a_pass_that_saw_no_tree_ends_nobody_and_makes_nobody_new(tmp_path: Path) -> None:
     """When the walk fails there are no cgroups at all; what is found after that was there before."""
-    collector = Oom(KillLedger())
+    ledger = KillLedger()
+    ledger.log_is_followed = True
+    collector = Oom(ledger)
     events(tmp_path, A, oom_kill=7)
     seen = node(tmp_path)
     blind = replace(seen, cgroups=[], instances=[], containers=[], names={})

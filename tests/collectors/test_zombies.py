@@ -98,16 +98,25 @@ def test_a_zombie_below_its_container_and_one_in_a_removed_cgroup_belong_to_it(t
     assert collect(Zombies(clock), node(tmp_path)).items() >= zombies(LABELS[A], init=2, oldest=1000).items()
 
 
+def test_a_container_cannot_pass_its_zombies_off_as_those_of_another(tmp_path: Path, clock: Clock) -> None:
+    """It may name a cgroup of its own like another container."""
+    tree(tmp_path, {**cgroup(docker(A)), **cgroup(docker(B))})
+    tree(tmp_path, proc(HOST, INIT, inside(101, path=f"{docker(A)}/docker-{B}.scope")))
+
+    assert collect(Zombies(clock), node(tmp_path)).items() >= zombies(LABELS[B]).items()
+
+
 def test_containers_that_share_a_namespace(tmp_path: Path, clock: Clock) -> None:
     """In a pod with one PID namespace the sandbox is PID 1 of all; each zombie counts for the container that it died in."""
+    sandbox = ("shop", "web-0", "")
     tree(tmp_path, {**cgroup(docker(A)), **cgroup(docker(B)), **cgroup(docker(C))})
     tree(tmp_path, proc(HOST, INIT, inside(101, path=docker(B)), inside(102, path=docker(C)), inside(103, path=docker(C), parent=4321)))
 
-    assert collect(Zombies(clock), node(tmp_path, names={B: LABELS[B], C: LABELS[C]})) == (
+    assert collect(Zombies(clock), node(tmp_path, names={B: LABELS[B], C: LABELS[C]}, sandboxes={A: sandbox})) == (
         zombies(LABELS[B], init=1, oldest=1000)
         | zombies(LABELS[C], init=1, other=1, oldest=1000)
         | namespace(HOST_NAMESPACE, ("", "", ""), processes=2)
-        | namespace(INSIDE, ("", "", ""), processes=4, zombies=3)
+        | namespace(INSIDE, sandbox, processes=4, zombies=3)
     )
 
 

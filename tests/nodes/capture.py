@@ -5,11 +5,13 @@ and the kernel log also `names.json` and `kmsg` (README.md).
 """
 
 import argparse
+import errno
 import json
 import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +21,7 @@ from collectors.kernel import cgroupfs, container_id, procfs
 
 T = TypeVar("T")
 
-NODE_FILES = ("loadavg", "partitions", "self/mountinfo", "sys/kernel/pid_max", "sys/kernel/threads-max")
+NODE_FILES = ("loadavg", "partitions", "sys/kernel/pid_max", "sys/kernel/threads-max")
 PROCESS_FILES = ("stat", "status", "cgroup")
 PROCESS_LINK = "ns/pid"
 ROOT_FILES = ("cgroup.controllers",)
@@ -37,7 +39,7 @@ def capture_proc(proc: Path, to: Path) -> None:
     """Copy the node's files and every process but the kernel's own threads: there are too many, and all are alike."""
     _copy_files(proc, to, NODE_FILES)
     for pid in filter(str.isdecimal, os.listdir(proc)):
-        copied = _unless_gone(lambda source=proc / pid: _process(source))
+        copied = _unless_gone(partial(_process, proc / pid))
         if copied is None:
             continue
         contents, link = copied
@@ -65,25 +67,29 @@ def capture_cgroups(root: Path, to: Path) -> None:
 
 def _copy_files(source: Path, to: Path, names: Iterable[str]) -> None:
     for name in names:
-        content = _unless_gone(lambda path=source / name: path.read_bytes())
+        content = _unless_gone((source / name).read_bytes)
         if content is not None:
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             (to / name).write_bytes(content)
 
 
 def _unless_gone(read: Callable[[], T]) -> T | None:
+    """Read; None when it has ended, or when this kernel lacks it."""
     try:
         return read()
-    except (FileNotFoundError, ProcessLookupError):  # or this kernel lacks it
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EOPNOTSUPP):
+            return None
+        raise
 
 
 def names_from_docker(url: str) -> str:
-    """Return as JSON what the agent's directory would know from Docker."""
+    """Return what Docker answers when it is asked for its containers, of each what the agent looks at."""
     with closing(APIClient(url)) as client:
         listed = client.containers(all=True)
-    entries = {each["Id"]: {"name": ["", "", each["Names"][0].lstrip("/")], "image": each["Image"], "state": each["State"]} for each in listed}
-    return json.dumps(dict(sorted(entries.items(), key=lambda entry: entry[1]["name"])), indent=2) + "\n"
+    listed.sort(key=lambda container: container["Names"])
+    lines = [json.dumps({key: each[key] for key in ("Id", "Names", "Image", "State")}) for each in listed]
+    return "[\n  " + ",\n  ".join(lines) + "\n]\n"
 
 
 def oom_records(kmsg: Path) -> bytes:

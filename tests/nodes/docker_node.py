@@ -9,10 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 from docker import DockerClient
+from docker.models.containers import Container
 
 from tests.lab.boot import Machine, missing_packages
 from tests.lab.guest.node import CGROUPS, DOCKER_URL, Run, cgroup, memory_events, wait_for
@@ -26,10 +27,8 @@ for _ in range(3):
     os.fork() or os._exit(0)
 if (child := os.fork()) == 0:
     if os.fork() == 0:
-        me = os.getppid()
-        while os.getppid() == me:
+        while os.getppid() != 1:
             pass
-        os._exit(0)
     os._exit(0)
 os.waitpid(child, 0)
 print("ready")
@@ -47,6 +46,12 @@ signal.pause()
 """
 
 
+def is_ready(container: Container, living: int) -> bool:
+    """Tell whether all that will die is dead; zombies are not in cgroup.procs."""
+    processes = (cgroup(container) / "cgroup.procs").read_text().split()
+    return container.logs() == b"ready\n" and len(processes) == living
+
+
 def test_capture(run: Run, run_python: Run, docker: DockerClient) -> None:
     """Runs in the lab, with the fixtures of tests/lab/guest."""
     run("true", name="finished").wait()
@@ -54,11 +59,8 @@ def test_capture(run: Run, run_python: Run, docker: DockerClient) -> None:
     with subprocess.Popen(
         ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", outside], stdout=subprocess.PIPE, text=True
     ) as unshared:
-        ready = [
-            run_python(CARELESS, name="careless"),
-            run_python(CARELESS, name="tinied", init=True),
-            run_python(CROWDED, name="crowded", pids_limit=8),
-        ]
+        careless, tinied = run_python(CARELESS, name="careless"), run_python(CARELESS, name="tinied", init=True)
+        crowded = run_python(CROWDED, name="crowded", pids_limit=8)
         throttled = run("sh", "-c", "while :; do :; done", name="throttled", cpu_period=100_000, cpu_quota=20_000)
         greedy = run("sh", "-c", "tail /dev/zero; sleep 1000", name="greedy", mem_limit="30m")
         paused = run("sleep", "1000", name="paused", mem_reservation="16m")
@@ -66,11 +68,10 @@ def test_capture(run: Run, run_python: Run, docker: DockerClient) -> None:
 
         assert unshared.stdout is not None
         assert unshared.stdout.readline() == "ready\n"
-        for container in ready:
-            wait_for(lambda container=container: container.logs() == b"ready\n", 30, f"{container.name} is not ready")
+        for container, living in (careless, 1), (tinied, 2), (crowded, 8):
+            wait_for(partial(is_ready, container, living), 30, f"{container.name} is not ready")
         wait_for(lambda: memory_events(greedy)["oom_kill"] == 1, 30, "nothing was killed")
         wait_for(lambda: "nr_throttled 0\n" not in (cgroup(throttled) / "cpu.stat").read_text(), 30, "nothing was throttled")
-        time.sleep(1)  # the orphans' ends: nothing tells of them
         node = Path(os.environ["CORONER_LAB"]) / "node"
         capture_proc(Path("/proc"), node / "proc")
         capture_cgroups(CGROUPS, node / "cgroup")

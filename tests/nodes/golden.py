@@ -1,0 +1,177 @@
+"""Run the whole agent over a captured node (README.md), at fixed times, and bring its page into a form that is the same every time."""
+
+import asyncio
+import errno
+import json
+import os
+import platform
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from difflib import unified_diff
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from agent import __version__
+from agent.app import App
+from agent.config import Config, load
+from collectors import NAMES
+from collectors.zombies import Zombies
+
+HERE = Path(__file__).parent
+NODES = sorted(path.parent.name for path in HERE.glob("*/proc"))
+
+VARYING = ("coroner_scrape_collector_duration_seconds", "coroner_source_last_answer_timestamp_seconds")
+"""Metrics whose values are another every time."""
+
+ZOMBIES_FIRST_SEEN = 1_700_000_000
+_SECONDS = 10.0
+
+Families = dict[str, tuple[str, str, dict[tuple[tuple[str, str], ...], float]]]
+"""Name -> type, help, and the values by labels."""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The page of one node in both formats, as scraped, and what each collector that failed said."""
+
+    text: str
+    openmetrics: str
+    failures: Mapping[str, str]
+
+
+@cache
+def pages(name: str) -> Pages:
+    """Make the pages of one of NODES."""
+    return make_pages(HERE / name)
+
+
+def make_pages(node: Path) -> Pages:
+    """Start an agent on the node of a directory, let it make its first pass, and scrape it ten seconds later."""
+    refused = (node / "forbidden").read_text().split() if (node / "forbidden").exists() else []
+    records = (node / "kmsg").read_bytes().splitlines(keepends=True) if (node / "kmsg").exists() else None
+    with forbidden({str(node / path) for path in refused}):
+        return asyncio.run(_pages(node, records))
+
+
+async def _pages(node: Path, records: list[bytes] | None) -> Pages:
+    app, clock = build(node)
+    async with _kernel_log(app, records):
+        await app.gather.collect(_SECONDS)
+        clock.now += 10
+        text = await app.render(_SECONDS, openmetrics=False, compressed=False)
+        openmetrics = await app.render(_SECONDS, openmetrics=True, compressed=False)
+    app.gather._sampler.retire()
+    return Pages(text.decode(), openmetrics.decode(), app._last.failures)
+
+
+class Clock:
+    """Stands still until it is told to go on. It starts at the real time, which is when a source has learnt of names."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def build(node: Path) -> tuple[App, Clock]:
+    """Make an agent that looks at the node of a directory; Docker has answered what names.json says."""
+    names = node / "names.json"
+    arguments = [
+        f"--path.procfs={node}/proc",
+        f"--path.cgroupfs={node}/cgroup",
+        f"--path.kmsg={node}/kmsg",
+        "--web.disable-exporter-metrics",
+    ]
+    config = load([*arguments, *([] if names.exists() else ["--docker.url="])], {}, NAMES)
+    assert isinstance(config, Config)
+    app, clock = App(config), Clock()
+    app.gather._census._clock = clock
+    for collector in app.gather._collectors:
+        if isinstance(collector, Zombies):
+            collector._clock = lambda: ZOMBIES_FIRST_SEEN
+    if app.docker and names.exists():
+        app.docker._take("list", json.loads(names.read_text()))
+    return app, clock
+
+
+@asynccontextmanager
+async def _kernel_log(app: App, records: list[bytes] | None) -> AsyncIterator[None]:
+    """Let the agent read all records, as written after its start; None is a node without /dev/kmsg."""
+    if records is None:
+        yield
+        return
+    # One read() gives one record, which only sockets of this kind do too.
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reader.setblocking(False)
+    app.kernel_log._opener = lambda _path: reader.detach()
+    follower = asyncio.create_task(app.kernel_log.follow())
+    try:
+        await app.kmsg_status.looked(_SECONDS)
+        for record in records:
+            writer.send(record)
+        async with asyncio.timeout(_SECONDS):
+            while app.kernel_log._records < len(records):
+                await asyncio.sleep(0.001)
+        yield
+    finally:
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+        writer.close()
+
+
+@contextmanager
+def forbidden(paths: set[str]) -> Iterator[None]:
+    """Refuse these paths as the kernel refuses them to the unprivileged: root, and a checkout, can do no such thing."""
+
+    def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+        def guard(path: object, *arguments: Any, **options: Any) -> Any:
+            if path in paths:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return call(path, *arguments, **options)
+
+        return guard
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("open", "readlink", "scandir", "listdir") if paths else ():
+            patch.setattr(os, name, guarded(getattr(os, name)))
+        yield
+
+
+def families(page: str) -> Families:
+    """Read a page in the text format, without what differs from run to run."""
+    return {
+        family.name: (family.type, family.documentation, {tuple(sorted(s.labels.items())): s.value for s in family.samples})
+        for family in parse_text(_settled(page))
+    }
+
+
+def canonical(page: str) -> str:
+    """Sort a page by name and labels: it comes in the order in which the file system lists the node, and that is any."""
+    blocks = re.findall(r"(# HELP [^\n]*\n# TYPE [^\n]*\n)((?:[^#\n][^\n]*\n)*)", _settled(page))
+    assert sum(len(head) + len(lines) for head, lines in blocks) == len(_settled(page)), "there is something else on the page"
+    return "".join(head + "".join(sorted(lines.splitlines(keepends=True))) for head, lines in sorted(blocks))
+
+
+def _settled(page: str) -> str:
+    page = page.replace(f'{{version="{__version__}",python_version="{platform.python_version()}"}}', '{version="0",python_version="0"}')
+    return re.sub(rf"(?m)^((?:{'|'.join(VARYING)})\{{.*\}}) .*$", r"\1 0", page)
+
+
+def check(golden: Path, page: str, *, update: bool) -> None:
+    """Compare a page with the golden one, or make it the golden one."""
+    if update:
+        golden.write_text(canonical(page), encoding="utf-8")
+    expected = golden.read_text(encoding="utf-8") if golden.exists() else ""
+    diff = list(unified_diff(expected.splitlines(), canonical(page).splitlines(), "golden", "page", lineterm="", n=0))
+    if diff:
+        pytest.fail("\n".join((f"{golden}: the page has changed; if that is meant, run pytest --update-golden", *diff)), pytrace=False)
+    assert families(page) == families(expected)
