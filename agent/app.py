@@ -22,6 +22,7 @@ from agent.gather import Gather, Pass
 from agent.page import Page, compress, registry_lines
 from agent.sources.docker import DockerSource
 from agent.sources.kmsg import KernelLog
+from agent.sources.oci import DEFAULT_BUNDLES, OciSource
 from agent.status import Status
 from agent.supervise import keep_running
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, Routes, serve
@@ -60,6 +61,8 @@ class App:
         ledger = KillLedger()
         cgroup_root = self._find_cgroup_root()
         self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, ledger=ledger, directory=directory, status=self.kmsg_status)
+        self.oci_status = Status("oci", optional=config.bundles == DEFAULT_BUNDLES and not any(map(os.path.exists, DEFAULT_BUNDLES)))
+        self.oci = OciSource(bundles=config.bundles, directory=directory, status=self.oci_status) if config.bundles else None
         self.docker = DockerSource(url=config.docker_url, directory=directory, status=self.docker_status) if config.docker_url else None
         self.census = Census(
             cgroup_root=cgroup_root,
@@ -91,6 +94,7 @@ class App:
             *([self.proc_status] if Zombies.name in self.config.collectors else []),
             self.kmsg_status,
             *([self.docker_status] if self.docker else []),
+            *([self.oci_status] if self.oci else []),
         ]
 
     async def run(self) -> None:
@@ -144,6 +148,8 @@ class App:
 
     def _follow(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         followers = [tasks.create_task(keep_running(self.kernel_log.follow, self.kmsg_status), name="kmsg")]
+        if self.oci:
+            followers.append(tasks.create_task(keep_running(self.oci.follow, self.oci_status), name="oci"))
         if self.docker:
             followers.append(tasks.create_task(keep_running(self.docker.follow, self.docker_status), name="docker"))
         return followers
@@ -154,6 +160,8 @@ class App:
             yield from source.samples()
         yield from self.kernel_log.samples()
         yield from self.census.samples()
+        if self.oci and self.oci_status.is_expected:
+            yield from self.oci.samples()
 
     def _status(self) -> str:
         return status_page(

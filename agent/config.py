@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from agent import __version__
+from agent.sources.oci import DEFAULT_BUNDLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Config:
     procfs: str
     cgroupfs: str
     kmsg: str
+    bundles: tuple[str, ...]
+    """Directories of OCI bundles; empty: none are read."""
     docker_url: str
     """Empty: Docker is not asked."""
     log_level: str
@@ -89,6 +92,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         procfs=values["path.procfs"],
         cgroupfs=values["path.cgroupfs"],
         kmsg=values["path.kmsg"],
+        bundles=values["path.bundles"],
         docker_url=values["docker.url"],
         log_level=values["log.level"],
         log_format=values["log.format"],
@@ -142,6 +146,10 @@ def _directory(text: str) -> str:
     return text.rstrip("/") or "/"
 
 
+def _directories(text: str) -> tuple[str, ...]:
+    return tuple(_directory(path) for path in text.split(",")) if text else ()
+
+
 def _docker_url(text: str) -> str:
     if not text:
         return text
@@ -191,6 +199,12 @@ _SETTINGS = (
     _Setting("path.procfs", "/proc", _PATH, "Where the host's procfs is mounted."),
     _Setting("path.cgroupfs", "/sys/fs/cgroup", _PATH, "Where the host's cgroup2 file system is mounted."),
     _Setting("path.kmsg", "/dev/kmsg", _PATH, "The kernel log."),
+    _Setting(
+        "path.bundles",
+        ",".join(DEFAULT_BUNDLES),
+        _Kind("absolute paths with commas between, or empty to do without", _directories),
+        "Where containerd, CRI-O and Podman keep the bundles of their containers, whose annotations have the names.",
+    ),
     _Setting(
         "docker.url",
         DOCKER_URL,

@@ -57,8 +57,10 @@ class Inotify:
     def add(self, path: str, mask: int) -> int:
         """Watch a path and return the watch. The same file again gives the same watch, with the new mask.
 
-        Raises OSError: ENOSPC is fs.inotify.max_user_watches, not a full disk.
+        Raises OSError: ENOSPC is fs.inotify.max_user_watches, not a full disk. Raises ValueError for a path with a NUL, as open() does.
         """
+        if "\0" in path:
+            raise ValueError("embedded null byte")
         return _checked(_libc.inotify_add_watch(self.fd, os.fsencode(path), mask), path)
 
     def remove(self, watch: int) -> None:

@@ -105,14 +105,19 @@ def test_a_kill_that_two_sources_tell_of_is_one() -> None:
     assert values("docker-6.1", "coroner_kmsg_lost_records_total") == {(): 0}
 
 
-def test_kubernetes_node_without_names_goes_by_ids() -> None:
-    """Nobody names these containers; every one is on the page under the first twelve digits of its id."""
-    info = values("kubernetes-5.10", "coroner_container_info")
-    assert {qos for labels in info for qos in labels if qos in ("guaranteed", "burstable", "besteffort")} == {"guaranteed", "burstable"}
-    threads = values("kubernetes-5.10", "coroner_container_threads")
-    assert len(threads) == len(info)
-    assert all(len(name) == 12 for (name,) in threads)
-    assert values("kubernetes-5.10", "coroner_containers")["running",] == len(info)
+def test_kubernetes_containers_are_named_by_their_bundles_and_pause_is_none() -> None:
+    """The static pod has no bundle here: its two go by the first twelve digits of their ids, pause among them, for nobody says so."""
+    page = golden.families((golden.HERE / "kubernetes-5.10" / "golden.prom").read_text(encoding="utf-8"))
+    named = {(dict(key)["namespace"], dict(key)["pod"], dict(key)["container"]) for key in page["coroner_container_threads"][2]}
+
+    pod = "web-5d8f7c9b6-x2x4q"
+    assert named == {
+        *(("shop", pod, "web"), ("shop", pod, "log-shipper"), ("shop", "db-0", "postgres")),
+        *(("", "", "35f7b9d1e3c5"), ("", "", "c0ffee254729")),
+    }
+    qos = {dict(key)["qos"] for key in page["coroner_container_info"][2]}
+    assert qos == {"guaranteed", "burstable"}
+    assert "never-on-the-page" not in golden.pages("kubernetes-5.10").text
 
 
 def test_kubernetes_node_has_only_what_kernel_5_10_has() -> None:
@@ -132,11 +137,18 @@ def test_kubernetes_node_has_only_what_kernel_5_10_has() -> None:
 
 def test_zombies_of_a_pod_with_one_pid_namespace_are_those_of_their_container() -> None:
     """The pod's PID 1 is pause, which adopted two of `web`'s; one of the sidecar's is its own fault; a dead leader is none."""
-    web, sidecar, pause = "1c7e5a9b3d2f", "7d4c2b1a0f9e", "b2f0a9c4d1e7"
-    zombies = values("kubernetes-5.10", "coroner_container_zombies")
+    pod = {"namespace": "shop", "pod": "web-5d8f7c9b6-x2x4q"}
+    page = golden.families((golden.HERE / "kubernetes-5.10" / "golden.prom").read_text(encoding="utf-8"))
 
-    assert {key: count for key, count in zombies.items() if count} == {(web, "init"): 2, (sidecar, "other"): 1}
-    assert {key[0]: count for key, count in values("kubernetes-5.10", "coroner_pid_namespace_zombies").items() if count} == {pause: 3}
+    def zombies(metric: str) -> list[tuple[dict[str, str], float]]:
+        found = [(dict(key), count) for key, count in page[metric][2].items() if count]
+        return sorted(((key | {"pid_namespace": ""}, count) for key, count in found), key=str)
+
+    assert zombies("coroner_container_zombies") == [
+        ({"container": "log-shipper", **pod, "parent": "other", "pid_namespace": ""}, 1),
+        ({"container": "web", **pod, "parent": "init", "pid_namespace": ""}, 2),
+    ]
+    assert zombies("coroner_pid_namespace_zombies") == [({"container": "", **pod, "pid_namespace": ""}, 3)]
 
 
 def test_without_cgroup_v2_the_rest_is_served() -> None:

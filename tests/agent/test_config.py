@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent import __version__
 from agent.config import BadConfig, Config, Text, load
+from agent.sources.oci import DEFAULT_BUNDLES
 
 COLLECTORS = ("memory", "zombies", "oom")
 DEFAULT = Config(
@@ -23,6 +24,7 @@ DEFAULT = Config(
     procfs="/proc",
     cgroupfs="/sys/fs/cgroup",
     kmsg="/dev/kmsg",
+    bundles=DEFAULT_BUNDLES,
     docker_url="unix:///var/run/docker.sock",
     log_level="info",
     log_format="logfmt",
@@ -35,6 +37,8 @@ EVERYTHING = [
     ("path.procfs", "/host/proc", replace(DEFAULT, procfs="/host/proc")),
     ("path.cgroupfs", "/host/cgroup/", replace(DEFAULT, cgroupfs="/host/cgroup")),
     ("path.kmsg", "/host/kmsg", replace(DEFAULT, kmsg="/host/kmsg")),
+    ("path.bundles", "/a/b,/c/", replace(DEFAULT, bundles=("/a/b", "/c"))),
+    ("path.bundles", '""', replace(DEFAULT, bundles=())),
     ("docker.url", "tcp://10.0.0.1:2375", replace(DEFAULT, docker_url="tcp://10.0.0.1:2375")),
     ("docker.url", '""', replace(DEFAULT, docker_url="")),
     ("collector.zombies", "false", replace(DEFAULT, collectors=("memory", "oom"))),
@@ -175,6 +179,7 @@ WRONG = {
     "path.procfs": ["", "proc", "./proc", "/a\0b"],
     "path.cgroupfs": [""],
     "path.kmsg": ["kmsg"],
+    "path.bundles": ["run", "/a,", "/a,b"],
     "docker.url": [
         *("/run/docker.sock", "unix://run/docker.sock", "unix:///", "ssh://host", "tcp://", "tcp://:1", "http://host:x", "http://host:0"),
         *("http://host:65536", "http://[::1", "http://a b", "tcp://ho\nst:1", "off"),

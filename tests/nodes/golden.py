@@ -63,7 +63,7 @@ def make_pages(node: Path) -> Pages:
 
 async def _pages(node: Path, records: list[bytes] | None) -> Pages:
     app, clock = build(node)
-    async with _kernel_log(app, records):
+    async with _kernel_log(app, records), _bundles(app):
         await app.gather.collect(_SECONDS)
         clock.now += 10
         text = await app.render(_SECONDS, openmetrics=False, compressed=False)
@@ -84,11 +84,12 @@ class Clock:
 
 def build(node: Path) -> tuple[App, Clock]:
     """Make an agent that looks at the node of a directory; Docker has answered what names.json says."""
-    names = node / "names.json"
+    names, bundles = node / "names.json", node / "bundles"
     arguments = [
         f"--path.procfs={node}/proc",
         f"--path.cgroupfs={node}/cgroup",
         f"--path.kmsg={node}/kmsg",
+        f"--path.bundles={bundles if bundles.exists() else ''}",
         "--web.disable-exporter-metrics",
     ]
     config = load([*arguments, *([] if names.exists() else ["--docker.url="])], {}, NAMES)
@@ -126,6 +127,22 @@ async def _kernel_log(app: App, records: list[bytes] | None) -> AsyncIterator[No
         follower.cancel()
         await asyncio.gather(follower, return_exceptions=True)
         writer.close()
+
+
+@asynccontextmanager
+async def _bundles(app: App) -> AsyncIterator[None]:
+    """Let the agent read all bundles, if the node has any."""
+    if app.oci is None:
+        yield
+        return
+    follower = asyncio.create_task(app.oci.follow())
+    try:
+        await app.oci_status.looked(_SECONDS)
+        assert app.oci_status.is_up
+        yield
+    finally:
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
 
 
 @contextmanager

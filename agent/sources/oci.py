@@ -1,0 +1,421 @@
+"""Names from OCI bundles: the annotations in the config.json that a runtime writes before it starts a container. No API, no token.
+
+A bundle is a directory named by the container's id. containerd keeps ID/config.json as long as the container runs, CRI-O
+ID/userdata/config.json until it is removed. inotify tells of new ones, a periodic rescan finds what it missed. The file also holds the
+container's environment: nothing but the annotations named here is kept of it, or said in a message.
+https://github.com/containerd/containerd/blob/main/pkg/cri/annotations/annotations.go
+https://github.com/cri-o/cri-o/blob/main/pkg/annotations/internal.go
+"""
+
+import asyncio
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agent.directory import Directory, Entry
+from agent.inotify import (
+    IN_CREATE,
+    IN_DELETE,
+    IN_DELETE_SELF,
+    IN_MOVE_SELF,
+    IN_MOVED_FROM,
+    IN_MOVED_TO,
+    IN_ONLYDIR,
+    IN_Q_OVERFLOW,
+    Event,
+    Inotify,
+)
+from agent.status import Status
+from agent.supervise import Blind
+from collectors.base import Sample, counter, gauge
+from collectors.kernel.files import FLAGS, explain
+
+DEFAULT_BUNDLES = (
+    "/run/containerd/io.containerd.runtime.v2.task/k8s.io",
+    "/run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io",  # RKE2 too
+    "/var/snap/microk8s/common/run/containerd/io.containerd.runtime.v2.task/k8s.io",
+    "/run/containers/storage/overlay-containers",  # CRI-O, which writes to both
+    "/var/lib/containers/storage/overlay-containers",
+)
+
+RESCAN_SECONDS = 10.0
+
+INOTIFY_UP = gauge(
+    "coroner_oci_inotify_up", "1 while inotify tells of new bundles at once; 0 means that only a periodic rescan finds them.", ()
+)
+OVERFLOWS = counter("coroner_oci_inotify_overflows_total", "Times the queue of inotify was full, which the next rescan makes up for.", ())
+BUNDLES = counter(
+    "coroner_oci_bundles_total",
+    "Bundles by what their config.json gave: a name (named), none (nameless), or nothing for seconds (unreadable).",
+    ("result",),
+)
+
+METRICS = (INOTIFY_UP, OVERFLOWS, BUNDLES)
+
+_IDENTIFIER = re.compile("[0-9a-f]{64}")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
+_LARGEST_CONFIG = 1 << 20
+_LONGEST_VALUE = 1024
+"""Kubernetes' names have at most 253 characters, and images not many more."""
+
+# containerd renames a bundle to .ID before it deletes what is in it, so the end of one is a move.
+_EVENTS = IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
+_UNNOTIFIED_RESCAN_SECONDS = 1.0
+_LIMITS = {errno.ENOSPC: " (raise fs.inotify.max_user_watches)", errno.EMFILE: " (raise fs.inotify.max_user_instances)"}
+
+_FILES_PER_TURN = 4
+"""Reading and parsing one takes up to a millisecond, and the event loop must stay responsive."""
+
+# The directory is there before the file is, and the file before all of its content: usually for a millisecond, but CRI-O sets up a pod's
+# network in between. Each wait is a quarter longer than the one before, so a file is found late by a fraction of its own delay.
+_FIRST_WAIT_SECONDS = 0.05
+_WAIT_GROWTH = 1.25
+_PATIENCE_SECONDS = 2.0
+_MISS_SECONDS = 5.0
+_MOST_MISSES = 1000
+
+
+class _Keys(NamedTuple):
+    """How a runtime spells its annotations."""
+
+    type: str
+    namespace: str
+    pod: str
+    container: str
+    uid: str
+    image: str
+
+
+_CONTAINERD = _Keys(
+    type="io.kubernetes.cri.container-type",
+    namespace="io.kubernetes.cri.sandbox-namespace",
+    pod="io.kubernetes.cri.sandbox-name",
+    container="io.kubernetes.cri.container-name",
+    uid="io.kubernetes.cri.sandbox-uid",
+    image="io.kubernetes.cri.image-name",
+)
+_CRIO = _Keys(
+    type="io.kubernetes.cri-o.ContainerType",
+    namespace="io.kubernetes.pod.namespace",
+    pod="io.kubernetes.pod.name",
+    container="io.kubernetes.container.name",
+    uid="io.kubernetes.pod.uid",
+    image="io.kubernetes.cri-o.ImageName",
+)
+_CRIO_ID = "io.kubernetes.cri-o.ContainerID"
+_CRIO_SANDBOX = "POD"
+
+
+class _Unreadable(Exception):
+    """A config.json that is not one, or not yet. The message holds nothing of its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    """What is kept of a config.json."""
+
+    annotations: Mapping[str, object]
+    is_crio: bool
+    """By where the runtime put it, which no container has a say in."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A directory of bundles, and those that were in it last."""
+
+    path: str
+    present: set[str] = field(default_factory=set)
+    was_listed: bool = False
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A bundle that has not been read yet. Times are those of the loop's clock."""
+
+    since: float
+    due: float
+    was_there: bool
+    """Before the agent, so it may be what is left of a container that ended long ago."""
+    wait: float
+    problem: str = ""
+    """What is wrong with it; "" while it is only not there yet."""
+    is_counted: bool = False
+
+
+class OciSource:
+    """Follows directories of OCI bundles."""
+
+    def __init__(
+        self,
+        *,
+        bundles: Sequence[str],
+        directory: Directory,
+        status: Status,
+        rescan: float = RESCAN_SECONDS,
+        notifier: Callable[[], Inotify] = Inotify,
+    ) -> None:
+        self.status = status
+        self._directory = directory
+        self._rescan_seconds = rescan
+        self._notifier = notifier
+        self._places = [_Place(path) for path in dict.fromkeys(bundles)]
+        self._pending: dict[str, _Pending] = {}
+        self._ends: dict[str, str] = {}  # of each bundle that was read: what it means when it is gone
+        self._misses: dict[str, float] = {}
+        self._inotify: Inotify | None = None
+        self._watches: dict[int, _Place] = {}
+        self._woken = asyncio.Event()
+        self._rescan_due = -math.inf
+        self._is_notified = False
+        self._unseen: list[str] = []
+        self._overflows = 0
+        self._results = dict.fromkeys(("named", "nameless", "unreadable"), 0)
+        directory.when_heard(self._look)
+
+    def samples(self) -> Iterable[Sample]:
+        """Yield how bundles are found, and what came of them."""
+        yield INOTIFY_UP, (), int(self._is_notified)
+        yield OVERFLOWS, (), self._overflows
+        for result, count in self._results.items():
+            yield BUNDLES, (result,), count
+
+    async def follow(self) -> None:
+        """Find bundles and read them, until none of the directories can be listed. Raises Blind."""
+        clock = asyncio.get_running_loop().time
+        self._rescan_due = -math.inf
+        try:
+            while True:
+                self._woken.clear()
+                self._take_events()
+                if clock() >= self._rescan_due:
+                    self._rescan()
+                    self._rescan_due = clock() + min(self._rescan_seconds, math.inf if self._is_notified else _UNNOTIFIED_RESCAN_SECONDS)
+                await self._read_due()
+                self._say()
+                due = min((bundle.due for bundle in self._pending.values()), default=math.inf)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(due, self._rescan_due)):
+                        await self._woken.wait()
+        finally:
+            self._unsubscribe()
+
+    def _take_events(self) -> None:
+        for event in self._inotify.read() if self._inotify else ():
+            name = event.name.decode(errors="replace")
+            if not name:  # lost events, or a directory that is gone itself
+                self._overflows += bool(event.mask & IN_Q_OVERFLOW)
+                self._rescan_due = -math.inf
+            elif event.watch in self._watches and _IDENTIFIER.fullmatch(name):
+                self._take(event, self._watches[event.watch], name)
+
+    def _take(self, event: Event, place: _Place, identifier: str) -> None:
+        if event.mask & (IN_CREATE | IN_MOVED_TO):
+            place.present.add(identifier)
+            self._found(identifier, was_there=False)
+        elif event.mask & (IN_DELETE | IN_MOVED_FROM):
+            place.present.discard(identifier)
+            if not any(identifier in other.present for other in self._places):
+                self._gone(identifier)
+
+    def _rescan(self) -> None:
+        """List every directory. Raises Blind when none can be."""
+        # Watched before it is listed: what happens between the two is then an event, not a gap.
+        self._unseen = self._subscribe()
+        listed, refused = 0, []
+        for place in self._places:
+            try:
+                found = _list(place.path)
+            except (FileNotFoundError, NotADirectoryError):
+                place.present = set()
+            except OSError as error:  # no telling what is in it, so nothing in it has ended
+                refused.append(str(explain(error, place.path)))
+            else:
+                listed += 1
+                for identifier in found:
+                    self._found(identifier, was_there=not place.was_listed)
+                place.present, place.was_listed = found, True
+        self._unseen += refused
+        present = {identifier for place in self._places for identifier in place.present}
+        for identifier in (self._ends.keys() | self._pending.keys()) - present:
+            self._gone(identifier)
+        if not listed:
+            paths = ", ".join(place.path for place in self._places)
+            raise Blind("; ".join(refused) or f"no bundles at {paths}; mount the runtime's directory here, or set --path.bundles")
+
+    def _subscribe(self) -> list[str]:
+        """Watch every directory that is there; return why not, if so. Adding one again is cheap, and finds one that was made anew."""
+        watches: dict[int, _Place] = {}
+        problem = []
+        try:
+            if self._inotify is None:
+                self._inotify = self._notifier()
+                asyncio.get_running_loop().add_reader(self._inotify.fd, self._woken.set)
+            for place in self._places:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # listing it will say so
+                    watches[self._inotify.add(place.path, _EVENTS)] = place
+        except OSError as error:
+            detail = os.strerror(error.errno or 0) + _LIMITS.get(error.errno or 0, "")
+            problem = [f"inotify: {detail}; new bundles are looked for every second instead"]
+        if self._inotify is not None:
+            for watch in self._watches.keys() - watches.keys():
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    self._inotify.remove(watch)
+        self._watches = watches
+        self._is_notified = not problem
+        return problem
+
+    def _unsubscribe(self) -> None:
+        if self._inotify is not None:
+            asyncio.get_running_loop().remove_reader(self._inotify.fd)
+            self._inotify.close()
+        self._inotify, self._watches, self._is_notified = None, {}, False
+
+    def _found(self, identifier: str, *, was_there: bool) -> None:
+        if identifier not in self._ends and identifier not in self._pending:
+            now = asyncio.get_running_loop().time()
+            self._pending[identifier] = _Pending(since=now, due=now, was_there=was_there, wait=_FIRST_WAIT_SECONDS)
+
+    def _gone(self, identifier: str) -> None:
+        self._pending.pop(identifier, None)
+        if identifier in self._ends:
+            self._directory.end(self.status.source, identifier, self._ends.pop(identifier))
+
+    async def _read_due(self) -> None:
+        clock = asyncio.get_running_loop().time
+        due = [identifier for identifier, bundle in self._pending.items() if bundle.due <= clock()]
+        for start in range(0, len(due), _FILES_PER_TURN):
+            told: dict[str, Entry] = {}
+            for identifier in due[start : start + _FILES_PER_TURN]:
+                if (bundle := self._pending.get(identifier)) is not None:  # else it was looked for meanwhile
+                    told |= self._read(identifier)
+                    bundle.due = clock() + bundle.wait
+                    bundle.wait = min(bundle.wait * _WAIT_GROWTH, self._rescan_seconds)
+            if told:
+                self._directory.put(self.status.source, told)
+            await asyncio.sleep(0)
+
+    def _look(self, key: str) -> None:
+        """Read the bundle of an id that something happened to, without waiting for its turn."""
+        now = time.monotonic()
+        if not _IDENTIFIER.fullmatch(key) or key in self._ends or self._misses.get(key, -math.inf) > now:
+            return
+        self._misses.pop(key, None)
+        told = self._read(key)
+        if told:
+            self._directory.put(self.status.source, told)
+        elif key not in self._ends:
+            if len(self._misses) >= _MOST_MISSES:
+                del self._misses[next(iter(self._misses))]
+            self._misses[key] = now + _MISS_SECONDS
+
+    def _read(self, identifier: str) -> dict[str, Entry]:
+        """Read a bundle wherever it is; return what it tells, if anything."""
+        bundle = self._pending.get(identifier)
+        problem = ""
+        for place in self._places:
+            path = f"{place.path}/{identifier}"
+            try:
+                config = _read_config(place.path, identifier)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except _Unreadable as error:
+                problem = problem or f"{path}: {error}"
+            except OSError as error:
+                problem = problem or str(explain(error, path))
+            else:
+                entry = _entry(identifier, config, was_there=bundle is not None and bundle.was_there)
+                self._pending.pop(identifier, None)
+                self._ends[identifier] = "removed" if config.is_crio else "exited"
+                self._results["named" if entry else "nameless"] += 1
+                return {identifier: entry} if entry else {}
+        if bundle is not None:
+            bundle.problem = problem
+        return {}
+
+    def _say(self) -> None:
+        """Report up, and what it does not see all the same: without numbers, for every new text is logged."""
+        now = asyncio.get_running_loop().time()
+        unreadable = [bundle for bundle in self._pending.values() if bundle.problem and now - bundle.since >= _PATIENCE_SECONDS]
+        for bundle in unreadable:
+            self._results["unreadable"] += not bundle.is_counted
+            bundle.is_counted = True
+        self.status.up("; ".join([*self._unseen, *(bundle.problem for bundle in unreadable[:1])]))
+
+
+def _list(path: str) -> set[str]:
+    with _opened(path, _DIRECTORY) as place:
+        return {name for name in os.listdir(place) if _IDENTIFIER.fullmatch(name)}
+
+
+def _read_config(path: str, identifier: str) -> _Config:
+    """Read the config.json of a bundle, in either layout. Raises OSError and _Unreadable."""
+    with _opened(path, _DIRECTORY) as place, _opened(identifier, _DIRECTORY | os.O_NOFOLLOW, place) as bundle:
+        try:
+            return _Config(_annotations(_content(bundle)), is_crio=False)
+        except FileNotFoundError:
+            with _opened("userdata", _DIRECTORY | os.O_NOFOLLOW, bundle) as userdata:
+                return _Config(_annotations(_content(userdata)), is_crio=True)
+
+
+@contextlib.contextmanager
+def _opened(path: str, flags: int, parent: int | None = None) -> Iterator[int]:
+    fd = os.open(path, flags, dir_fd=parent)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _content(bundle: int) -> bytes:
+    with _opened("config.json", FLAGS, bundle) as file:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise _Unreadable("config.json is not a regular file")
+        if found.st_size > _LARGEST_CONFIG:
+            raise _Unreadable("config.json is larger than 1 MiB")
+        return os.read(file, found.st_size)
+
+
+def _annotations(raw: bytes) -> Mapping[str, object]:
+    document: object = None
+    with contextlib.suppress(ValueError, RecursionError, MemoryError):  # they hold the whole text, so none of them gets out of here
+        document = json.loads(raw)
+    if not isinstance(document, dict):
+        raise _Unreadable("config.json is not complete JSON")
+    found = document.get("annotations")
+    return {key: found[key] for key in (*_CONTAINERD, *_CRIO, _CRIO_ID) if key in found} if isinstance(found, dict) else {}
+
+
+def _entry(identifier: str, config: _Config, *, was_there: bool) -> Entry | None:
+    """Say what a bundle tells; None for one that Kubernetes has nothing to do with."""
+
+    def value(key: str) -> str:
+        found = config.annotations.get(key)
+        return found if isinstance(found, str) and len(found) <= _LONGEST_VALUE else ""
+
+    # Podman lays bundles out as CRI-O does, and copies into them whatever annotations an image has: only a runtime can know the new id.
+    if config.is_crio and value(_CRIO_ID) != identifier:
+        return None
+    keys = _CRIO if config.is_crio else _CONTAINERD
+    namespace, pod, container = value(keys.namespace), value(keys.pod), value(keys.container)
+    # A pod's own annotations overwrote CRI-O's type of its sandbox for years; the name is not a valid one of a container.
+    is_sandbox = value(keys.type) == "sandbox" or (config.is_crio and container == _CRIO_SANDBOX)
+    if not namespace or not pod or not (container or is_sandbox):
+        return None
+    is_alive = not (config.is_crio and was_there)
+    return Entry(
+        name=(namespace, pod, "" if is_sandbox else container),
+        image=value(keys.image),
+        state="running" if is_alive else "unknown",
+        seen_alive=is_alive,
+        is_sandbox=is_sandbox,
+        pod_uid=value(keys.uid),
+    )
