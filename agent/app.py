@@ -22,6 +22,7 @@ from agent.gather import Gather, Pass
 from agent.page import Page, compress, registry_lines
 from agent.sources.docker import DockerSource
 from agent.sources.kmsg import KernelLog
+from agent.sources.kubernetes import KubernetesSource
 from agent.sources.oci import DEFAULT_BUNDLES, OciSource
 from agent.status import Status
 from agent.supervise import keep_running
@@ -63,6 +64,14 @@ class App:
         self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, ledger=ledger, directory=directory, status=self.kmsg_status)
         self.oci_status = Status("oci", optional=config.bundles == DEFAULT_BUNDLES and not any(map(os.path.exists, DEFAULT_BUNDLES)))
         self.oci = OciSource(bundles=config.bundles, directory=directory, status=self.oci_status) if config.bundles else None
+        self.kubernetes_status = Status("kubernetes")
+        self.kubernetes = (
+            KubernetesSource(
+                access=config.kubernetes.access, directory=directory, status=self.kubernetes_status, pod_labels=config.pod_labels
+            )
+            if config.kubernetes.access
+            else None
+        )
         self.docker = DockerSource(url=config.docker_url, directory=directory, status=self.docker_status) if config.docker_url else None
         self.census = Census(
             cgroup_root=cgroup_root,
@@ -73,7 +82,7 @@ class App:
         )
         self.gather = Gather(
             census=self.census,
-            collectors=[collector for collector in all_collectors(ledger) if collector.name in config.collectors],
+            collectors=[collector for collector in all_collectors(ledger, config.pod_labels) if collector.name in config.collectors],
             proc_root=config.procfs,
             assess=self._assess,
         )
@@ -95,6 +104,7 @@ class App:
             self.kmsg_status,
             *([self.docker_status] if self.docker else []),
             *([self.oci_status] if self.oci else []),
+            *([self.kubernetes_status] if self.kubernetes else []),
         ]
 
     async def run(self) -> None:
@@ -123,8 +133,9 @@ class App:
         """One page in the text format, for `coroner metrics`."""
         async with asyncio.TaskGroup() as tasks:
             followers = self._follow(tasks)
-            if self.docker:
-                await self.docker_status.looked(_FIRST_NAMES_SECONDS)
+            for source in self.sources:
+                if source not in (self.cgroup_status, self.proc_status):
+                    await source.looked(_FIRST_NAMES_SECONDS)
             body = await self.render(DEFAULT_SCRAPE_SECONDS, openmetrics=False, compressed=False)
             for task in followers:
                 task.cancel()
@@ -150,6 +161,8 @@ class App:
         followers = [tasks.create_task(keep_running(self.kernel_log.follow, self.kmsg_status), name="kmsg")]
         if self.oci:
             followers.append(tasks.create_task(keep_running(self.oci.follow, self.oci_status), name="oci"))
+        if self.kubernetes:
+            followers.append(tasks.create_task(keep_running(self.kubernetes.follow, self.kubernetes_status), name="kubernetes"))
         if self.docker:
             followers.append(tasks.create_task(keep_running(self.docker.follow, self.docker_status), name="docker"))
         return followers

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 import yaml
 
 from agent import __version__
+from agent.sources.kubernetes import SOURCES, Choice, choose
 from agent.sources.oci import DEFAULT_BUNDLES
+from collectors.lifecycle import label_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Config:
     """Directories of OCI bundles; empty: none are read."""
     docker_url: str
     """Empty: Docker is not asked."""
+    kubernetes: Choice
+    """Which API of Kubernetes is asked, if any."""
+    pod_labels: tuple[str, ...]
+    """Labels of pods that coroner_container_info shows."""
     log_level: str
     log_format: str
 
@@ -78,6 +84,16 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
     values = loader.defaults() | (loader.file(file) if file else {}) | given
     if words not in ([], ["metrics"]):
         loader.problems.append(f"command: got {' '.join(words)!r}, expected metrics, or nothing to run the daemon")
+    kubernetes = choose(
+        values["kubernetes.source"],
+        environ,
+        node_name=values["kubernetes.node-name"],
+        kubelet_url=values["kubernetes.kubelet-url"],
+        token_file=values["kubernetes.token-file"],
+        ca_file=values["kubernetes.ca-file"],
+        skip_verify=values["kubernetes.kubelet-insecure-skip-verify"],
+    )
+    loader.problems += kubernetes.problems
     if loader.problems:
         raise BadConfig(loader.problems)
 
@@ -92,8 +108,10 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         procfs=values["path.procfs"],
         cgroupfs=values["path.cgroupfs"],
         kmsg=values["path.kmsg"],
-        bundles=values["path.bundles"],
+        bundles=values["path.bundles"] if kubernetes.source != "none" else (),
         docker_url=values["docker.url"],
+        kubernetes=kubernetes,
+        pod_labels=values["kubernetes.pod-labels"],
         log_level=values["log.level"],
         log_format=values["log.format"],
     )
@@ -160,6 +178,25 @@ def _docker_url(text: str) -> str:
     return text
 
 
+def _https(text: str) -> str:
+    url = urlsplit(text)
+    if text and not (url.scheme == "https" and url.hostname and url.port != 0 and text.isprintable() and " " not in text):
+        raise ValueError
+    return text
+
+
+def _file(text: str) -> str:
+    return _directory(text) if text else text
+
+
+def _pod_labels(text: str) -> tuple[str, ...]:
+    keys = tuple(text.split(",")) if text else ()
+    # Two keys that become the same label of Prometheus would make the page invalid.
+    if len(set(map(label_name, keys))) != len(keys) or not all(re.fullmatch("([a-z0-9.-]+/)?[A-Za-z0-9._-]+", key) for key in keys):
+        raise ValueError
+    return keys
+
+
 def _switch(text: str) -> bool:
     if text.lower() in ("true", "yes", "on", "1"):
         return True
@@ -182,6 +219,8 @@ _PREFIX = "CORONER_"
 _CONFIG_FILE = "config.file"
 _SWITCH = _Kind("true or false", _switch, "bool")
 _PATH = _Kind("an absolute path", _directory)
+_FILE = _Kind("an absolute path, or empty", _file)
+_ANYTHING = _Kind("any text", str)
 _SETTINGS = (
     _Setting(
         "web.listen-address",
@@ -210,6 +249,23 @@ _SETTINGS = (
         DOCKER_URL,
         _Kind("unix:///PATH, tcp://HOST:PORT, http://HOST:PORT, https://HOST:PORT, or empty to do without Docker", _docker_url),
         "Where Docker answers.",
+    ),
+    _Setting("kubernetes.source", "auto", _one_of(*SOURCES), "Who tells of pods: files are the bundles alone; none is not even these."),
+    _Setting("kubernetes.node-name", "", _ANYTHING, "The node's name for the API server; from NODE_NAME if empty."),
+    _Setting(
+        "kubernetes.kubelet-url",
+        "",
+        _Kind("https://HOST:PORT, or empty for port 10250 of NODE_IP", _https),
+        "Where the kubelet answers.",
+    ),
+    _Setting("kubernetes.token-file", "", _FILE, "The token to show; the service account's if empty."),
+    _Setting("kubernetes.ca-file", "", _FILE, "The authority that the API's certificate is checked against; the cluster's if empty."),
+    _Setting("kubernetes.kubelet-insecure-skip-verify", "false", _SWITCH, "Believe any certificate of the kubelet."),
+    _Setting(
+        "kubernetes.pod-labels",
+        "",
+        _Kind("keys of labels with commas between, or empty for none", _pod_labels),
+        "Labels of pods to show on coroner_container_info, as label_KEY.",
     ),
     _Setting("log.level", "info", _one_of("debug", "info", "warn", "error"), "The least severe messages to log."),
     _Setting("log.format", "logfmt", _one_of("logfmt", "json"), "How messages are written to standard error."),

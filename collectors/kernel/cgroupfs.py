@@ -131,6 +131,11 @@ def _memory_events(raw: bytes) -> MemoryEvents:
     return MemoryEvents(keys[b"low"], keys[b"high"], keys[b"max"], keys.get(b"oom"), keys.get(b"oom_kill"), keys.get(b"oom_group_kill"))
 
 
+def memory_oom_group(files: KernelFiles, directory: str) -> bool:
+    """Whether the OOM killer takes the whole cgroup at once (memory.oom.group, kernel 4.19)."""
+    return files.parsed(directory, "memory.oom.group", single) == 1
+
+
 def memory_inactive_file(files: KernelFiles, directory: str) -> int:
     """Bytes of page cache that reclaim takes first: usage without it is the working set (memory.stat inactive_file)."""
     return files.parsed(directory, "memory.stat", _inactive_file)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent import __version__
 from agent.config import BadConfig, Config, Text, load
+from agent.sources.kubernetes import choose
 from agent.sources.oci import DEFAULT_BUNDLES
 
 COLLECTORS = ("memory", "zombies", "oom")
@@ -25,6 +26,8 @@ DEFAULT = Config(
     cgroupfs="/sys/fs/cgroup",
     kmsg="/dev/kmsg",
     bundles=DEFAULT_BUNDLES,
+    kubernetes=choose("auto", {}),
+    pod_labels=(),
     docker_url="unix:///var/run/docker.sock",
     log_level="info",
     log_format="logfmt",
@@ -41,6 +44,8 @@ EVERYTHING = [
     ("path.bundles", '""', replace(DEFAULT, bundles=())),
     ("docker.url", "tcp://10.0.0.1:2375", replace(DEFAULT, docker_url="tcp://10.0.0.1:2375")),
     ("docker.url", '""', replace(DEFAULT, docker_url="")),
+    ("kubernetes.source", "files", replace(DEFAULT, kubernetes=choose("files", {}))),
+    ("kubernetes.pod-labels", "app,app.kubernetes.io/name", replace(DEFAULT, pod_labels=("app", "app.kubernetes.io/name"))),
     ("collector.zombies", "false", replace(DEFAULT, collectors=("memory", "oom"))),
     ("log.level", "debug", replace(DEFAULT, log_level="debug")),
     ("log.format", "json", replace(DEFAULT, log_format="json")),
@@ -179,6 +184,8 @@ WRONG = {
     "path.procfs": ["", "proc", "./proc", "/a\0b"],
     "path.cgroupfs": [""],
     "path.kmsg": ["kmsg"],
+    "kubernetes.source": ["", "kubectl", "Auto"],
+    "kubernetes.pod-labels": ["app,", "a b", "app,app", "app.name,app/name", "{app}"],
     "path.bundles": ["run", "/a,", "/a,b"],
     "docker.url": [
         *("/run/docker.sock", "unix://run/docker.sock", "unix:///", "ssh://host", "tcp://", "tcp://:1", "http://host:x", "http://host:0"),
@@ -203,6 +210,45 @@ def test_wrong_value(name: str, value: str) -> None:
 def test_every_kind_of_value_has_a_wrong_one() -> None:
     """No setting but the file's path takes everything."""
     assert set(WRONG) == set(BY_NAME)
+
+
+def test_a_source_of_kubernetes_brings_its_access_or_says_what_it_lacks() -> None:
+    """What an API needs is asked for when it is chosen, not found missing at run time."""
+    given = load(
+        ["--kubernetes.source=kubelet", "--kubernetes.kubelet-url=https://node:10250", "--kubernetes.token-file=/t"], {}, COLLECTORS
+    )
+    assert isinstance(given, Config)
+    assert given.kubernetes.access is not None
+    assert (given.kubernetes.access.url, given.kubernetes.access.token_file) == ("https://node:10250", "/t")
+
+    (problem,) = problems(["--kubernetes.source=kubelet"])
+    assert "NODE_IP" in problem
+    assert "kubernetes.kubelet-url" in problem
+
+
+def test_without_kubernetes_no_bundle_is_read_either() -> None:
+    """`none` means it."""
+    given = load(["--kubernetes.source=none"], {}, COLLECTORS)
+
+    assert isinstance(given, Config)
+    assert given.bundles == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kubernetes.kubelet-url", "http://node:10250"),
+        ("kubernetes.kubelet-url", "https://"),
+        ("kubernetes.token-file", "token"),
+        ("kubernetes.ca-file", "ca.crt"),
+        ("kubernetes.kubelet-insecure-skip-verify", "perhaps"),
+    ],
+)
+def test_wrong_access_to_kubernetes(name: str, value: str) -> None:
+    """A token is never sent in the clear, nor to nobody."""
+    (problem,) = problems([], {"CORONER_" + name.replace(".", "_").replace("-", "_").upper(): value})
+
+    assert f"got {value!r}, expected " in problem
 
 
 def test_everything_is_reported_at_once(yaml_file: YamlFile) -> None:

@@ -182,3 +182,20 @@ def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.Monke
             collect(collector, seen)
 
     assert collect(collector, seen) == kills({A: 1}, ancestor=1)
+
+
+@pytest.mark.parametrize(("followed", "expected"), [(True, 3), (False, 4)])
+def test_before_5_17_the_log_alone_tells_of_a_group_kill_how_many_there_were(tmp_path: Path, followed: bool, expected: int) -> None:
+    """That kernel counts the first victim twice and does not say so; without the log its count is all there is."""
+    ledger = KillLedger()
+    ledger.log_is_followed = followed
+    collector = Oom(ledger)
+    events(tmp_path, A, group=None)
+    tree(tmp_path, cgroup(docker(A), {"memory.oom.group": "1\n"}))
+    collect(collector, node(tmp_path))
+
+    events(tmp_path, A, oom=1, oom_kill=4, group=None)
+    for _ in range(3 if followed else 0):
+        logged(ledger, A)
+
+    assert collect(collector, node(tmp_path)) == kills({A: expected}, container=expected)
