@@ -1,14 +1,15 @@
 """The Kubernetes manifests: what they render to, that an API server would take it, and that they grant no more than they say.
 
-kustomize is three rules here (resources, labels, JSON patches), so the tests render by themselves and never skip; that kubectl
-renders the same is one test more.
+kustomize is five rules here (resources, components, labels, JSON patches, images), so the tests render by themselves and never skip;
+that kubectl renders the same is one test more.
 """
 
 import copy
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from itertools import permutations
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]  # it has annotations, but says so nowhere
@@ -17,29 +18,67 @@ import yaml
 
 import agent
 from agent.config import Config, load
+from agent.sources.kubernetes import ACCOUNT, choose
+from agent.sources.oci import DEFAULT_BUNDLES
 from collectors import NAMES
 
-MANIFESTS = Path(__file__).parents[2] / "deploy" / "kubernetes"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "deploy" / "README.md"
+MANIFESTS = ROOT / "deploy" / "kubernetes"
 BASE = MANIFESTS / "base"
-KMSG = MANIFESTS / "overlays" / "kmsg"
-DIRECTORIES = [BASE, KMSG]
+COMPONENTS = ["apiserver", "crio", "k3s", "kmsg", "kubelet"]
+OVERLAYS = {name: MANIFESTS / "overlays" / name for name in COMPONENTS}
+KMSG = OVERLAYS["kmsg"]
+DIRECTORIES = [BASE, *OVERLAYS.values()]
+
+GRANTS = {
+    "kubelet": {"apiGroups": [""], "resources": ["nodes/pods"], "verbs": ["get"]},
+    "apiserver": {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+}
+"""All that the service account may do, by the component that has it do it."""
+
+CONTAINERD = "/run/containerd/io.containerd.runtime.v2.task"
+BUNDLES = {"crio": "/run/containers/storage", "k3s": "/run/k3s/containerd/io.containerd.runtime.v2.task"}
+"""What is mounted to find the names in; containerd's where no component says otherwise."""
+
+SOCKETS = [
+    *("/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"),
+    *("/run/docker.sock", "/run/podman/podman.sock", "/var/lib/kubelet/pods/kubelet.sock"),
+]
+
+COMBINATIONS = [["kubelet", "kmsg"], ["apiserver", "kmsg"], ["k3s", "kubelet", "kmsg"], ["crio", "apiserver", "kmsg"]]
+CONTRADICTIONS = [list(order) for pair in (["kubelet", "apiserver"], ["crio", "k3s"]) for order in permutations(pair)]
+
+EXAMPLES = [block for block in re.findall(r"^```yaml\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL) if "kustomize" in block]
+"""The kustomizations of your own that the README proposes."""
+
+EVERY_POD_HAS = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443", "KUBERNETES_SERVICE_PORT_HTTPS": "443"}
+DOWNWARD = {"spec.nodeName": "node-1", "status.hostIP": "192.0.2.7"}
 
 VERSIONS = ["1.30", kubernetes_validate.latest_version().removesuffix(".0")]
 """The first that has appArmorProfile as a field, and the newest that the validator knows."""
 
+KINDS = {"Namespace", "ServiceAccount", "DaemonSet", "PodMonitor"}
+
 Object = dict[str, Any]
 
 
-def render(directory: Path) -> dict[str, Object]:
-    """Do what kustomize does with the few fields in use here; any other field is an error. Keys are "Kind/name"."""
+def render(directory: Path, onto: dict[str, Object] | None = None) -> dict[str, Object]:
+    """Do what kustomize does with the few fields in use here; any other field is an error. Keys are "Kind/name".
+
+    A component works on the objects of whoever names it, `onto`.
+    """
     settings = yaml.safe_load((directory / "kustomization.yaml").read_text())
-    assert settings.keys() <= {"apiVersion", "kind", "resources", "labels", "patches"}
-    objects: dict[str, Object] = {}
-    for resource in settings["resources"]:
+    assert settings["kind"] == ("Kustomization" if onto is None else "Component")
+    assert settings.keys() <= {"apiVersion", "kind", "resources", "components", "labels", "patches", "images"}
+    objects: dict[str, Object] = {} if onto is None else onto
+    for resource in settings.get("resources", []):
         path = directory / resource
         found = render(path) if path.is_dir() else _keyed(yaml.safe_load_all(path.read_text()))
         assert not objects.keys() & found.keys()
         objects |= found
+    for component in settings.get("components", []):
+        render(directory / component, objects)
     for label in settings.get("labels", []):
         assert label["includeTemplates"] is True
         for manifest in objects.values():
@@ -48,8 +87,12 @@ def render(directory: Path) -> dict[str, Object]:
                 manifest["spec"]["template"]["metadata"]["labels"] |= label["pairs"]
     for patch in settings.get("patches", []):
         target = objects["{kind}/{name}".format(**patch["target"])]
-        for operation in yaml.safe_load((directory / patch["path"]).read_text()):
+        for operation in yaml.safe_load(patch["patch"] if "patch" in patch else (directory / patch["path"]).read_text()):
             _apply(operation, target)
+    for image in settings.get("images", []):
+        (container,) = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]["containers"]
+        assert container["image"].split(":")[0] == image["name"]
+        container["image"] = "{newName}:{newTag}".format(**image)
     return objects
 
 
@@ -66,29 +109,88 @@ def container_of(directory: Path) -> Object:
     return container
 
 
+def mounts_of(directory: Path) -> dict[str, tuple[str, Object]]:
+    """Return the path on the node and the mount itself, by the place in the container."""
+    volumes = {volume["name"]: volume["hostPath"] for volume in pod_of(directory)["volumes"]}
+    return {mount["mountPath"]: (volumes[mount["name"]]["path"], mount) for mount in container_of(directory)["volumeMounts"]}
+
+
+def environment_of(directory: Path) -> dict[str, str]:
+    """Return the variables that the container would have on node-1."""
+    given = {variable["name"]: DOWNWARD[variable["valueFrom"]["fieldRef"]["fieldPath"]] for variable in container_of(directory)["env"]}
+    return EVERY_POD_HAS | given
+
+
+@pytest.fixture(params=["base", *COMPONENTS, *map("+".join, COMBINATIONS), *(f"example {number}" for number in range(len(EXAMPLES)))])
+def rendering(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a directory that kustomize takes: each of ours, combinations of components, and the examples of the README."""
+    name: str = request.param
+    if name in ("base", *COMPONENTS):
+        return OVERLAYS.get(name, BASE)
+    if name.startswith("example "):
+        return _kustomization(tmp_path, EXAMPLES[int(name.removeprefix("example "))])
+    return _combination(tmp_path, name.split("+"))
+
+
 def test_every_kustomization_is_tested() -> None:
-    """A new overlay must be added to the list above."""
-    assert {path.parent for path in MANIFESTS.rglob("kustomization.yaml")} == set(DIRECTORIES)
+    """A new component must be added to the list above, and an overlay is nothing but the base and the component of its name."""
+    found = {path.parent for path in MANIFESTS.rglob("kustomization.yaml")}
+    assert found == {*DIRECTORIES, *(MANIFESTS / "components" / name for name in COMPONENTS)}
+    for name, overlay in OVERLAYS.items():
+        settings = yaml.safe_load((overlay / "kustomization.yaml").read_text())
+        assert settings.keys() == {"apiVersion", "kind", "resources", "components"}
+        assert (settings["resources"], settings["components"]) == (["../../base"], [f"../../components/{name}"])
+
+
+def test_readme_has_examples() -> None:
+    """Of components that are combined, and of a runtime that is elsewhere."""
+    assert len(EXAMPLES) == 2
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
-def test_an_api_server_would_take_it(directory: Path, version: str) -> None:
+def test_an_api_server_would_take_it(rendering: Path, version: str) -> None:
     """Every object is valid in the strict schema, where an unknown field is an error; only the custom resource has no schema."""
-    objects = render(directory)
+    objects = render(rendering)
     del objects["PodMonitor/coroner"]
     for manifest in objects.values():
         assert kubernetes_validate.validate(manifest, version, strict=True) == version
 
 
-@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
-def test_kubectl_renders_the_same(directory: Path) -> None:
+def test_kubectl_renders_the_same(rendering: Path) -> None:
     """The real kustomize comes to the same objects as the few lines above."""
-    # The one test that may skip in CI too: no registry that the tests install from ships a kubectl that can do this.
-    program = shutil.which("kubectl")
-    if program is None or "kustomizeVersion" not in _run(program, "version", "--client", "--output=json"):
-        pytest.skip("kubectl >= 1.24 is missing; no package registry has it (Debian's kubernetes-client is 1.20), so CI may skip this too")
-    assert _keyed(yaml.safe_load_all(_run(program, "kustomize", str(directory)))) == render(directory)
+    assert _keyed(yaml.safe_load_all(_run(_kubectl(), "kustomize", str(rendering)))) == render(rendering)
+
+
+@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+def test_components_combine_in_any_order(names: list[str], tmp_path: Path) -> None:
+    """Each adds what it adds to the base, and undoes nothing of another's."""
+    objects = render(_combination(tmp_path, names))
+    pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (api,) = GRANTS.keys() & set(names)
+
+    for number, order in enumerate(permutations(names)):
+        assert render(_combination(tmp_path / str(number), list(order))) == objects
+    assert objects.keys() - render(BASE).keys() == {"ClusterRole/coroner", "ClusterRoleBinding/coroner"}
+    assert container["args"][-1] == f"--kubernetes.source={api}"
+    assert container["securityContext"]["privileged"] is True
+    places = {name: volume["hostPath"]["path"] for volume in pod["volumes"] if (name := volume["name"]) in ("bundles", "kmsg")}
+    assert places == {"bundles": next((BUNDLES[name] for name in names if name in BUNDLES), CONTAINERD), "kmsg": "/dev/kmsg"}
+
+
+@pytest.mark.parametrize("names", CONTRADICTIONS, ids="+".join)
+def test_components_that_contradict_each_other_are_refused(names: list[str], tmp_path: Path) -> None:
+    """Of two APIs, or two places of bundles, the last would win without a word."""
+    with pytest.raises(AssertionError):
+        render(_combination(tmp_path, names))
+
+
+@pytest.mark.parametrize("names", CONTRADICTIONS, ids="+".join)
+def test_kubectl_refuses_components_that_contradict_each_other(names: list[str], tmp_path: Path) -> None:
+    """The real kustomize too, by the operation `test` of a JSON patch, or the name that is there already."""
+    done = subprocess.run([_kubectl(), "kustomize", _combination(tmp_path, names)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert re.search("testing .* failed|test failed|already registered id", done.stderr), done.stderr
 
 
 def test_container_has_three_capabilities_and_no_more() -> None:
@@ -105,24 +207,48 @@ def test_container_has_three_capabilities_and_no_more() -> None:
     }
 
 
-@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
-def test_privileged_excludes_no_escalation(directory: Path) -> None:
+def test_privileged_excludes_no_escalation(rendering: Path) -> None:
     """A rule of the API server that is not in its schema: privileged and allowPrivilegeEscalation=false contradict each other."""
-    context = container_of(directory)["securityContext"]
+    context = container_of(rendering)["securityContext"]
     assert context["privileged"] == context["allowPrivilegeEscalation"]
 
 
 def test_pod_shares_the_pid_namespace_and_nothing_else() -> None:
-    """Processes of the node are seen; its network and IPC are not shared, and there is no token of the API."""
+    """Processes of the node are seen; its network and IPC are not shared."""
     pod = pod_of(BASE)
     assert pod["hostPID"] is True
     assert pod["hostNetwork"] is False
     assert "hostIPC" not in pod
     assert pod.get("hostUsers", True)  # a user namespace of its own is incompatible with hostPID
-    assert pod["automountServiceAccountToken"] is False
-    account = render(BASE)["ServiceAccount/coroner"]
+
+
+def test_only_who_asks_an_api_has_a_token_and_may_read_pods_with_it(rendering: Path) -> None:
+    """One rule, for one account, where an API is asked; no token and no rule anywhere else. Never nodes/proxy."""
+    objects = render(rendering)
+    pod = pod_of(rendering)
+    asked = [arg.removeprefix("--kubernetes.source=") for arg in container_of(rendering)["args"] if arg.startswith("--kubernetes.")]
+    roles = [manifest for manifest in objects.values() if "rules" in manifest]
+    bindings = [manifest for manifest in objects.values() if "subjects" in manifest]
+    account = objects["ServiceAccount/coroner"]
+
+    assert pod["automountServiceAccountToken"] is bool(asked)
     assert account["automountServiceAccountToken"] is False
     assert pod["serviceAccountName"] == account["metadata"]["name"]
+    assert not [volume for volume in pod["volumes"] if "hostPath" not in volume]
+    assert {manifest["kind"] for manifest in objects.values()} - {"ClusterRole", "ClusterRoleBinding"} == KINDS
+    assert [role["rules"] for role in roles] == [[GRANTS[api]] for api in asked]
+    assert len(bindings) == len(asked)
+    for binding in bindings:
+        assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "coroner"}
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "coroner", "namespace": account["metadata"]["namespace"]}]
+
+
+def test_pod_knows_its_node() -> None:
+    """By the downward API, and no other variable is set: every setting is an argument."""
+    assert container_of(BASE)["env"] == [
+        {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "NODE_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
+    ]
 
 
 def test_every_linux_node_gets_an_agent() -> None:
@@ -137,25 +263,71 @@ def test_every_linux_node_gets_an_agent() -> None:
 
 
 def test_mounts_are_read_only_and_where_the_flags_look() -> None:
-    """/proc and the cgroup tree, read-only, with what the node mounts later; the flags name the mount points."""
-    volumes = {volume["name"]: volume["hostPath"] for volume in pod_of(BASE)["volumes"]}
+    """/proc, the cgroup tree and the bundles, read-only, with what the node mounts or unmounts later; the flags name the mount points."""
     container = container_of(BASE)
-    mounts = {mount["mountPath"]: (volumes[mount["name"]]["path"], mount) for mount in container["volumeMounts"]}
-    assert {place: path for place, (path, _) in mounts.items()} == {"/host/proc": "/proc", "/host/sys/fs/cgroup": "/sys/fs/cgroup"}
+    mounts = mounts_of(BASE)
+    assert {place: path for place, (path, _) in mounts.items()} == {
+        "/host/proc": "/proc",
+        "/host/sys/fs/cgroup": "/sys/fs/cgroup",
+        CONTAINERD: CONTAINERD,
+    }
     for _, mount in mounts.values():
         assert mount["readOnly"] is True
         assert mount["mountPropagation"] == "HostToContainer"
     assert {"--path.procfs=/host/proc", "--path.cgroupfs=/host/sys/fs/cgroup", "--docker.url="} <= set(container["args"])
+    types = {volume["hostPath"]["path"]: volume["hostPath"]["type"] for volume in pod_of(BASE)["volumes"]}
+    # A node without containerd must not lose its agent for it.
+    assert types == {"/proc": "Directory", "/sys/fs/cgroup": "Directory", CONTAINERD: "DirectoryOrCreate"}
 
 
-@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
-def test_agent_understands_its_arguments(directory: Path) -> None:
-    """The flags are those of this release, and mean what the mounts and the port are made for."""
-    config = load(container_of(directory)["args"], {}, NAMES)
+def test_bundles_are_mounted_where_they_are_looked_for(rendering: Path) -> None:
+    """At the place that the flag names, and what the node has there is a place where the agent looks by default."""
+    config = load(container_of(rendering)["args"], environment_of(rendering), NAMES)
+    assert isinstance(config, Config)
+    (bundles,) = config.bundles
+    ((place, (path, mount)),) = [(place, found) for place, found in mounts_of(rendering).items() if found[1]["name"] == "bundles"]
+
+    assert bundles in DEFAULT_BUNDLES
+    # Below it, or an empty directory that the kubelet made for the mount would look like a runtime without containers.
+    assert PurePosixPath(place) in PurePosixPath(bundles).parents
+    assert mount["readOnly"] is True
+    assert mount["mountPropagation"] == "HostToContainer"
+    assert any(PurePosixPath(default).is_relative_to(path) for default in DEFAULT_BUNDLES)
+
+
+def test_no_socket_of_a_runtime_is_in_reach(rendering: Path) -> None:
+    """Not by itself, and not in a directory that is mounted: whoever writes to one is root on the node."""
+    places = [PurePosixPath(path) for path, _ in mounts_of(rendering).values()]
+    assert [socket for socket in SOCKETS for place in places if PurePosixPath(socket).is_relative_to(place)] == []
+
+
+def test_agent_understands_its_arguments(rendering: Path) -> None:
+    """The flags are those of this release, and mean what the mounts, the variables and the port are made for."""
+    args = container_of(rendering)["args"]
+    config = load(args, environment_of(rendering), NAMES)
     assert isinstance(config, Config)
     assert (config.listen_host, config.listen_port, config.telemetry_path) == (None, 10911, "/metrics")
     assert (config.procfs, config.cgroupfs) == ("/host/proc", "/host/sys/fs/cgroup")
     assert (config.kmsg, config.docker_url) == ("/dev/kmsg", "")
+
+
+def test_base_asks_no_api() -> None:
+    """Nobody tells it which source to use, and without a token that is the bundles; the pod's variables are no reason to ask."""
+    assert not [arg for arg in container_of(BASE)["args"] if arg.startswith("--kubernetes.")]
+    choice = choose("auto", environment_of(BASE), exists=lambda _: False)
+    assert (choice.source, choice.access, choice.problems) == ("files", None, ())
+
+
+@pytest.mark.parametrize(("name", "url"), [("kubelet", "https://192.0.2.7:10250"), ("apiserver", "https://10.96.0.1:443")])
+def test_api_is_asked_for_the_pods_of_the_node_the_agent_is_on(name: str, url: str) -> None:
+    """The variables of the pod have all that the source needs; the token and the authority are where the kubelet mounts them."""
+    config = load(container_of(OVERLAYS[name])["args"], environment_of(OVERLAYS[name]), NAMES)
+    assert isinstance(config, Config)
+    access = config.kubernetes.access
+    assert access is not None
+    assert (access.mode, access.url, access.node_name) == (name, url, "node-1")
+    assert (access.token_file, access.ca_file) == (f"{ACCOUNT}/token", f"{ACCOUNT}/ca.crt")
+    assert not access.skip_verify
 
 
 def test_port_is_the_one_that_is_listened_on() -> None:
@@ -180,7 +352,7 @@ def test_namespace_allows_what_the_pod_needs() -> None:
     objects = render(BASE)
     namespace = objects["Namespace/coroner"]["metadata"]
     assert {namespace["labels"][f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")} == {"privileged"}
-    others = [manifest["metadata"] for key, manifest in objects.items() if key != "Namespace/coroner"]
+    others = [manifest["metadata"] for manifest in objects.values() if manifest["kind"] != "Namespace"]
     assert {metadata["namespace"] for metadata in others} == {namespace["name"]}
 
 
@@ -222,6 +394,45 @@ def test_kmsg_overlay_adds_the_device_and_the_privilege_only() -> None:
     assert objects == render(BASE)
 
 
+@pytest.mark.parametrize("name", GRANTS)
+def test_api_overlay_adds_the_token_the_grant_and_the_flag_only(name: str) -> None:
+    """Undo the four changes that the overlay says it makes, and what is left is the base."""
+    objects = render(OVERLAYS[name])
+    del objects["ClusterRole/coroner"], objects["ClusterRoleBinding/coroner"]
+    pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"].pop() == f"--kubernetes.source={name}"
+    pod["automountServiceAccountToken"] = False
+    assert objects == render(BASE)
+
+
+@pytest.mark.parametrize(("name", "bundles"), [("crio", f"{BUNDLES['crio']}/overlay-containers"), ("k3s", f"{BUNDLES['k3s']}/k8s.io")])
+def test_runtime_overlay_changes_the_place_of_the_bundles_only(name: str, bundles: str) -> None:
+    """Undo the three changes that the overlay says it makes, and what is left is the base."""
+    objects = render(OVERLAYS[name])
+    pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (volume,) = [volume["hostPath"] for volume in pod["volumes"] if volume["name"] == "bundles"]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "bundles"]
+    assert volume["path"] == mount["mountPath"] == BUNDLES[name]
+    volume["path"] = mount["mountPath"] = CONTAINERD
+    container["args"][container["args"].index(f"--path.bundles={bundles}")] = f"--path.bundles={CONTAINERD}/k8s.io"
+    assert objects == render(BASE)
+
+
+def _combination(directory: Path, names: list[str]) -> Path:
+    components = "".join(f"  - coroner/deploy/kubernetes/components/{name}\n" for name in names)
+    return _kustomization(directory, f"kind: Kustomization\nresources:\n  - coroner/deploy/kubernetes/base\ncomponents:\n{components}")
+
+
+def _kustomization(directory: Path, text: str) -> Path:
+    """Lay out a directory as the README has it: a kustomization beside a checkout."""
+    directory.mkdir(exist_ok=True)
+    (directory / "coroner").symlink_to(ROOT)
+    (directory / "kustomization.yaml").write_text(text)
+    return directory
+
+
 def _keyed(manifests: Any) -> dict[str, Object]:
     return {f"{manifest['kind']}/{manifest['metadata']['name']}": manifest for manifest in manifests}
 
@@ -232,14 +443,15 @@ def _apply(operation: Object, target: Object) -> None:
     place: Any = target
     for key in parents:
         place = place[int(key) if isinstance(place, list) else key]
+    key = int(last) if isinstance(place, list) and last != "-" else last
     match operation["op"]:
         case "test":
-            assert place[last] == operation["value"]
+            assert place[key] == operation["value"]
         case "replace":
-            assert last in place
-            place[last] = operation["value"]
+            assert place[key] is not None
+            place[key] = operation["value"]
         case "add":
-            assert last == "-"
+            assert key == "-"
             place.append(copy.deepcopy(operation["value"]))
         case other:
             pytest.fail(f"operation {other} is not known here")
@@ -249,6 +461,14 @@ def _seconds(duration: str) -> int:
     match = re.fullmatch(r"(\d+)s", duration)
     assert match
     return int(match[1])
+
+
+def _kubectl() -> str:
+    # What needs it may skip in CI too: no registry that the tests install from ships a kubectl that can do this.
+    program = shutil.which("kubectl")
+    if program is None or "kustomizeVersion" not in _run(program, "version", "--client", "--output=json"):
+        pytest.skip("kubectl >= 1.24 is missing; no package registry has it (Debian's kubernetes-client is 1.20), so CI may skip this too")
+    return program
 
 
 def _run(*command: str) -> str:
