@@ -24,8 +24,9 @@ Labels = tuple[str, ...]
 class _Life:
     """One instance: memory.events at first sight (None until it was read) and as last read, and its kills by whose limit was hit.
 
-    `guessed` of the kills are known from memory.events alone; the kernel log may still name them. `logged_before` is K as of when the
-    round of readings began: those kills are surely in its reading, for the kernel counts first and logs then.
+    `guessed` of the kills are known from memory.events alone; the kernel log may still name them. `logged_before` is K, and
+    `counted_before` K with the guessed ones, as of when the round of readings began: those kills are surely in its reading, for the
+    kernel counts first and logs then.
     """
 
     kills_at_first: int | None = None
@@ -35,6 +36,7 @@ class _Life:
     by_scope: Counter[str] = field(default_factory=Counter)
     guessed: int = 0
     logged_before: int = 0
+    counted_before: int = 0
 
     @property
     def logged(self) -> int:
@@ -103,18 +105,23 @@ class KillLedger:
         """Begin a round of readings; return the victims without a cgroup so far, for settle()."""
         with self._lock:
             for life in self._all_lives():
-                life.logged_before = life.logged
+                life.logged_before, life.counted_before = life.logged, life.by_scope.total()
             return self._nameless.copy()
 
-    def read(self, container: ContainerId, inode: int, kills: int, ooms: int) -> None:
-        """Take one reading of memory.events, made after nameless(): `kills` is oom_kill - oom_group_kill, `ooms` is oom."""
+    def read(self, container: ContainerId, inode: int, kills: int, ooms: int, *, doubtful: bool = False) -> None:
+        """Take one reading of memory.events, made after nameless(): `kills` is oom_kill - oom_group_kill, `ooms` is oom.
+
+        If it is `doubtful` how many of the kills were counted twice, the kernel log's word is taken for those up to now.
+        """
         with self._lock:
             life = self._lives.setdefault(container.key, {}).setdefault(inode, _Life())
             if life.kills_at_first is None:
                 # What lies before the agent's first pass is history, unless it was logged since the agent's start; an instance found
                 # later was born after it, at 0.
-                life.kills_at_first, life.ooms_at_first = (0, 0) if self._started else (max(0, kills - life.logged_before), ooms)
+                life.kills_at_first, life.ooms_at_first = (0, 0) if self._started else (max(0, kills - life.counted_before), ooms)
             life.kills = max(life.kills, kills)
+            if doubtful:
+                life.kills_at_first = max(0, life.kills - life.counted_before)
             life.ooms = max(life.ooms, ooms)
 
     def settle(self, nameless: Counter[str], names: Mapping[str, Labels], *, sighted: bool = True) -> Totals:

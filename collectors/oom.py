@@ -36,10 +36,12 @@ class Oom:
             events = node.read(cgroupfs.memory_events, instance.cgroup)
             if events is None or events.oom_kill is None:
                 continue
-            if events.oom_group_kill is None and self._ledger.log_is_followed and node.read(cgroupfs.memory_oom_group, instance.cgroup):
-                continue  # before 5.17 nothing but the log tells how many of these were counted twice
+            # Before 5.17 nothing but the log tells how many of a group's kills were counted twice.
+            doubtful = (
+                events.oom_group_kill is None and self._ledger.log_is_followed and node.read(cgroupfs.memory_oom_group, instance.cgroup)
+            )
             kills = events.oom_kill - (events.oom_group_kill or 0)
-            self._ledger.read(instance.id, instance.cgroup.inode, kills, events.oom or 0)
+            self._ledger.read(instance.id, instance.cgroup.inode, kills, events.oom or 0, doubtful=bool(doubtful))
         sighted = bool(node.cgroups)  # else the walk of the tree failed: nobody has ended, and what is found later is not newly born
         if sighted:
             for identifier in self._names.keys() - node.names.keys():

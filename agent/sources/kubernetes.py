@@ -108,6 +108,8 @@ def choose(
         },
     }
     problems = [f"kubernetes.source: got {source}, expected with it {want}" for want, there in wants.get(source, {}).items() if not there]
+    if source in ("auto", "kubelet") and kubelet_url and not re.fullmatch(r"https://[^/?#@\s]+", kubelet_url):
+        problems.append(f"kubernetes.kubelet-url: got {kubelet_url!r}, expected https://HOST:PORT; without TLS the token is anybody's")
     if problems:
         return Choice(source, problems=tuple(problems))
     if source == "auto":
@@ -139,6 +141,7 @@ class KubernetesSource:
         self._labels = pod_labels
         self._pace = pace or Pace()
         self._note = "any certificate of the kubelet is believed (--kubernetes.kubelet-insecure-skip-verify)" if access.skip_verify else ""
+        self._began = time.monotonic()
         self._told: dict[str, Entry] = {}
         self._ids: dict[str, set[str]] = {}
         self._missed: dict[str, float] = {}
@@ -212,24 +215,26 @@ class KubernetesSource:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
+            is_new = not self._version
             try:
-                if not self._version:
+                if is_new:
                     await self._relist(client)
                 await self._watch(client)
             except _Gone:
-                # What happened since is forgotten there. A list of version 0 may be as old, so this one must be the newest.
+                # What happened since is forgotten there. A list of version 0 may be as old, so the next one must be the newest.
                 self._version, self._list_version = "", ""
+                if is_new:
+                    raise
             await asyncio.sleep(began + self._pace.again - loop.time())
 
     async def _relist(self, client: "_Client") -> None:
         # Version 0: from the API server's memory. Any other list makes it read all pods of the cluster from its database, for each node.
         parameters = {"fieldSelector": f"spec.nodeName={self._access.node_name}", "resourceVersion": self._list_version}
         pods, version = await self._list(client, "/api/v1/pods", {key: value for key, value in parameters.items() if value})
-        self._list_version = "0"
-        self._tell_all(pods)
-        self._version = version
         if not version:
             raise Blind(f"{client.url('/api/v1/pods')}: a list of pods without a resourceVersion; is this a Kubernetes API server?")
+        self._tell_all(pods)
+        self._version, self._list_version = version, "0"
 
     async def _watch(self, client: "_Client") -> None:
         parameters = {
@@ -241,27 +246,24 @@ class KubernetesSource:
         }
         async with client.get("/api/v1/pods", parameters, then=self._pace.watch + self._pace.patience) as response:
             self.status.up(self._note)
-            # A cut is what the restart of an API server looks like, or the patience of a load balancer: it is resumed where it stood.
-            with contextlib.suppress(aiohttp.ClientPayloadError, aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-                async for line in _lines(response.content):
-                    self._event(line)
-                    await asyncio.sleep(0)
+            try:
+                # A cut is what the restart of an API server looks like, or a load balancer's impatience: it is resumed where it stood.
+                with contextlib.suppress(aiohttp.ClientPayloadError, aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                    async for line in _lines(response.content):
+                        self._event(line)
+                        await asyncio.sleep(0)
+            except (ValueError, RecursionError) as error:
+                self._version = ""
+                raise Blind(f"{client.url('/api/v1/pods')}: the answer is not a list of events: {error}") from error
 
     def _event(self, line: bytes) -> None:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            self._version = ""
-            raise Blind(
-                f"{self._access.url}: an event that is not JSON: {type(error).__name__}; is this a Kubernetes API server?"
-            ) from error
+        """Tell what an event says. Raises Blind if it says that the watch has failed, ValueError and RecursionError if it is not JSON."""
+        event = json.loads(line)
         kind, pod = (event.get("type"), event.get("object")) if isinstance(event, dict) else (None, None)
         if kind == "ERROR":
             code = pod.get("code") if isinstance(pod, dict) else None
             self._version = ""
-            if code == 410:
-                raise _Gone
-            raise Blind(f"{self._access.url}: the watch failed with code {code!r}")
+            raise (_Gone if code == 410 else Blind)(f"{self._access.url}: the watch failed with code {code!r}")
         uid = uid_of(pod)
         if uid and kind in ("ADDED", "MODIFIED", "DELETED"):
             now = self._now(self._entries(pod))
@@ -306,7 +308,8 @@ class KubernetesSource:
     def _now(self, entries: Mapping[str, Entry]) -> dict[str, Entry]:
         """Return the entries with what the directory knows already of the dead: a second telling makes no death younger, or unseen.
 
-        Those of which it knows nothing are left out if they ended long ago: they are listed for as long as their pod is.
+        Those of which it knows nothing lived and died between two lists, or before the agent came. They are left out if that is long ago:
+        they are listed for as long as their pod is.
         """
         known = self._directory.entries
         now = time.monotonic()
@@ -321,7 +324,8 @@ class KubernetesSource:
                 # The death of one that was alive is dated by this clock: the kubelet's is the wall's, which may be set.
                 result[key] = replace(entry, ended=now if before.ended is None else before.ended, seen_alive=before.seen_alive)
             elif now - entry.ended <= KEEP_DEAD_SECONDS:
-                result[key] = entry
+                is_dated = entry.last_termination is not None and entry.last_termination.finished_at is not None
+                result[key] = replace(entry, seen_alive=is_dated and entry.ended >= self._began)
         return result
 
     def _tell(self, entries: Mapping[str, Entry], gone: Iterable[str]) -> None:
@@ -482,7 +486,7 @@ def _read(path: str, remedy: str) -> bytes:
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Yield complete lines; what is left at the end was cut off, and comes again. Raises Blind for one that does not end."""
+    """Yield complete lines; what is left at the end was cut off, and comes again. Raises ValueError for one that does not end."""
     buffer = bytearray()
     async for piece in stream.iter_chunked(_PIECE):
         *lines, rest = piece.split(b"\n")
@@ -491,4 +495,4 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             buffer.clear()
         buffer += rest
         if len(buffer) > _LONGEST_EVENT:
-            raise Blind(f"an event of more than {_LONGEST_EVENT} bytes; is this a Kubernetes API server?")
+            raise ValueError(f"one is longer than {_LONGEST_EVENT} bytes")

@@ -120,7 +120,7 @@ class _Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Config:
-    """What is kept of a config.json."""
+    """What is looked at of a config.json."""
 
     annotations: Mapping[str, object]
     is_crio: bool
@@ -307,11 +307,10 @@ class OciSource:
         now = time.monotonic()
         if not _IDENTIFIER.fullmatch(key) or key in self._ends or self._misses.get(key, -math.inf) > now:
             return
-        self._misses.pop(key, None)
         told = self._read(key)
         if told:
             self._directory.put(self.status.source, told)
-        elif key not in self._ends:
+        else:
             if len(self._misses) >= _MOST_MISSES:
                 del self._misses[next(iter(self._misses))]
             self._misses[key] = now + _MISS_SECONDS
@@ -391,7 +390,7 @@ def _annotations(raw: bytes) -> Mapping[str, object]:
     if not isinstance(document, dict):
         raise _Unreadable("config.json is not complete JSON")
     found = document.get("annotations")
-    return {key: found[key] for key in (*_CONTAINERD, *_CRIO, _CRIO_ID) if key in found} if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _entry(identifier: str, config: _Config, *, was_there: bool) -> Entry | None:

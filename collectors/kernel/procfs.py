@@ -241,15 +241,15 @@ class ProcessTable:
         return process.namespace_pids
 
     def _cgroup(self, pid: str, process: _Process) -> str | None:
-        if process.cgroup is not None:
-            return process.cgroup
-        try:
-            cgroup = self._parsed(f"{self._root}/{pid}/cgroup", parse_cgroup)
-        except (Gone, Unsupported):
-            return None
-        if process.is_zombie:  # the living can be moved
-            process.cgroup = cgroup
-        return cgroup
+        path = process.cgroup
+        if path is None:
+            try:
+                path = self._parsed(f"{self._root}/{pid}/cgroup", parse_cgroup)
+            except (Gone, Unsupported):
+                return None
+            if process.is_zombie:  # the living can be moved
+                process.cgroup = path
+        return None if path is None else rebase(path, self.cgroup_namespace)
 
     def _parsed(self, path: str, parse: Callable[[bytes], T]) -> T:
         try:

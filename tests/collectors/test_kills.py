@@ -1,11 +1,12 @@
 """The ledger of OOM kills: each once, whatever memory.events and the kernel log say of it, and in any order."""
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collectors.kernel import container_id
@@ -15,6 +16,8 @@ from collectors.kills import SCOPES, KillLedger, Labels, Totals
 from tests.tree import LABELS, A, B, C, docker
 
 POD = "/kubepods.slice/kubepods-pod12345678_1234_1234_1234_123456789abc.slice"
+NOT_UTF8 = b"\xff"
+"""A container names the cgroups below its own as it likes."""
 IN_POD = f"{POD}/cri-containerd-{A}.scope"
 
 
@@ -26,8 +29,8 @@ def kill(task: str | None, limit: str | None = None, *, is_global: bool = False,
         pid=77,
         comm=b"app",
         constraint="CONSTRAINT_NONE" if is_global else "CONSTRAINT_MEMCG",
-        oom_memcg=limit.encode() if limit else None,
-        task_memcg=task.encode() if task else None,
+        oom_memcg=os.fsencode(limit) if limit else None,
+        task_memcg=os.fsencode(task) if task else None,
         is_global=is_global,
         group=group is not None,
         group_memcg=group.encode() if group else None,
@@ -91,7 +94,7 @@ def test_everything_is_born_at_0() -> None:
     totals = settle(KillLedger())
 
     assert totals.by_container == dict.fromkeys(LABELS.values(), 0)
-    assert totals.by_scope == dict.fromkeys(SCOPES, 0)
+    assert totals.by_scope == {"container": 0, "pod": 0, "ancestor": 0, "node": 0}
 
 
 def test_memory_events_alone() -> None:
@@ -265,6 +268,7 @@ def test_a_last_reading_before_the_closing_counts() -> None:
         (kill(IN_POD, IN_POD), "container"),
         (kill(f"{IN_POD}/nested", f"{IN_POD}/nested"), "container"),
         (kill(f"{IN_POD}/nested", IN_POD), "container"),
+        (kill(f"{IN_POD}/{os.fsdecode(NOT_UTF8)}", f"{IN_POD}/{os.fsdecode(NOT_UTF8)}"), "container"),
         (kill(IN_POD, POD), "pod"),
         (kill(IN_POD, "/kubepods.slice"), "ancestor"),
         (kill(IN_POD, POD[:-1]), "ancestor"),
@@ -356,6 +360,28 @@ def test_nameless_victims_of_two_scopes() -> None:
     ledger.logged(kill(None, is_global=True), None)
 
     assert sum(settle(ledger, Events(A, 1, 1)).by_scope.values()) == 2
+
+
+def test_each_nameless_victim_keeps_its_scope() -> None:
+    """One after the other, nobody's."""
+    ledger = started(Events(A, 1, 0))
+    ledger.logged(kill(None), None)
+    settle(ledger, Events(A, 1, 0))
+    ledger.logged(kill(None, is_global=True), None)
+
+    assert nonzero(settle(ledger, Events(A, 1, 0))) == ({}, {"ancestor": 1, "node": 1})
+
+
+def test_a_closed_container_explains_no_more_than_it_had() -> None:
+    """Its kill was named, so the nameless one is another, whether it has kills at all or none."""
+    ledger = started(Events(A, 1, 0), Events(B, 2, 0))
+    ledger.logged(own(A), 1)
+    settle(ledger, Events(A, 1, 1), Events(B, 2, 0))
+    ledger.close(A, LABELS[A])
+    ledger.close(B, LABELS[B])
+    ledger.logged(kill(None), None)
+
+    assert nonzero(settle(ledger, names={})) == ({}, {"container": 1, "ancestor": 1})
 
 
 def test_a_kill_between_the_reading_and_the_sum() -> None:
@@ -569,6 +595,7 @@ def assert_containers_are_right(world: World) -> None:
     assert world.totals[-1].by_container == {labels: world.truth[labels] for labels in world.names.values()}
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_with_a_whole_log_the_total_is_right(steps: list[tuple[str, int]]) -> None:
     """Whatever was read of memory.events, and although the log does not name all cgroups."""
@@ -578,6 +605,7 @@ def test_with_a_whole_log_the_total_is_right(steps: list[tuple[str, int]]) -> No
     assert_nothing_falls(world)
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_with_a_whole_log_that_names_all_cgroups_the_containers_are_right(steps: list[tuple[str, int]]) -> None:
     """Whatever was read of memory.events."""
@@ -588,6 +616,7 @@ def test_with_a_whole_log_that_names_all_cgroups_the_containers_are_right(steps:
     assert_nothing_falls(world)
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_with_whole_readings_the_containers_are_right(steps: list[tuple[str, int]]) -> None:
     """Whatever was lost of the log."""
@@ -599,6 +628,7 @@ def test_with_whole_readings_the_containers_are_right(steps: list[tuple[str, int
         assert world.total == world.true_total
 
 
+@settings(deadline=None)
 @given(STEPS)
 @example([("step", 0)] * 5 + [("kill", 0), ("step", 0), ("step", 0), ("nameless", 0), ("step", 0), ("kill", 0), ("deliver", 0)])
 def test_whatever_was_seen_the_total_is_never_too_high(steps: list[tuple[str, int]]) -> None:

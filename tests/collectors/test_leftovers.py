@@ -20,7 +20,7 @@ def found(counts: dict[str, int]) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_only_slices_near_the_root(tmp_path: Path) -> None:
-    """Not what has no children, not what lies deeper, and no container: there would be thousands of series."""
+    """Not what has no children, not what lies deeper, no pod and no container: there would be thousands of series."""
     pod = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12345678_1234_1234_1234_123456789abc.slice"
     for number, path in enumerate(
         (
@@ -34,6 +34,10 @@ def test_only_slices_near_the_root(tmp_path: Path) -> None:
             "/docker",
             docker(A),
             f"{docker(A)}/nested",
+            "/user.slice/user-1000.slice/user@1000.service",
+            "/user.slice/user-1000.slice/user@1000.service/app.slice",
+            "/kubepods/pod12345678-1234-1234-1234-123456789abc",
+            f"/kubepods/pod12345678-1234-1234-1234-123456789abc/{A}",
         )
     ):
         tree(tmp_path, dying(path, 100 + number))
@@ -41,6 +45,13 @@ def test_only_slices_near_the_root(tmp_path: Path) -> None:
     assert collect(Leftovers(), node(tmp_path)) == found(
         {"/": 100, "/system.slice": 101, "/kubepods.slice": 103, "/kubepods.slice/kubepods-burstable.slice": 104, "/docker": 107}
     )
+
+
+def test_a_root_without_children(tmp_path: Path) -> None:
+    """It is the one that says whether anything is left at all."""
+    tree(tmp_path, dying("", 3))
+
+    assert collect(Leftovers(), node(tmp_path)) == found({"/": 3})
 
 
 def test_none_is_a_value(tmp_path: Path) -> None:

@@ -199,3 +199,74 @@ def test_before_5_17_the_log_alone_tells_of_a_group_kill_how_many_there_were(tmp
         logged(ledger, A)
 
     assert collect(collector, node(tmp_path)) == kills({A: expected}, container=expected)
+
+
+def test_before_5_17_a_log_that_fails_makes_no_kills_of_what_was_there_before(tmp_path: Path) -> None:
+    """What memory.events had counted while the log was trusted is settled; from there on its rises count."""
+    ledger = KillLedger()
+    ledger.log_is_followed = True
+    collector = Oom(ledger)
+    tree(tmp_path, cgroup(docker(A), {"memory.oom.group": "1\n"}))
+    events(tmp_path, A, oom=9, oom_kill=9, group=None)
+    assert collect(collector, node(tmp_path)) == kills({A: 0})
+
+    events(tmp_path, A, oom=10, oom_kill=12, group=None)
+    for _ in range(2):
+        logged(ledger, A)
+    assert collect(collector, node(tmp_path)) == kills({A: 2}, container=2)
+
+    ledger.log_is_followed = False
+    assert collect(collector, node(tmp_path)) == kills({A: 2}, container=2)
+    events(tmp_path, A, oom=11, oom_kill=13, group=None)
+    assert collect(collector, node(tmp_path)) == kills({A: 3}, container=3)
+
+
+def test_before_5_17_what_was_counted_without_the_log_stays_counted_when_it_comes_and_goes(tmp_path: Path) -> None:
+    """Neither once more nor less."""
+    ledger = KillLedger()
+    collector = Oom(ledger)
+    tree(tmp_path, cgroup(docker(A), {"memory.oom.group": "1\n"}))
+    found = []
+    for followed, oom_kill in ((False, 0), (False, 2), (True, 2), (False, 2), (False, 3)):
+        ledger.log_is_followed = followed
+        events(tmp_path, A, oom=oom_kill, oom_kill=oom_kill, group=None)
+        found.append(collect(collector, node(tmp_path))["coroner_container_oom_kills_total", LABELS[A]])
+
+    assert found == [0, 2, 2, 2, 3]
+
+
+def test_two_ids_of_one_name_of_which_one_is_forgotten(tmp_path: Path) -> None:
+    """The count of the name does not fall."""
+    collector = Oom(KillLedger())
+    names = {A: LABELS[A], B: LABELS[A]}
+    events(tmp_path, A)
+    events(tmp_path, B)
+    collect(collector, node(tmp_path, names=names))
+    events(tmp_path, A, oom=1, oom_kill=2)
+    assert collect(collector, node(tmp_path, names=names)) == kills({A: 2}, container=2)
+
+    remove_cgroup(tmp_path, docker(A))
+
+    assert collect(collector, node(tmp_path, names=names)) == kills({A: 2}, container=2)
+
+
+@pytest.mark.parametrize(("group_set", "group"), [("1", 1), ("0", None), ("0", 0)], ids=["6.1, a group", "5.10, no group", "6.1, no group"])
+def test_kills_that_are_surely_counted_once_need_no_log(tmp_path: Path, group_set: str, group: int | None) -> None:
+    """It is followed, but its records were lost."""
+    ledger = KillLedger()
+    ledger.log_is_followed = True
+    collector = Oom(ledger)
+    tree(tmp_path, cgroup(docker(A), {"memory.oom.group": f"{group_set}\n"}))
+    events(tmp_path, A, group=None if group is None else 0)
+    collect(collector, node(tmp_path))
+    events(tmp_path, A, oom=1, oom_kill=3 + (group or 0), group=group)
+
+    assert collect(collector, node(tmp_path)) == kills({A: 3}, container=3)
+
+
+def test_when_neither_source_can_see_a_kill_there_is_no_count(tmp_path: Path) -> None:
+    """Blind is not zero."""
+    events(tmp_path, A)
+    blind = replace(node(tmp_path), cgroups=[], instances=[], containers=[])
+
+    assert collect(Oom(KillLedger()), blind) == {}

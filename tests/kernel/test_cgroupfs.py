@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collectors.kernel import cgroupfs
@@ -28,6 +28,7 @@ READERS: Mapping[str, Reader] = {
     "memory.high": cgroupfs.memory_high,
     "memory.low": cgroupfs.memory_low,
     "memory.events": cgroupfs.memory_events,
+    "memory.oom.group": cgroupfs.memory_oom_group,
     "memory.stat": cgroupfs.memory_inactive_file,
     "cpu.stat": cgroupfs.cpu_stat,
     "cpu.max": cgroupfs.cpu_limit,
@@ -75,6 +76,8 @@ CASES: list[tuple[str, str, bytes, Any]] = [
         b"low 20\nhigh 11\nmax 35\noom 12\noom_kill 14\noom_group_kill 13\nsock_throttled 99\n",
         MemoryEvents(20, 11, 35, 12, 14, 13),
     ),
+    ("memory.oom.group", "set", b"1\n", True),
+    ("memory.oom.group", "not set", b"0\n", False),
     ("memory.stat", "5.10", MEMORY_STAT_5_10, 4730880),
     ("memory.stat", "6.12", MEMORY_STAT_6_12, 2572288),
     ("cpu.stat", "without the controller", b"usage_usec 123\nuser_usec 45\nsystem_usec 78\n", CpuStat(123, 45, 78, None, None, None)),
@@ -254,6 +257,7 @@ SOUP = st.lists(st.sampled_from([*WORDS, b" ", b"\n"]), max_size=30).map(b"".joi
 
 
 @pytest.mark.parametrize("name", READERS)
+@settings(deadline=None)
 @given(raw=SOUP | st.binary(max_size=60))
 def test_garbage_is_understood_or_malformed(directory: Path, name: str, raw: bytes) -> None:
     """A reader raises ReadError and nothing else, whatever it reads."""
@@ -445,3 +449,10 @@ def test_no_root(tmp_path: Path, table: str) -> None:
 
     assert cgroupfs.find_root(f"{tmp_path}/cgroup", mountinfo(tmp_path, table)) is None
     assert cgroupfs.find_root(f"{tmp_path}/cgroup", "/nonexistent/mountinfo") is None
+
+
+def test_no_root_when_the_mount_is_not_visible(tmp_path: Path) -> None:
+    """The table may be the host's, and what is mounted here something else."""
+    tree(tmp_path, {"cgroup/unified/": ""})
+
+    assert cgroupfs.find_root(f"{tmp_path}/cgroup", mountinfo(tmp_path, HYBRID)) is None

@@ -222,6 +222,17 @@ def test_a_stale_descriptor_is_opened_anew(files: KernelFiles, tmp_path: Path, m
     assert len(files) == 1
 
 
+def test_a_kept_descriptor_that_fails_otherwise_is_not_hidden(files: KernelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An I/O error is reported; the next pass opens the file anew."""
+    tree(tmp_path, {"pids.max": "1\n"})
+    files.parsed(str(tmp_path), "pids.max", single)
+    stale(monkeypatch, errno.EIO)
+
+    with pytest.raises(ReadError, match=r"/pids\.max: "):
+        files.parsed(str(tmp_path), "pids.max", single)
+    assert files.parsed(str(tmp_path), "pids.max", single) == 1
+
+
 def test_a_stale_descriptor_of_a_removed_cgroup_is_gone(files: KernelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ENODEV on the descriptor, ENOENT on the path, and no directory."""
     directory = tree(tmp_path / "a", {"pids.max": "1\n"})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collectors.kernel import procfs
@@ -62,6 +62,7 @@ def test_stat(raw: bytes, found: Stat) -> None:
     assert parse_stat(raw) == found
 
 
+@settings(deadline=None)
 @given(comm=COMM, parent=st.integers(0, 2**22), threads=st.integers(0, 2**22), start_time=st.integers(0, 2**63))
 @example(comm=b"a) Z 1 (", parent=12, threads=34, start_time=56)
 @example(comm=b"x) Z 1 1 1 1 1", parent=12, threads=34, start_time=56)
@@ -86,6 +87,7 @@ def test_cut_stat_never_gives_a_wrong_number(raw: bytes) -> None:
         assert found == parse_stat(raw)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80) | st.lists(st.sampled_from([b"1", b" ", b"(", b")", b"Z", b"x"]), max_size=80).map(b"".join))
 def test_garbage_for_a_stat_is_a_value_error(raw: bytes) -> None:
     """Nothing else is raised."""
@@ -127,6 +129,7 @@ def test_cut_status_never_gives_a_wrong_pid() -> None:
         assert pids in ((), (4711, 123, 17))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60).map(lambda raw: b"\nNSpid:" + raw))
 def test_garbage_for_a_status_is_a_value_error(raw: bytes) -> None:
     """Nothing else is raised."""
@@ -334,6 +337,43 @@ def test_a_process_is_read_from_one_descriptor(tmp_path: Path, monkeypatch: pyte
     table.close()
 
 
+def test_what_never_changes_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without kept descriptors: a PID with the same start time is the same process."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
+    tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 2), parent=100, cgroup="/docker/1", state=b"Z"))
+    table = ProcessTable(str(tmp_path), 0)
+    first = table.scan()
+    fail_on(monkeypatch, "readlink", lambda _: True, errno.EIO)
+    fail_on(monkeypatch, "open", lambda path: path.endswith(("/status", "/101/cgroup")), errno.EIO)
+
+    assert table.scan() == first
+
+
+@pytest.mark.parametrize(
+    ("own", "path", "absolute"),
+    [
+        ("/", "/docker/1", "/docker/1"),
+        ("/kubepods/pod1/agent", "/", "/kubepods/pod1/agent"),
+        ("/kubepods/pod1/agent", "/../other", "/kubepods/pod1/other"),
+        ("/kubepods/pod1/agent", "/../../pod2/app", "/kubepods/pod2/app"),
+        ("/kubepods/pod1/agent", "/../../../init.scope", "/init.scope"),
+        ("/kubepods/pod1/agent", "/nested", "/kubepods/pod1/agent/nested"),
+    ],
+)
+def test_paths_in_a_cgroup_namespace(tmp_path: Path, table: ProcessTable, own: str, path: str, absolute: str) -> None:
+    """They are relative to its root; what is outside begins with `..`."""
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup=path))
+    tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 2), parent=100, cgroup=f"{path} (deleted)", state=b"Z"))
+    assert table.scan().zombies[0].cgroup == path, "the walk of the cgroup tree, which tells where that root is, has failed so far"
+
+    table.cgroup_namespace = own
+    found = table.scan()
+
+    assert found.namespaces[str(INSIDE)].init_cgroup == absolute
+    assert found.zombies[0].cgroup == absolute
+
+
 def forbid_links(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
     """Make the namespace links of these processes unreadable, as without CAP_SYS_PTRACE."""
     readlink = os.readlink
@@ -361,7 +401,7 @@ def test_a_forbidden_link_is_unknown_unless_nspid_tells(tmp_path: Path, table: P
     assert found.zombies == (Zombie(101, 100, UNKNOWN, "/docker/1", parent_is_init=True),), "NSpid says whose fault it is"
 
 
-@pytest.mark.parametrize(("forbidden", "host"), [((), "4026530000"), ((1,), "4026530000"), ((1, 2), HOST)])
+@pytest.mark.parametrize(("forbidden", "host"), [((), "4026530000"), ((1,), "4026530000"), ((2,), "4026530000"), ((1, 2), HOST)])
 def test_the_namespace_of_proc_itself(
     tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch, forbidden: tuple[int, ...], host: str
 ) -> None:
@@ -382,6 +422,23 @@ def test_a_process_that_ends_between_the_listing_and_its_reading(
     monkeypatch.setattr(os, "listdir", lambda path: [*listdir(path), "4711"])
 
     assert table.scan() == Processes((), {HOST: Namespace(1, 0, None)}, 0)
+
+
+def test_a_known_process_that_ends_between_the_listing_and_its_reading(
+    tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was known of it is forgotten, and what is known of the others is not."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, state=b"Z"))
+    table.scan()
+    kept = len(table)
+    remove(tmp_path, 100)
+    listdir = os.listdir
+    reap(monkeypatch, "100/stat")
+    monkeypatch.setattr(os, "listdir", lambda path: [*listdir(path), "100"])
+
+    assert table.scan() == Processes((), {HOST: Namespace(1, 0, None)}, 0)
+    assert len(table) == min(1, kept)
 
 
 @pytest.mark.parametrize("missing", ["stat", "ns/pid"])
@@ -427,9 +484,9 @@ def test_a_process_that_ends_between_two_scans(tmp_path: Path, table: ProcessTab
     assert table.scan() == Processes((), {HOST: Namespace(2, 0, None)}, 0)
 
 
-def reap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all descriptors that are open now fail as those of reaped processes do."""
-    dead = {int(fd) for fd in os.listdir("/proc/self/fd")}
+def reap(monkeypatch: pytest.MonkeyPatch, name: str = "stat") -> None:
+    """Let all descriptors of this file that are open now fail as those of reaped processes do."""
+    dead = {int(fd) for fd in os.listdir("/proc/self/fd") if f"/{name}" in os.path.realpath(f"/proc/self/fd/{fd}")}
     open_ = os.open
 
     def opened(path: str, flags: int) -> int:
@@ -474,6 +531,19 @@ def test_a_process_that_cannot_be_read_fails_the_scan(
 
     monkeypatch.undo()
     assert table.scan().namespaces[str(INSIDE)] == Namespace(1, 1, "/")
+
+
+def test_a_process_of_which_neither_the_link_nor_nspid_can_be_read_fails_the_scan(
+    tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not in an unknown namespace: nobody looked."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100))
+    forbid_links(monkeypatch, 100)
+    fail_on(monkeypatch, "open", lambda path: path.endswith("/100/status"), errno.EIO)
+
+    with pytest.raises(ReadError, match="/100/status: "):
+        table.scan()
 
 
 @pytest.mark.parametrize("name", ["stat", "cgroup", "status"])

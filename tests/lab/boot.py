@@ -28,6 +28,7 @@ PACKAGE_OF = {
     "dockerd": "docker.io",
     "containerd": "containerd",
     "runc": "runc",
+    "podman": "podman",
     "tini": "tini",
     "prometheus": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",

@@ -1,13 +1,9 @@
-"""What a test of the lab asks for: a running dockerd, containers without a registry, and the agent."""
+"""What a test of the lab asks for: running daemons, containers and pods without a registry, and the agent."""
 
-import io
-import os
-import shutil
+import functools
 import socket
 import subprocess
-import sys
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,11 +12,27 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
-from tests.lab.guest.node import DOCKER_URL, Agent, Daemon, Run, StartAgent, in_parallel
+from tests.lab.guest import cri
+from tests.lab.guest.images import archive
+from tests.lab.guest.node import (
+    DOCKER_URL,
+    PODMAN_URL,
+    PYTHON_TREES,
+    Daemon,
+    Podman,
+    Run,
+    StartAgent,
+    agents,
+    docker_containers,
+    python_command,
+    wait_for,
+)
 
 DOCKERD = [
     "dockerd",
     f"--host={DOCKER_URL}",
+    f"--containerd={cri.SOCKET}",
+    "--live-restore",
     "--data-root=/run/docker-data",
     "--exec-root=/run/docker-exec",
     "--storage-driver=overlay2",
@@ -31,20 +43,57 @@ DOCKERD = [
 ]
 
 
+PODMAN = [
+    "podman",
+    "--root=/run/podman-data",
+    "--runroot=/run/podman",
+    "--cgroup-manager=cgroupfs",
+    "--events-backend=file",
+]
+
+
 @pytest.fixture(scope="session")
-def dockerd() -> Iterator[Daemon]:
-    """Start Docker once for all tests; a test that stops it starts it again."""
-    daemon = Daemon(DOCKERD, Path("/run/dockerd.log"), _docker_answers)
+def images() -> Path:
+    """Make the archive of images that every runtime loads."""
+    file = Path("/run/images.tar")
+    file.write_bytes(archive())
+    return file
+
+
+@pytest.fixture(name="cri_client", scope="session")
+def cri_client_() -> Iterator[cri.Cri]:
+    """Make a client of containerd's CRI, which need not run yet."""
+    with closing(cri.Cri()) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def containerd(cri_client: cri.Cri) -> Iterator[Daemon]:
+    """Start containerd once for all tests, for Docker and for pods as on a Kubernetes node; a test that stops it starts it again."""
+    config = Path("/run/containerd.toml")
+    config.write_text(cri.CONFIG)
+    cri.RUNC_WITH_SYSTEMD_NAMES.write_text(cri.RUNC_SCRIPT)
+    cri.RUNC_WITH_SYSTEMD_NAMES.chmod(0o755)
+    daemon = Daemon(["containerd", f"--config={config}"], Path("/run/containerd.log"), cri_client.answers)
     daemon.start()
     yield daemon
     daemon.kill()
 
 
-def _docker_answers() -> bool:
+@pytest.fixture(scope="session")
+def dockerd(containerd: Daemon) -> Iterator[Daemon]:
+    """Start Docker once for all tests; a test that stops it starts it again. Its containers live on meanwhile."""
+    daemon = Daemon(DOCKERD, Path("/run/dockerd.log"), lambda: _answers(DOCKER_URL))
+    daemon.start()
+    yield daemon
+    daemon.kill()
+
+
+def _answers(url: str) -> bool:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         try:
-            connection.connect(DOCKER_URL.removeprefix("unix://"))
+            connection.connect(url.removeprefix("unix://"))
             connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
             return b"200 OK" in connection.recv(4096)
         except OSError:
@@ -52,59 +101,69 @@ def _docker_answers() -> bool:
 
 
 @pytest.fixture(name="docker", scope="session")
-def docker_client(dockerd: Daemon) -> Iterator[DockerClient]:
-    """Connect to Docker, with one image in it: busybox, imported from the machine's program."""
-    program = shutil.which("busybox")
-    assert program
-    applets = subprocess.run([program, "--list"], check=True, capture_output=True, text=True).stdout.split()
-    links = {f"bin/{name}" for name in applets if name != "busybox"}
-    image = io.BytesIO()
-    with tarfile.open(fileobj=image, mode="w") as tar:
-        tar.add(os.path.realpath(program), "bin/busybox")
-        for name in sorted(links):
-            link = tarfile.TarInfo(name)
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
+def docker_client(dockerd: Daemon, images: Path) -> Iterator[DockerClient]:
+    """Connect to Docker, which has the image busybox."""
     with closing(DockerClient(DOCKER_URL)) as client:
-        client.api.import_image_from_data(image.getvalue(), repository="busybox")
+        client.images.load(images.read_bytes())
         yield client
 
 
 @pytest.fixture
 def run(docker: DockerClient) -> Iterator[Run]:
     """Start containers: ``run("sh", "-c", "...", name="web", mem_limit="30m")``; the test's end removes them all."""
-
-    def start(*command: str, **options: Any) -> Container:
-        container = docker.containers.create("busybox", list(command), **options)
-        container.start()
-        return container
-
-    yield start
-    in_parallel(*(lambda c=c: c.remove(force=True) for c in docker.containers.list(all=True, sparse=True)))
+    with docker_containers(docker) as start:
+        yield start
 
 
 @pytest.fixture
 def run_python(run: Run) -> Run:
     """Start a container with the machine's own Python: ``run_python("import time; time.sleep(9)", name="app")``."""
-    trees = {"/usr", "/lib", "/lib64", sys.base_prefix}
-    volumes = {tree: {"bind": tree, "mode": "ro"} for tree in trees}
+    volumes = {tree: {"bind": tree, "mode": "ro"} for tree in PYTHON_TREES}
 
     def start(code: str, **options: Any) -> Container:
-        return run(os.path.realpath(sys.executable), "-ISu", "-c", code, volumes=volumes, **options)
+        return run(*python_command(code), volumes=volumes, **options)
 
     return start
+
+
+@pytest.fixture(name="pods", scope="session")
+def pods_(containerd: Daemon, cri_client: cri.Cri, images: Path) -> cri.MakePods:
+    """Give containerd its images: ``with pods() as pod`` is then like the fixture pod, for a scope of its own."""
+    subprocess.run(["ctr", "-n", "k8s.io", "images", "import", images], check=True, stdout=subprocess.DEVNULL)
+    wait_for(cri_client.has_images, 30, "CRI did not notice the images")
+    return functools.partial(cri.pods, cri_client)
+
+
+@pytest.fixture
+def pod(pods: cri.MakePods) -> Iterator[cri.StartPod]:
+    """Start pods: ``pod("web", containers={"app": Program(["sleep", "1000"])})``; the test's end removes them all."""
+    with pods() as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def podman_service(images: Path) -> Iterator[Daemon]:
+    """Start what answers like Docker for Podman."""
+    subprocess.run([*PODMAN, "load", "--quiet", f"--input={images}"], check=True, stdout=subprocess.DEVNULL)
+    daemon = Daemon([*PODMAN, "system", "service", "--time=0", PODMAN_URL], Path("/run/podman.log"), lambda: _answers(PODMAN_URL))
+    daemon.start()
+    yield daemon
+    daemon.kill()
+
+
+@pytest.fixture
+def podman(podman_service: Daemon) -> Iterator[Podman]:
+    """Run Podman: ``podman("run", "--detach", "--network=none", "--name=web", "busybox", "sleep", "1000")`` returns the id."""
+
+    def call(*arguments: str) -> str:
+        return subprocess.run([*PODMAN, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    yield call
+    call("rm", "--all", "--force", "--time=0")
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[StartAgent]:
     """Start the agent and wait until it is ready: ``agent("--no-collector.cpu")``; it is killed after the test."""
-    agents = []
-
-    def start(*flags: str, under: Sequence[str] = ()) -> Agent:
-        agents.append(Agent(*flags, directory=tmp_path, under=under))
-        agents[-1].start()
-        return agents[-1]
-
-    yield start
-    for started in agents:
-        started.kill()
+    with agents(tmp_path) as start:
+        yield start

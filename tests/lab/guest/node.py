@@ -1,18 +1,20 @@
 """What the tests of the lab use: the agent and Docker as processes, and the kernel's own account of a container."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import prometheus_client.openmetrics.parser
 import prometheus_client.parser
+from docker import DockerClient
 from docker.models.containers import Container
 
 T = TypeVar("T")
@@ -20,6 +22,9 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 
 CGROUPS = Path("/sys/fs/cgroup")
 DOCKER_URL = "unix:///run/docker.sock"
+PODMAN_URL = "unix:///run/podman.sock"
+PYTHON_TREES = sorted({"/usr", "/lib", "/lib64", sys.base_prefix})
+"""Where a container must see the machine's own files for python_command to work."""
 FORMATS = {
     False: ("text/plain; version=0.0.4", prometheus_client.parser.text_string_to_metric_families),
     True: (
@@ -42,6 +47,11 @@ def in_parallel(*calls: Callable[[], T]) -> list[T]:
     """Make the calls at the same time and return their values in order."""
     with ThreadPoolExecutor(max_workers=max(1, len(calls))) as pool:
         return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def python_command(code: str) -> list[str]:
+    """Return a command that runs code with the machine's own Python."""
+    return [os.path.realpath(sys.executable), "-ISu", "-c", code]
 
 
 def cgroup(container: Container) -> Path:
@@ -157,4 +167,36 @@ class Agent(Daemon):
 
 
 Run = Callable[..., Container]
+Podman = Callable[..., str]
 StartAgent = Callable[..., Agent]
+
+
+@contextlib.contextmanager
+def docker_containers(docker: DockerClient) -> Iterator[Run]:
+    """Yield what starts containers from busybox; at the end all that it started are removed."""
+    started = set()
+
+    def start(*command: str, **options: Any) -> Container:
+        container = docker.containers.create("busybox", list(command), **options)
+        started.add(container.id)
+        container.start()
+        return container
+
+    yield start
+    left = [container for container in docker.containers.list(all=True, sparse=True) if container.id in started]
+    in_parallel(*(lambda c=c: c.remove(force=True) for c in left))
+
+
+@contextlib.contextmanager
+def agents(directory: Path) -> Iterator[StartAgent]:
+    """Yield what starts agents, with their logs in the directory; at the end all are killed."""
+    started = []
+
+    def start(*flags: str, under: Sequence[str] = ()) -> Agent:
+        started.append(Agent(*flags, directory=directory, under=under))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for agent in started:
+        agent.kill()

@@ -1,0 +1,972 @@
+"""Names from Kubernetes, against a kubelet and an API server that list, watch, refuse, forget, hang, lie and die. The TLS is real."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import trustme
+from aiohttp import web
+
+from agent.directory import Directory, Entry
+from agent.sources import kubernetes, pods
+from agent.sources.kubernetes import ACCOUNT, SOURCES, Access, KubernetesSource, Pace, choose
+from agent.status import Status
+from agent.supervise import Blind, keep_running
+from tests.agent.fake_kubernetes import NODE, Answer, Json, Kubernetes, PlainAuthority, answer, owned_by, pod_of, status_of, terminated
+
+A, B, C, D = "a" * 64, "b" * 64, "c" * 64, "d" * 64
+HASH = "3f9d2c81a7b64e50923d1f08c6e5ab47"
+QUICK = Pace(poll=0.05, seek=0.01, again=0.01)
+PATIENT = Pace(poll=3600, seek=0.01, again=0.01)
+
+Mode = Literal["kubelet", "apiserver"]
+BOTH = pytest.mark.parametrize("mode", ["kubelet", "apiserver"])
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """The cluster's certificate authority."""
+    return trustme.CA()
+
+
+@pytest.fixture
+async def cluster(authority: trustme.CA) -> AsyncIterator[Kubernetes]:
+    """A node's kubelet and the API server, at one address."""
+    async with Kubernetes(authority) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def account(tmp_path: Path, authority: trustme.CA) -> Path:
+    """The files of a service account."""
+    (tmp_path / "token").write_text("first\n")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    return tmp_path
+
+
+class Remembering(Directory):
+    """A directory that remembers in which states it was told each container is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: dict[str, list[str]] = {}
+
+    def put(self, source: str, changes: Mapping[str, Entry]) -> None:
+        super().put(source, changes)
+        for key, entry in changes.items():
+            self.states.setdefault(key, []).append(entry.state)
+
+
+class Following:
+    """A source that follows a cluster."""
+
+    def __init__(self, url: str, account: Path, mode: Mode = "kubelet", pace: Pace = QUICK, **settings: Any) -> None:
+        self.status = Status("kubernetes")
+        self.directory = Remembering()
+        access = Access(mode, url, NODE, str(account / "token"), str(account / "ca.crt"), settings.pop("skip_verify", False))
+        self.source = KubernetesSource(access=access, directory=self.directory, status=self.status, pace=pace, **settings)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Follow until the block is left."""
+        task = asyncio.create_task(self.source.follow())
+        yield task
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def until(self, condition: Callable[[], bool], task: asyncio.Task[None] | None = None) -> None:
+        """Wait for a condition, with a deadline; a follower that fails meanwhile fails the test."""
+        async with asyncio.timeout(20):
+            while not condition():
+                if task is not None and task.done():
+                    task.result()
+                await asyncio.sleep(0.005)
+
+    async def blind(self, match: str) -> str:
+        """Follow until it is blind, and return why."""
+        async with self.run() as task, asyncio.timeout(20):
+            with pytest.raises(Blind, match=match) as caught:
+                await task
+        return str(caught.value)
+
+    def entry(self, identifier: str) -> Entry:
+        """What the directory has of a container, or an empty one."""
+        return self.directory.entries.get(identifier, Entry(state="none"))
+
+    def name(self, identifier: str) -> tuple[str, ...]:
+        """What the directory calls a container."""
+        return self.entry(identifier).name
+
+
+# Both APIs.
+
+
+@BOTH
+async def test_what_is_listed_is_named_and_the_source_is_up(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """With workload, chosen labels and all the rest that only Kubernetes knows; and nothing of the environment."""
+    labels = {"app": "web", "pod-template-hash": "77"}
+    cluster.put(pod_of("web-77-x", status_of("app", A, restarts=2), labels=labels, ownerReferences=[owned_by("ReplicaSet", "web-77")]))
+    minute_ago = datetime.fromtimestamp(time.time() - 60, UTC).isoformat(timespec="seconds")
+    cluster.put(pod_of("job", status_of("app", B, state=terminated(1, "Error", B, at=minute_ago))))
+    cluster.put(pod_of("lost", status_of("app", C, state=terminated(137, "ContainerStatusUnknown", C, at=""))))
+    following = Following(cluster.url, account, mode, pod_labels=["app"])
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+
+    entry = following.entry(A)
+    assert (entry.name, entry.image, entry.state, entry.kind) == (("shop", "web-77-x", "app"), "img:1", "running", "app")
+    assert (entry.workload_kind, entry.workload, entry.pod_labels, entry.restarts) == ("Deployment", "web", {"app": "web"}, 2)
+    for identifier in (B, C):
+        assert (following.entry(identifier).state, following.entry(identifier).seen_alive) == ("exited", False), "before the agent came"
+    assert following.status.reason == ""
+    assert "hunter2" not in repr(following.directory.entries) + repr(vars(following.source))
+
+
+@BOTH
+async def test_special_pods_are_named(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """A static pod by the uid of its cgroup, a sidecar, a debug container, a CronJob's pod, and one that is being deleted."""
+    cluster.put(pod_of("etcd", status_of("etcd", A), annotations={"kubernetes.io/config.mirror": HASH}))
+    pod = pod_of("report", status_of("app", B), ownerReferences=[owned_by("Job", "report-29388300")])
+    pod["spec"]["initContainers"] = [{"name": "proxy", "image": "p:1", "restartPolicy": "Always"}]
+    pod["status"]["initContainerStatuses"] = [status_of("proxy", C)]
+    pod["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "d:1"}]
+    pod["status"]["ephemeralContainerStatuses"] = [status_of("debugger", D)]
+    pod["metadata"] |= {"deletionTimestamp": "2026-11-22T01:06:40Z", "deletionGracePeriodSeconds": 5}
+    cluster.put(pod)
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+
+    assert following.entry(A).pod_uid == HASH
+    assert [following.entry(each).kind for each in (B, C, D)] == ["app", "sidecar", "ephemeral"]
+    assert (following.entry(B).workload_kind, following.entry(B).workload) == ("CronJob", "report")
+    assert (following.entry(B).deletion_timestamp, following.entry(B).grace_seconds) == (1_795_309_600.0, 5)
+
+
+@BOTH
+async def test_a_restart_ends_the_life_before_and_keeps_its_name(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """It was seen alive, so it stays so; how it ended is told; and a second telling makes its death no younger."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.entry(A).state == "running", task)
+        old = terminated(137, "OOMKilled", A, at="2001-01-01T00:00:00Z")
+        cluster.put(pod_of("web", status_of("app", B, restarts=1, lastState=old)))
+        await following.until(lambda: following.entry(B).state == "running", task)
+        first = following.entry(A)
+        cluster.put(pod_of("web", status_of("app", B, restarts=1, lastState=old), labels={"changed": "yes"}))
+        cluster.put(pod_of("other", status_of("app", C)))
+        await following.until(lambda: following.name(C) != (), task)
+
+    assert (first.name, first.state, first.seen_alive) == (("shop", "web", "app"), "exited", True)
+    assert first.last_termination is not None
+    assert (first.last_termination.exit_code, first.last_termination.reason) == (137, "OOMKilled")
+    assert following.entry(A) == first, "the wall's clock says 2001, the directory's says now"
+
+
+@BOTH
+async def test_a_life_before_the_last_is_listed_no_more_and_removed(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """Kubernetes tells of two lives; the third pushes the first out."""
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        cluster.put(pod_of("web", status_of("app", A)))
+        await following.until(lambda: following.entry(A).state == "running", task)
+        cluster.put(pod_of("web", status_of("app", B, restarts=1, lastState=terminated(1, "Error", A))))
+        await following.until(lambda: following.entry(A).state == "exited", task)
+        cluster.put(pod_of("web", status_of("app", C, restarts=2, lastState=terminated(2, "Error", B))))
+        await following.until(lambda: following.entry(A).state == "removed", task)
+
+    assert [following.entry(each).state for each in (B, C)] == ["exited", "running"]
+    assert following.name(A) == following.name(B) == following.name(C)
+    assert following.entry(A).last_termination is not None, "how it ended was told while it was listed"
+
+
+@BOTH
+async def test_a_pod_that_is_gone_has_ended_in_a_way_that_is_not_told(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """Its last known termination was that of the life before, which would be a wrong verdict on this one."""
+    cluster.put(pod_of("web", status_of("app", B, restarts=1, lastState=terminated(137, "OOMKilled", A, at="2999-01-01T00:00:00Z"))))
+    cluster.put(pod_of("other", status_of("app", C)))
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        assert following.entry(B).last_termination is not None
+        cluster.delete("web")
+        await following.until(lambda: following.entry(B).state == "removed", task)
+
+    assert (following.name(B), following.entry(B).last_termination) == (("shop", "web", "app"), None)
+    assert following.entry(B).ended is not None
+    assert (following.entry(A).state, following.entry(A).last_termination is None) == ("removed", False)
+    assert following.entry(C).state == "running"
+
+
+@BOTH
+async def test_a_life_between_two_lists_was_seen_alive(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """One that crashes every second is never listed running; that it ended after the agent came is told by its end."""
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        cluster.put(pod_of("web", status_of("app", B, lastState=terminated(1, "Error", A, at="2999-01-01T00:00:00Z"))))
+        await following.until(lambda: following.entry(B).state == "running", task)
+
+    assert (following.entry(A).state, following.entry(A).seen_alive) == ("exited", True)
+
+
+@BOTH
+async def test_those_that_ended_long_ago_are_not_dug_up(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """A finished job is listed until somebody deletes it; its series need not be."""
+    cluster.put(pod_of("job", status_of("app", A, state=terminated(0, "Completed", A, at="2001-01-01T00:00:00Z"))))
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        cluster.delete("job")
+        cluster.put(pod_of("other", status_of("app", C)))
+        await following.until(lambda: following.name(C) != (), task)
+
+    assert following.directory.states.keys() == {C}
+
+
+@BOTH
+@pytest.mark.parametrize("garbage", [{}, {"metadata": None}, {"metadata": {"uid": 7}, "status": {"containerStatuses": [None, {}]}}])
+async def test_garbage_among_the_pods_is_passed_over(cluster: Kubernetes, account: Path, mode: Mode, garbage: Json) -> None:
+    """The pod behind it is named all the same."""
+    cluster.pods = {"garbage": garbage}
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.name(A) != (), task)
+
+
+@BOTH
+async def test_a_token_that_was_replaced_is_read_again(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """The kubelet replaces it hourly; also between the agent's reading it and the server's asking for it."""
+    cluster.put(pod_of("web", status_of("app", A)))
+
+    async def replaced(_: web.Request) -> web.StreamResponse:
+        (account / "token").write_text("second")
+        cluster.tokens = {"second"}
+        return web.Response(status=401)
+
+    cluster.instead = [replaced]
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.name(A) != () and following.status.is_up, task)
+        (account / "token").write_text("third")
+        cluster.tokens = {"third"}
+        cluster.end()
+        before = len(cluster.requests)
+        await following.until(lambda: len(cluster.requests) > before, task)
+        cluster.put(pod_of("new", status_of("app", B)))
+        await following.until(lambda: following.name(B) != (), task)
+
+    assert following.status.is_up
+
+
+@BOTH
+async def test_a_token_that_is_refused_for_good_is_blindness_with_the_remedy(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """It is asked once more, not for ever; the token is never part of a message."""
+    cluster.tokens = set()
+    following = Following(cluster.url, account, mode)
+
+    reason = await following.blind(r"answered 401; the token in .*/token is not accepted")
+
+    assert "first" not in reason
+    assert len(cluster.requests) == 2
+
+
+@pytest.mark.parametrize(("mode", "remedy"), [("kubelet", "`get` on `nodes/pods`"), ("apiserver", "`list` and `watch` on `pods`")])
+async def test_a_missing_right_is_named(cluster: Kubernetes, account: Path, mode: Mode, remedy: str) -> None:
+    """403 says what to grant, and what not."""
+    cluster.instead = [answer(403, "Forbidden")]
+
+    reason = await Following(cluster.url, account, mode).blind("answered 403")
+
+    assert remedy in reason
+    assert ("nodes/proxy, which is too much to grant" in reason) == (mode == "kubelet")
+
+
+@BOTH
+async def test_names_stay_while_the_source_is_blind(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """They are still right; that nothing new comes is said by coroner_source_up."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, mode)
+    task = asyncio.create_task(keep_running(following.source.follow, following.status, sleep=lambda _: asyncio.sleep(0.01)))
+    await following.until(lambda: following.status.is_up)
+    cluster.instead = [answer(500)] * 1000
+    cluster.end()
+    await following.until(lambda: not following.status.is_up)
+
+    assert following.entry(A).state == "running"
+
+    cluster.instead = []
+    cluster.put(pod_of("new", status_of("app", B)))
+    await following.until(lambda: following.status.is_up and following.name(B) != ())
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert following.directory.states[A] == ["running"]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (answer(500, "no"), r"answered 500; see the log of the"),
+        (answer(200, "<html>"), "the answer is not a list of pods"),
+        (answer(200, '{"kind": "PodList", "items": [{"metadata": {"name"'), "not a list of pods: it ends in the middle"),
+        (answer(200, '{"kind": "Status"}'), "not a list of pods: it has no items"),
+        (answer(200, '{"items": [' + "[" * 100_000), "the answer is not a list of pods"),
+        (answer(200, '{"items": [{"a": ' + "9" * 5000 + "}]}"), "the answer is not a list of pods"),
+    ],
+)
+async def test_an_answer_that_is_no_list_changes_nothing(
+    cluster: Kubernetes, account: Path, mode: Mode, given: Answer, message: str
+) -> None:
+    """Half a list would end everything in the other half."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    cluster.instead = [given]
+    following = Following(cluster.url, account, mode)
+
+    await following.blind(message)
+
+    assert following.directory.states == {}
+
+
+@BOTH
+async def test_a_connection_that_is_cut_in_the_middle_of_the_list_changes_nothing(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """What had come by then may be but half."""
+    for number in range(10):
+        cluster.put(pod_of(f"web-{number}", status_of("app", f"{number:064x}")))
+    cluster.instead = [cluster.stumble]
+    following = Following(cluster.url, account, mode)
+
+    await following.blind("the answer was cut")
+
+    assert following.directory.states == {}
+
+
+@BOTH
+async def test_redirects_are_not_followed(cluster: Kubernetes, authority: trustme.CA, account: Path, mode: Mode) -> None:
+    """The token would go with them."""
+    async with Kubernetes(authority) as other:
+        cluster.instead = [answer(307, Location=f"{other.url}/pods")]
+
+        await Following(cluster.url, account, mode).blind("answered 307; redirects are not followed")
+
+        assert other.requests == []
+
+
+@BOTH
+async def test_proxies_of_the_environment_are_not_used(
+    cluster: Kubernetes, account: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet is on the same node, and a proxy is none of the token's business."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.name(A) != (), task)
+
+
+@BOTH
+@pytest.mark.parametrize("behaviour", ["hang", "dribble"])
+async def test_an_answer_that_does_not_come_blocks_nothing_and_is_given_up(
+    cluster: Kubernetes, account: Path, mode: Mode, behaviour: str
+) -> None:
+    """Neither one that never begins nor one that never ends; the loop goes on meanwhile."""
+    cluster.instead = [getattr(cluster, behaviour)]
+    following = Following(cluster.url, account, mode, Pace(answer=0.3))
+    turns = 0
+    async with following.run() as task:
+        while not task.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        with pytest.raises(Blind, match=r"no complete answer in time; the (kubelet|API server) hangs"):
+            await task
+    assert turns > 5
+
+
+@BOTH
+async def test_a_port_that_accepts_and_says_nothing_is_given_up(account: Path, mode: Mode) -> None:
+    """Not even TLS begins."""
+    connections: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    await Following(url, account, mode, Pace(connect=0.2)).blind(r"no connection within 0\.2 s; .*\(NetworkPolicy, firewall\)")
+
+    for writer in connections:
+        writer.close()
+    server.close()
+
+
+@BOTH
+async def test_a_list_without_end_is_cut_off(cluster: Kubernetes, account: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent must not be killed for what another sends."""
+    monkeypatch.setattr(pods, "_LONGEST_LIST", 2**20)
+    cluster.instead = [cluster.flood]
+
+    await Following(cluster.url, account, mode).blind("it is longer than 1048576 bytes")
+
+
+@BOTH
+async def test_nobody_there_is_said_with_the_address(account: Path, mode: Mode) -> None:
+    """A wrong NODE_IP looks like this."""
+    await Following("https://127.0.0.1:1", account, mode).blind(
+        r"https://127\.0\.0\.1:1/.*: connection refused; is the (kubelet|API server) running"
+    )
+
+
+@BOTH
+async def test_something_that_is_not_tls_is_said(account: Path, mode: Mode) -> None:
+    """The port of something else."""
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.org ESMTP\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    await Following(url, account, mode).blind("127.0.0.1.*; ")
+
+    server.close()
+
+
+# Certificates and tokens.
+
+
+async def test_a_certificate_of_another_authority_is_not_believed(cluster: Kubernetes, account: Path) -> None:
+    """The token is not even sent; what to do about kubelets that sign their own is said."""
+    trustme.CA().cert_pem.write_to_path(str(account / "ca.crt"))
+
+    reason = await Following(cluster.url, account).blind("the certificate of the kubelet is not accepted: unable to get local issuer")
+
+    assert "serverTLSBootstrap" in reason
+    assert "--kubernetes.kubelet-insecure-skip-verify" in reason
+    assert cluster.requests == []
+
+
+async def test_the_api_server_has_no_way_around_its_certificate(cluster: Kubernetes, account: Path) -> None:
+    """Its certificate is always the cluster's."""
+    trustme.CA().cert_pem.write_to_path(str(account / "ca.crt"))
+
+    reason = await Following(cluster.url, account, "apiserver").blind("the certificate of the API server is not accepted")
+
+    assert "skip-verify" not in reason
+
+
+async def test_an_authority_that_another_has_signed_is_believed(authority: trustme.CA, account: Path) -> None:
+    """Whatever is in the file is trusted, as everywhere in Kubernetes."""
+    department = authority.create_child_ca()
+    department.cert_pem.write_to_path(str(account / "ca.crt"))
+
+    async with Kubernetes(department) as cluster:
+        following = Following(cluster.url, account)
+        async with following.run() as task:
+            await following.until(lambda: following.status.is_up, task)
+
+
+async def test_an_authority_without_identifiers_is_believed(account: Path) -> None:
+    """Many clusters have one (EKS), and Python 3.13 refuses it by default: Missing Authority Key Identifier."""
+    authority = PlainAuthority()
+    (account / "ca.crt").write_bytes(authority.pem)
+
+    async with Kubernetes(authority) as cluster:
+        following = Following(cluster.url, account)
+        async with following.run() as task:
+            await following.until(lambda: following.status.is_up, task)
+
+
+async def test_a_certificate_of_another_address_is_not_believed(authority: trustme.CA, account: Path) -> None:
+    """One node's kubelet is not another's."""
+    async with Kubernetes(authority, host="10.0.0.7") as cluster:
+        await Following(cluster.url, account).blind(r"not accepted: IP address mismatch, certificate is not valid for '127\.0\.0\.1'")
+
+
+async def test_any_certificate_is_believed_if_so_told_and_that_is_said(cluster: Kubernetes, account: Path) -> None:
+    """Without any authority; the status page shows it."""
+    (account / "ca.crt").unlink()
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, skip_verify=True)
+    async with following.run() as task:
+        await following.until(lambda: following.name(A) != () and following.status.is_up, task)
+
+    assert following.status.reason == "any certificate of the kubelet is believed (--kubernetes.kubelet-insecure-skip-verify)"
+
+
+async def test_an_authority_that_was_replaced_is_read_again(cluster: Kubernetes, account: Path) -> None:
+    """Also when a connection of the old one is still open."""
+    following = Following(cluster.url, account)
+    async with following.run() as task:
+        await following.until(lambda: len(cluster.requests) > 2, task)
+        trustme.CA().cert_pem.write_to_path(str(account / "ca.crt"))
+        async with asyncio.timeout(20):
+            with pytest.raises(Blind, match="certificate of the kubelet is not accepted"):
+                await task
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("token", None, r"token: No such file or directory; the pod needs automountServiceAccountToken: true"),
+        ("token", "", r"token: no token in it"),
+        ("token", "two\nwords", r"token: no token in it"),
+        ("token", "sécret", r"token: no token in it"),
+        ("ca.crt", None, r"ca\.crt: No such file or directory; it comes with a service account's token"),
+        ("ca.crt", "", r"ca\.crt: no certificate in it"),
+        ("ca.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", r"ca\.crt: no certificate in it"),
+        ("ca.crt", "é", r"ca\.crt: no certificate in it"),
+    ],
+)
+async def test_a_file_of_the_account_that_is_no_use_is_named(
+    cluster: Kubernetes, account: Path, file: str, content: str | None, message: str
+) -> None:
+    """With what to do about it; and what is in it is never said."""
+    (account / file).unlink()
+    if content is not None:
+        (account / file).write_text(content)
+
+    reason = await Following(cluster.url, account).blind(message)
+
+    assert not content or content not in reason
+
+
+# The kubelet.
+
+
+async def test_a_kubelet_without_pods_lists_none(cluster: Kubernetes, account: Path) -> None:
+    """Its list is then null."""
+    following = Following(cluster.url, account)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+
+
+async def test_only_the_list_of_pods_is_ever_asked_for(cluster: Kubernetes, account: Path) -> None:
+    """Everything else of the kubelet may run commands."""
+    following = Following(cluster.url, account)
+    async with following.run() as task:
+        await following.until(lambda: len(cluster.requests) > 3, task)
+
+    assert {(each.method, each.path_qs) for each in cluster.requests} == {("GET", "/pods")}
+
+
+async def test_an_id_that_is_heard_of_is_asked_for_at_once(cluster: Kubernetes, account: Path) -> None:
+    """And again some times: the kubelet's own list tells of a container only after the API server has."""
+    following = Following(cluster.url, account, pace=PATIENT)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        following.directory.hear("kmsg", A)
+        await following.until(lambda: len(cluster.requests) >= 3, task)
+        cluster.put(pod_of("web", status_of("app", A)))
+        await following.until(lambda: following.name(A) == ("shop", "web", "app"), task)
+        await following.until(lambda: following.source._sought == {}, task)
+
+
+async def test_an_id_that_nobody_knows_is_not_asked_for_without_end(cluster: Kubernetes, account: Path) -> None:
+    """It may be of no pod at all; the next poll would tell. Ids that are known, or of a container inside another, never are."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, pace=PATIENT)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        following.directory.hear("kmsg", A)
+        following.directory.hear("kmsg", f"{B}/{C}")
+        assert not following.source._heard.is_set()
+        following.directory.hear("kmsg", D)
+        await following.until(lambda: following.source._sought == {D: 0}, task)
+        following.directory.hear("kmsg", D)
+        assert not following.source._heard.is_set()
+
+        assert len(cluster.requests) == 1 + kubernetes._TRIES
+
+
+async def test_a_flood_of_unknown_ids_is_bounded(cluster: Kubernetes, account: Path) -> None:
+    """They are remembered, but not for ever."""
+    following = Following(cluster.url, account, pace=PATIENT)
+    for number in range(2500):
+        following.directory.hear("kmsg", f"{number:064x}")
+
+    assert len(following.source._sought) <= 1000
+
+
+async def test_however_many_are_heard_of_the_kubelet_is_asked_at_a_measured_pace(
+    cluster: Kubernetes, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests are never closer than two seconds."""
+    delays: list[float] = []
+    sleep = asyncio.sleep
+
+    async def recorded(delay: float, result: None = None) -> None:
+        delays.append(delay)
+        await sleep(min(delay, 0.001), result)
+
+    following = Following(cluster.url, account, pace=Pace(poll=7200, seek=3600))
+    monkeypatch.setattr("agent.sources.kubernetes.asyncio.sleep", recorded)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        for identifier in (A, B, C, D):
+            following.directory.hear("kmsg", identifier)
+        await following.until(lambda: len(cluster.requests) > 1, task)
+
+    assert any(3000 < delay <= 3600 for delay in delays)
+
+
+async def test_a_kubelet_that_has_just_started_ends_nobody(cluster: Kubernetes, account: Path) -> None:
+    """It lists only what it has been told so far: nothing, or the static pods alone."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    cluster.put(pod_of("etcd", status_of("etcd", B)))
+    following = Following(cluster.url, account, pace=PATIENT)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        cluster.instead = [answer(200, '{"kind": "PodList", "items": null}')] * 2
+        following.directory.hear("kmsg", D)
+        await following.until(lambda: len(cluster.requests) >= 4, task)
+        cluster.put(pod_of("late", status_of("app", C)))
+        following.directory.hear("kmsg", C)
+        await following.until(lambda: following.name(C) != (), task)
+
+    assert (following.directory.states[A], following.directory.states[B]) == (["running"], ["running"])
+
+
+async def test_what_has_not_changed_is_not_told_again(cluster: Kubernetes, account: Path) -> None:
+    """A node's list is polled every ten seconds, and most of it is what it was."""
+    cluster.put(pod_of("web", status_of("app", B, restarts=1, lastState=terminated(137, "Error", A, at="2999-01-01T00:00:00Z"))))
+    following = Following(cluster.url, account)
+    async with following.run() as task:
+        await following.until(lambda: len(cluster.requests) > 4, task)
+
+    assert following.directory.states == {A: ["exited"], B: ["running"]}
+
+
+# The API server.
+
+
+async def test_one_list_then_a_watch_from_where_it_stood(cluster: Kubernetes, account: Path) -> None:
+    """Only of this node's pods; the list from the server's memory, the watch with bookmarks and an end."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1 and following.status.is_up, task)
+        cluster.put(pod_of("new", status_of("app", B)))
+        await following.until(lambda: following.name(B) != (), task)
+
+    mine = {"fieldSelector": f"spec.nodeName={NODE}"}
+    assert cluster.asked("/api/v1/pods") == [mine | {"resourceVersion": "0"}]
+    watch = {"watch": "true", "resourceVersion": "101", "allowWatchBookmarks": "true", "timeoutSeconds": "120"}
+    assert cluster.asked("/api/v1/pods", watch=True) == [mine | watch]
+
+
+@pytest.mark.parametrize("how", ["cut", "end"])
+async def test_a_watch_that_ends_is_resumed_where_it_stood(cluster: Kubernetes, account: Path, how: str) -> None:
+    """With what happened meanwhile, without a list, and without being blind for it; the last bookmark counts too."""
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.put(pod_of("web", status_of("app", A)))
+        version = cluster.bookmark()
+        await following.until(lambda: following.source._version == version, task)
+        getattr(cluster, how)()
+        cluster.put(pod_of("meanwhile", status_of("app", B)))
+        await following.until(lambda: following.name(B) != (), task)
+
+    assert len(cluster.asked("/api/v1/pods")) == 1
+    assert cluster.asked("/api/v1/pods", watch=True)[1]["resourceVersion"] == version
+    assert following.directory.states == {A: ["running"], B: ["running"]}
+
+
+async def test_half_an_event_at_a_cut_comes_again(cluster: Kubernetes, account: Path) -> None:
+    """It does not count, nor does its version."""
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        version = following.source._version
+        cluster.send('{"type": "ADDED", "object": {"metadata": {"uid": "uid-web", "resourceVersion": "999"}')
+        cluster.end()
+        cluster.put(pod_of("web", status_of("app", A)))
+        await following.until(lambda: following.name(A) != (), task)
+
+    assert cluster.asked("/api/v1/pods", watch=True)[1]["resourceVersion"] == version
+
+
+@pytest.mark.parametrize("gone_as", ["status", "event"])
+async def test_a_server_that_has_forgotten_is_asked_for_a_new_list(cluster: Kubernetes, account: Path, gone_as: str) -> None:
+    """410, as a status or as an event: nothing is lost that is still there, nothing told twice, and what is gone has ended."""
+    cluster.gone_as = gone_as
+    cluster.put(pod_of("stays", status_of("app", A)))
+    cluster.put(pod_of("goes", status_of("app", B)))
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1 and following.status.is_up, task)
+        cluster.end()
+        cluster.delete("goes")
+        cluster.put(pod_of("comes", status_of("app", C)))
+        cluster.forget()
+        await following.until(lambda: following.name(C) != () and following.entry(B).state == "removed", task)
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.put(pod_of("last", status_of("app", D)))
+        await following.until(lambda: following.name(D) != (), task)
+
+    assert following.directory.states == {A: ["running"], B: ["running", "removed"], C: ["running"], D: ["running"]}
+    lists = cluster.asked("/api/v1/pods")
+    assert [each.get("resourceVersion") for each in lists] == ["0", None], "the second must not come from a memory that is as old"
+    assert following.status.is_up
+
+
+async def test_a_new_list_that_is_too_old_as_well_is_blindness(cluster: Kubernetes, account: Path) -> None:
+    """So it is asked for again with a back-off; the next time for the newest, which costs the server more, and only that once."""
+    cluster.instead = [answer(410)]
+    following = Following(cluster.url, account, "apiserver")
+
+    await following.blind("answered 410")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.send("<html>\n")
+        async with asyncio.timeout(20):
+            with pytest.raises(Blind, match="not a list of events"):
+                await task
+    async with following.run() as task:
+        await following.until(lambda: len(cluster.asked("/api/v1/pods")) == 3, task)
+
+    assert [each.get("resourceVersion") for each in cluster.asked("/api/v1/pods")] == ["0", None, "0"]
+
+
+async def test_the_last_words_of_a_deleted_pod_are_heard(cluster: Kubernetes, account: Path) -> None:
+    """The event of its deletion tells how its containers ended."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.pods["web"] = pod_of("web", status_of("app", A, state=terminated(143, "Error", A)))
+        cluster.delete("web")
+        await following.until(lambda: following.entry(A).state == "removed", task)
+
+    entry = following.entry(A)
+    assert entry.last_termination is not None
+    assert (entry.last_termination.exit_code, entry.seen_alive, entry.name) == (143, True, ("shop", "web", "app"))
+
+
+@pytest.mark.parametrize("words", [[], [status_of("app", B)]])
+async def test_all_that_was_ever_of_a_deleted_pod_is_gone(cluster: Kubernetes, account: Path, words: list[Json]) -> None:
+    """Whether its last words name them or not, or name another."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.pods["web"] = pod_of("web", *words)
+        cluster.delete("web")
+        cluster.put(pod_of("other", status_of("app", C)))
+        await following.until(lambda: following.name(C) != (), task)
+
+    assert following.entry(A).state == "removed"
+    assert following.source._told.keys() == {C}
+
+
+async def test_two_pods_that_claim_one_container_do_no_harm(cluster: Kubernetes, account: Path) -> None:
+    """A status is written by whoever may; the second deletion finds nothing left to end."""
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        for name in ("one", "two"):
+            cluster.put(pod_of(name, status_of("app", A)))
+        for name in ("one", "two"):
+            cluster.delete(name)
+        cluster.put(pod_of("web", status_of("app", B)))
+        await following.until(lambda: following.name(B) != (), task)
+
+    assert following.entry(A).state == "removed"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [[], 7, {}, {"type": "ADDED"}, {"type": "ADDED", "object": None}, {"type": "SURPRISE", "object": pod_of("x", status_of("app", B))}],
+)
+async def test_an_event_that_makes_no_sense_is_passed_over(cluster: Kubernetes, account: Path, event: Any) -> None:
+    """The one behind it still counts, and where the watch stood is not forgotten for it."""
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.send(event)
+        cluster.end()
+        cluster.put(pod_of("web", status_of("app", A)))
+        await following.until(lambda: following.name(A) != (), task)
+
+    assert following.directory.states.keys() == {A}
+    assert len(cluster.asked("/api/v1/pods")) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ("<html>\n", "/api/v1/pods: the answer is not a list of events"),
+        ("[" * 100_000 + "\n", "/api/v1/pods: the answer is not a list of events"),
+        ({"type": "ERROR", "object": {"kind": "Status", "code": 500}}, "the watch failed with code 500"),
+        ({"type": "ERROR", "object": None}, "the watch failed with code None"),
+    ],
+)
+async def test_a_watch_that_fails_is_blindness_and_then_a_new_list(
+    cluster: Kubernetes, account: Path, event: Json | str, message: str
+) -> None:
+    """Where it stood is not certain any more."""
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.send(event)
+        async with asyncio.timeout(20):
+            with pytest.raises(Blind, match=message):
+                await task
+    async with following.run() as task:
+        await following.until(lambda: len(cluster.asked("/api/v1/pods", watch=True)) == 2, task)
+
+    assert len(cluster.asked("/api/v1/pods")) == 2
+
+
+async def test_an_event_without_end_is_given_up(cluster: Kubernetes, account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pod is as long."""
+    monkeypatch.setattr(kubernetes, "_LONGEST_EVENT", 1000)
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.send("x" * 2000)
+        async with asyncio.timeout(20):
+            with pytest.raises(Blind, match="not a list of events: one is longer than 1000 bytes"):
+                await task
+
+
+async def test_a_watch_that_does_not_end_when_it_should_hangs(cluster: Kubernetes, account: Path) -> None:
+    """A server ends a watch when it was told to; one that is silent beyond that is gone, though the connection stands."""
+    following = Following(cluster.url, account, "apiserver", Pace(watch=0.1, patience=0.2))
+    reason = await following.blind("no complete answer in time; the API server hangs")
+
+    assert "/api/v1/pods" in reason
+    assert len(cluster.asked("/api/v1/pods", watch=True)) == 1
+
+
+async def test_after_blindness_the_watch_is_resumed_without_a_list(cluster: Kubernetes, account: Path) -> None:
+    """An API server that comes back must not be asked for everything by every node at once."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.instead = [answer(503)]
+        cluster.end()
+        async with asyncio.timeout(20):
+            with pytest.raises(Blind, match="answered 503"):
+                await task
+    cluster.delete("web")
+    async with following.run() as task:
+        await following.until(lambda: following.entry(A).state == "removed", task)
+
+    assert len(cluster.asked("/api/v1/pods")) == 1
+
+
+async def test_a_list_without_a_version_is_no_api_server(cluster: Kubernetes, account: Path) -> None:
+    """A kubelet's list has none: the two addresses were mixed up."""
+    cluster.instead = [answer(200, '{"kind": "PodList", "metadata": {}, "items": []}')]
+
+    await Following(cluster.url, account, "apiserver").blind("without a resourceVersion; is this a Kubernetes API server")
+
+
+async def test_nothing_secret_is_logged(cluster: Kubernetes, account: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the token nor anything of a pod."""
+    caplog.set_level(logging.DEBUG)
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, "apiserver")
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.tokens = set()
+        cluster.end()
+        with pytest.raises(Blind) as caught:
+            await task
+
+    text = "\n".join(str(vars(record)) for record in caplog.records if not record.name.startswith("aiohttp.access"))
+    assert "hunter2" not in text + str(caught.value)
+    assert "first" not in text + str(caught.value)
+
+
+# The choice.
+
+IN_A_POD = {
+    "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+    "KUBERNETES_SERVICE_PORT": "6443",
+    "NODE_NAME": NODE,
+    "NODE_IP": "192.0.2.7",
+}
+
+
+def without(*names: str) -> dict[str, str]:
+    """Return what a pod's environment says, without these."""
+    return {name: value for name, value in IN_A_POD.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("source", "environ", "settings", "chosen", "url"),
+    [
+        ("auto", IN_A_POD, {}, "kubelet", "https://192.0.2.7:10250"),
+        ("auto", without("NODE_IP"), {}, "apiserver", "https://10.96.0.1:6443"),
+        ("auto", without("NODE_IP"), {"kubelet_url": "https://localhost:10250/"}, "kubelet", "https://localhost:10250"),
+        ("auto", without("NODE_IP", "NODE_NAME"), {}, "files", None),
+        ("auto", without("NODE_IP"), {"exists": lambda _: False}, "files", None),
+        ("auto", {}, {}, "files", None),
+        ("kubelet", {"NODE_IP": "2001:db8::7"}, {"exists": lambda _: False}, "kubelet", "https://[2001:db8::7]:10250"),
+        ("kubelet", IN_A_POD, {"kubelet_url": "https://node:1"}, "kubelet", "https://node:1"),
+        ("apiserver", IN_A_POD, {}, "apiserver", "https://10.96.0.1:6443"),
+        ("apiserver", {"KUBERNETES_SERVICE_HOST": "fd00::1", "NODE_NAME": NODE}, {}, "apiserver", "https://[fd00::1]:443"),
+        ("apiserver", IN_A_POD | {"KUBERNETES_SERVICE_PORT_HTTPS": "443"}, {}, "apiserver", "https://10.96.0.1:443"),
+        ("files", IN_A_POD, {}, "files", None),
+        ("none", IN_A_POD, {}, "none", None),
+    ],
+)
+def test_the_source_follows_from_the_setting_and_what_is_there(
+    source: str, environ: dict[str, str], settings: dict[str, Any], chosen: str, url: str | None
+) -> None:
+    """Where the API is not chosen by hand, it is only used if all that it needs is there."""
+    choice = choose(source, environ, **{"exists": lambda path: path == f"{ACCOUNT}/token", **settings})
+
+    assert (choice.source, choice.access.url if choice.access else None, choice.problems) == (chosen, url, ())
+    assert choice.reason
+    assert choice.source in SOURCES
+
+
+def test_settings_beat_the_environment() -> None:
+    """The node's name, the files and the certificate."""
+    settings = {"node_name": "other", "token_file": "/t", "ca_file": "/c"}
+
+    assert choose("kubelet", IN_A_POD, **settings, skip_verify=True).access == Access(  # type: ignore[arg-type] # all of them are text
+        "kubelet", "https://192.0.2.7:10250", "other", "/t", "/c", skip_verify=True
+    )
+    api = choose("apiserver", IN_A_POD, **settings, skip_verify=True).access  # type: ignore[arg-type] # as above
+    assert api == Access("apiserver", "https://10.96.0.1:6443", "other", "/t", "/c", skip_verify=False), "that one is always verified"
+
+
+@pytest.mark.parametrize("url", ["http://node:10255", "node:10250", "https://", "https://user@node", "https://node/x", "https://a b"])
+def test_a_kubelet_is_only_asked_over_tls(url: str) -> None:
+    """The token would go to whoever listens."""
+    assert choose("kubelet", IN_A_POD, kubelet_url=url).access is None
+    assert "kubernetes.kubelet-url: got" in choose("kubelet", IN_A_POD, kubelet_url=url).problems[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "environ", "names"),
+    [
+        ("kubelet", {}, [["NODE_IP", "status.hostIP", "kubernetes.kubelet-url"]]),
+        ("apiserver", {}, [["KUBERNETES_SERVICE_HOST"], ["NODE_NAME", "spec.nodeName", "kubernetes.node-name"]]),
+        ("apiserver", without("NODE_NAME"), [["NODE_NAME"]]),
+        ("auto", {"NODE_IP": "192.0.2.7/x"}, [["kubernetes.kubelet-url", "https://HOST:PORT"]]),
+    ],
+)
+def test_what_is_missing_for_a_source_that_was_asked_for_is_a_problem(source: str, environ: dict[str, str], names: list[list[str]]) -> None:
+    """All of it at once."""
+    choice = choose(source, environ, exists=lambda _: True)
+
+    assert choice.access is None
+    assert len(choice.problems) == len(names)
+    for problem, expected in zip(choice.problems, names, strict=True):
+        assert re.match(rf"kubernetes\.source: got {source}, expected |kubernetes\.kubelet-url: got '.*', expected ", problem)
+        assert all(name in problem for name in expected)

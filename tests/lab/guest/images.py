@@ -1,0 +1,58 @@
+"""Two container images without a registry: busybox, and the pause of a pod's sandbox, both from this machine's busybox."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from typing import Any
+
+BUSYBOX = "docker.io/library/busybox:latest"
+PAUSE = "localhost/pause:1"
+
+# Like the real pause one process of that name, which reaps what it adopts and does nothing else: busybox's init, told to start nothing.
+PAUSE_COMMAND = ["/bin/sh", "-c", "exec -a init /pause"]
+
+
+def archive() -> bytes:
+    """Return both images in the format of `docker save`, which every runtime can load."""
+    program = shutil.which("busybox")
+    assert program
+    applets = subprocess.run([program, "--list"], check=True, capture_output=True, text=True).stdout.split()
+    links = {f"bin/{name}": "busybox" for name in applets if name != "busybox"}
+    busybox = _tar(program=os.path.realpath(program), links=links, files={})
+    pause = _tar(program=None, links={"pause": "bin/busybox"}, files={"etc/inittab": b"::shutdown:/bin/true\n"})
+    files: dict[str, bytes] = {"busybox.tar": busybox, "pause.tar": pause}
+    manifest = []
+    for tag, layers, command in ((BUSYBOX, ["busybox.tar"], ["sh"]), (PAUSE, ["busybox.tar", "pause.tar"], PAUSE_COMMAND)):
+        digests = [f"sha256:{hashlib.sha256(files[layer]).hexdigest()}" for layer in layers]
+        config: Mapping[str, Any] = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": command, "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": digests},
+        }
+        content = json.dumps(config).encode()
+        name = f"{hashlib.sha256(content).hexdigest()}.json"
+        files[name] = content
+        manifest.append({"Config": name, "RepoTags": [tag], "Layers": layers})
+    return _tar(program=None, links={}, files={**files, "manifest.json": json.dumps(manifest).encode()})
+
+
+def _tar(*, program: str | None, links: Mapping[str, str], files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        if program:
+            tar.add(program, "bin/busybox")
+        for name, target in sorted(links.items()):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            tar.addfile(link)
+        for name, content in files.items():
+            file = tarfile.TarInfo(name)
+            file.size = len(content)
+            tar.addfile(file, io.BytesIO(content))
+    return buffer.getvalue()
