@@ -76,7 +76,9 @@ class Census:
         self._unnamed = sum(1 for instance in instances if not (entry := entries.get(instance.id.key)) or not entry.name)
         # Without a tree the runtime's word is all there is.
         states = _RESTING if cgroups else (*_RESTING, "running", "paused")
-        resting = Counter(entry.state for key, entry in entries.items() if key not in living and entry.state in states)
+        resting = Counter(
+            entry.state for key, entry in entries.items() if key not in living and entry.state in states and not entry.is_sandbox
+        )
         return Node(
             proc_root=self._proc_root,
             files=files,

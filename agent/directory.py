@@ -17,6 +17,10 @@ PRECEDENCE = ("docker", "oci", "kubernetes", "kmsg")
 """Where two sources tell of one container, each fact is taken from the first that has it."""
 
 
+HEARD_OF = "unknown"
+"""The state of a container that something happened to, when nobody has said more of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Termination:
     """How a runtime says that a container ended; finished_at in seconds of the wall clock."""
@@ -93,7 +97,7 @@ class Directory:
     def hear(self, source: str, key: str) -> None:
         """Note an id that something happened to: it gets a name even if nobody ever lists it, and whoever knows more may look now."""
         if key not in self.entries:
-            self.put(source, {key: Entry(state="unknown", ended=self._clock())})
+            self.put(source, {key: Entry(state=HEARD_OF, ended=self._clock())})
         for look in self._heard:
             look(key)
 
@@ -106,10 +110,11 @@ class Directory:
         merged = told[0]
         for entry in told[1:]:
             merged = _filled(merged, entry)
-        endings = [entry.ended for entry in told]
-        ended = None if None in endings else max(ending for ending in endings if ending is not None)
-        alive = next((entry.state for entry in told if entry.ended is None), merged.state)
-        return replace(merged, ended=ended, state=alive, seen_alive=any(entry.seen_alive for entry in told))
+        # An id never lives again, but for Docker's, which nobody else tells of. So whoever tells of its end first is right: a kubelet
+        # that is not heard any more says "running" for ever, and CRI-O keeps the bundle of a container that has ended.
+        endings = [(entry.ended, entry.state) for entry in told if entry.ended is not None and entry.state != HEARD_OF]
+        ended, state = min(endings) if endings else (merged.ended, merged.state)
+        return replace(merged, ended=ended, state=state, seen_alive=any(entry.seen_alive for entry in told))
 
     def _long_dead(self, entries: Mapping[str, Entry]) -> list[str]:
         now = self._clock()

@@ -131,18 +131,32 @@ def test_whichever_source_speaks_first_the_result_is_the_same() -> None:
     assert (results[0].name, results[0].image, results[0].is_sandbox) == (("", "", "web"), "one", True)
 
 
-def test_a_container_is_alive_as_long_as_one_source_says_so() -> None:
-    """Its end is the latest that is told."""
+def test_a_container_has_ended_as_soon_as_one_source_says_so() -> None:
+    """CRI-O keeps the bundle of a dead container, and a kubelet that is not heard any more says "running" for ever."""
     clock = Clock()
-    directory = Directory(clock)
-    directory.put("oci", {"a": WEB})
-    directory.put("kubernetes", {"a": WEB})
-    directory.end("oci", "a", "exited")
-    assert directory.entries["a"].ended is None
-    clock.now += 5
-    directory.end("kubernetes", "a", "exited")
+    for first, second in (("oci", "kubernetes"), ("kubernetes", "oci")):
+        directory = Directory(clock)
+        directory.put("oci", {"a": WEB})
+        directory.put("kubernetes", {"a": WEB})
+        began = clock.now
+        directory.end(first, "a", "exited")
+        assert (directory.entries["a"].ended, directory.entries["a"].state) == (began, "exited")
+        clock.now += 5
+        directory.end(second, "a", "removed")
 
-    assert directory.entries["a"].ended == 1005.0
+        assert directory.entries["a"].ended == began
+
+
+def test_one_that_was_only_heard_of_is_alive_when_a_source_says_so() -> None:
+    """The kernel log tells of a child's kill; the container lives on."""
+    directory = Directory(Clock())
+    directory.hear("kmsg", "a")
+    assert directory.entries["a"].ended is not None
+
+    directory.put("oci", {"a": WEB})
+
+    assert directory.entries["a"].ended is None
+    assert directory.entries["a"].state == "running"
 
 
 def test_whoever_wants_to_look_is_told_what_was_heard_of() -> None:
