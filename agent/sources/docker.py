@@ -22,8 +22,9 @@ WINDOW_SECONDS = 60
 
 _PATIENCE_SECONDS = 15
 _ANSWER_SECONDS = 10
-_ACTIONS = ("create", "start", "die", "destroy", "pause", "unpause")
 _STATE_AFTER = {"create": "created", "start": "running", "unpause": "running", "pause": "paused"}
+# Podman filters its events by its own words for them, died and remove, and may tell them in either.
+_END_AFTER = {"die": "exited", "died": "exited", "destroy": "removed", "remove": "removed"}
 _IDENTIFIER = re.compile("[0-9a-f]{64}")
 
 Message = tuple[str, Any]
@@ -84,10 +85,8 @@ class DockerSource:
         if action in _STATE_AFTER:
             entry = _entry(attributes.get("name"), attributes.get("image"), _STATE_AFTER[action], attributes)
             self._directory.put(self.status.source, {identifier: entry})
-        elif action == "die":
-            self._directory.end(self.status.source, identifier, "exited")
-        elif action == "destroy":
-            self._directory.end(self.status.source, identifier, "removed")
+        elif action in _END_AFTER:
+            self._directory.end(self.status.source, identifier, _END_AFTER[action])
 
 
 class _Listener:
@@ -125,7 +124,7 @@ class _Listener:
         self._stream = client.events(  # type: ignore[call-overload] # the API takes fractions of a second, its stubs do not
             since=self._since,
             until=_timestamp(time.time_ns() + int(self._window * 1e9)),
-            filters={"type": ["container"], "event": list(_ACTIONS)},
+            filters={"type": ["container"], "event": [*_STATE_AFTER, *_END_AFTER]},
             decode=True,
         )
         with contextlib.closing(self._stream):

@@ -335,7 +335,7 @@ class KubernetesSource:
         now = time.monotonic()
         for key in gone:
             entry = self._told.pop(key, None)
-            if entry is None or key not in self._directory.entries:
+            if entry is None:
                 continue
             if entry.ended is None:  # how it ended is not told; what is, is how the life before it did
                 entry = replace(entry, last_termination=None, ended=now)

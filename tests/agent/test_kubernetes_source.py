@@ -1,6 +1,8 @@
 """Names from Kubernetes, against a kubelet and an API server that list, watch, refuse, forget, hang, lie and die. The TLS is real."""
 
 import asyncio
+import gzip
+import json
 import logging
 import re
 import time
@@ -103,6 +105,19 @@ class Following:
     def name(self, identifier: str) -> tuple[str, ...]:
         """What the directory calls a container."""
         return self.entry(identifier).name
+
+
+def recorded_sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Make every sleep a short one, and return the list of how long they should have been."""
+    delays: list[float] = []
+    sleep = asyncio.sleep
+
+    async def recorded(delay: float, result: None = None) -> None:
+        delays.append(delay)
+        await sleep(min(delay, 0.001), result)
+
+    monkeypatch.setattr("agent.sources.kubernetes.asyncio.sleep", recorded)
+    return delays
 
 
 # Both APIs.
@@ -364,6 +379,20 @@ async def test_redirects_are_not_followed(cluster: Kubernetes, authority: trustm
 
 
 @BOTH
+async def test_compressed_answers_are_neither_asked_for_nor_unpacked(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """A megabyte of them may be a gigabyte."""
+    body = gzip.compress(b'{"metadata": {"resourceVersion": "1"}, "items": []}')
+
+    async def packed(request: web.Request) -> web.StreamResponse:
+        assert request.headers["Accept-Encoding"] == "identity"
+        return web.Response(body=body, headers={"Content-Encoding": "gzip"})
+
+    cluster.instead = [packed]
+
+    await Following(cluster.url, account, mode).blind("the answer is not a list of pods")
+
+
+@BOTH
 async def test_proxies_of_the_environment_are_not_used(
     cluster: Kubernetes, account: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -600,15 +629,8 @@ async def test_however_many_are_heard_of_the_kubelet_is_asked_at_a_measured_pace
     cluster: Kubernetes, account: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two requests are never closer than two seconds."""
-    delays: list[float] = []
-    sleep = asyncio.sleep
-
-    async def recorded(delay: float, result: None = None) -> None:
-        delays.append(delay)
-        await sleep(min(delay, 0.001), result)
-
+    delays = recorded_sleeps(monkeypatch)
     following = Following(cluster.url, account, pace=Pace(poll=7200, seek=3600))
-    monkeypatch.setattr("agent.sources.kubernetes.asyncio.sleep", recorded)
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
         for identifier in (A, B, C, D):
@@ -693,6 +715,35 @@ async def test_half_an_event_at_a_cut_comes_again(cluster: Kubernetes, account: 
         await following.until(lambda: following.name(A) != (), task)
 
     assert cluster.asked("/api/v1/pods", watch=True)[1]["resourceVersion"] == version
+
+
+async def test_an_event_may_come_in_pieces(cluster: Kubernetes, account: Path) -> None:
+    """Where they are cut has nothing to do with where events end."""
+    following = Following(cluster.url, account, "apiserver")
+    events = [{"type": "ADDED", "object": pod_of(name, status_of("app", key))} for name, key in (("a", A), ("b", B), ("c", C))]
+    text = "".join(json.dumps(event) + "\n" for event in events)
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        for at in range(0, len(text), 97):
+            cluster.send(text[at : at + 97])
+            await asyncio.sleep(0)
+        await following.until(lambda: following.name(C) != (), task)
+
+    assert following.directory.states.keys() == {A, B, C}
+
+
+async def test_watches_that_end_at_once_are_started_at_a_measured_pace(
+    cluster: Kubernetes, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something between the agent and the server may end every one."""
+    delays = recorded_sleeps(monkeypatch)
+    following = Following(cluster.url, account, "apiserver", Pace(again=3600))
+    async with following.run() as task:
+        await following.until(lambda: cluster.watches == 1, task)
+        cluster.end()
+        await following.until(lambda: len(cluster.asked("/api/v1/pods", watch=True)) == 2, task)
+
+    assert any(3000 < delay <= 3600 for delay in delays)
 
 
 @pytest.mark.parametrize("gone_as", ["status", "event"])
@@ -841,7 +892,7 @@ async def test_an_event_without_end_is_given_up(cluster: Kubernetes, account: Pa
 
 async def test_a_watch_that_does_not_end_when_it_should_hangs(cluster: Kubernetes, account: Path) -> None:
     """A server ends a watch when it was told to; one that is silent beyond that is gone, though the connection stands."""
-    following = Following(cluster.url, account, "apiserver", Pace(watch=0.1, patience=0.2))
+    following = Following(cluster.url, account, "apiserver", Pace(answer=3600, watch=0.1, patience=0.2))
     reason = await following.blind("no complete answer in time; the API server hangs")
 
     assert "/api/v1/pods" in reason

@@ -14,7 +14,7 @@ from agent.sources import pods
 from agent.sources.pods import PodList, entries_of, uid_of, version_of
 from tests.agent.fake_kubernetes import NODE, Json, owned_by, pod_of, status_of, terminated
 
-A, B, C = "a" * 64, "b" * 64, "c" * 64
+A, B, C, D = "a" * 64, "b" * 64, "c" * 64, "d" * 64
 CLOCK, WALL = 5000.0, 1_795_309_600.0  # 2026-11-22T01:06:40Z
 HASH = "3f9d2c81a7b64e50923d1f08c6e5ab47"
 
@@ -47,7 +47,8 @@ def test_environment_and_arguments_are_not_kept() -> None:
 
 def test_init_containers_sidecars_and_debug_containers_are_told_apart() -> None:
     """A sidecar is an init container that is restarted always."""
-    pod = pod_of("web")
+    pod = pod_of("web", status_of("app", D))
+    pod["spec"]["containers"][0]["restartPolicy"] = "Always"  # since 1.34 any container may have one
     pod["spec"]["initContainers"] = [{"name": "migrate", "image": "m:1"}, {"name": "proxy", "image": "p:1", "restartPolicy": "Always"}]
     pod["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "d:1"}]
     pod["status"]["initContainerStatuses"] = [status_of("migrate", A, state=terminated(0, "Completed", A)), status_of("proxy", B)]
@@ -59,6 +60,7 @@ def test_init_containers_sidecars_and_debug_containers_are_told_apart() -> None:
         A: ("init", "m:1", "exited"),
         B: ("sidecar", "p:1", "running"),
         C: ("ephemeral", "d:1", "running"),
+        D: ("app", "img:1", "running"),
     }
 
 
@@ -70,13 +72,22 @@ def test_a_container_that_has_ended_says_how_and_when() -> None:
     assert (entry.state, entry.seen_alive, entry.ended) == ("exited", False, CLOCK - 48)
 
 
+@pytest.mark.parametrize("code", [0, 255, -1])
+def test_an_end_may_be_the_only_one_that_has_the_id(code: int) -> None:
+    """Then that is the id; and a runtime may say any number."""
+    entry = told(pod_of("job", status_of("app", A, state=terminated(code, "Error", A)) | {"containerID": ""}))[A]
+
+    assert entry.last_termination is not None
+    assert entry.last_termination.exit_code == code
+
+
 @pytest.mark.parametrize("at", [None, "2026-11-22T03:00:00Z", "0001-01-01T00:00:00Z", "yesterday", "20261122", "2026-11-22T01:00:00", 7])
 def test_a_death_without_a_time_or_in_the_future_is_now(at: Any) -> None:
     """The kubelet makes up an end without a time for a container that it cannot find any more."""
     assert told(pod_of("job", status_of("app", A, state=terminated(137, "ContainerStatusUnknown", A, at=at))))[A].ended == CLOCK
 
 
-@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-23:59", "9999-12-31T24:00:00Z", "0001-01-01T00:00:00+23:59"])
 def test_a_time_at_the_end_of_all_times_does_no_harm(at: str) -> None:
     """A calendar ends somewhere, and time zones lead across."""
     assert A in told(pod_of("job", status_of("app", A, state=terminated(1, "Error", A, at=at)), deletionTimestamp=at))
@@ -167,14 +178,17 @@ def test_a_static_pod_has_the_uid_of_its_cgroup_from_either_api() -> None:
     assert (told(mirror)[A].pod_uid, told(mirror)[A].workload_kind, told(mirror)[A].workload) == (HASH, "Node", NODE)
 
 
-def test_an_ordinary_pod_has_its_own_uid_whatever_its_annotations_say_of_a_hash() -> None:
-    """The annotation of a hash alone is anybody's word."""
-    assert told(pod_of("web", status_of("app", A), annotations={"kubernetes.io/config.hash": HASH}))[A].pod_uid == "uid-web"
+def test_an_ordinary_pod_is_not_static_whatever_its_annotations_say() -> None:
+    """Annotations are anybody's word; the mirror's alone is the kubelet's, who deletes a pod that has it from another."""
+    words = {"kubernetes.io/config.hash": HASH, "kubernetes.io/config.source": "file"}
+    entry = told(pod_of("web", status_of("app", A), annotations=words, ownerReferences=[owned_by("DaemonSet", "web")]))[A]
+
+    assert (entry.pod_uid, entry.workload_kind, entry.workload) == ("uid-web", "DaemonSet", "web")
 
 
 def variants(value: Any) -> Iterator[Any]:
     """Yield a JSON value with each part of it replaced by things of another type."""
-    yield from (None, 7, -1, 10**30, 1.5, float("nan"), True, "", "x", "\ud800", [], [None], {}, {"x": None})
+    yield from (None, 7, -1, 10**30, 1.5, float("nan"), True, "", "x", "x" * 5000, "\ud800", [], [None], {}, {"x": None})
     if isinstance(value, dict):
         for key, part in value.items():
             yield from ({**value, key: variant} for variant in variants(part))
@@ -209,8 +223,10 @@ def test_whatever_is_not_as_documented_is_not_told() -> None:
             assert entry.name == () or (len(entry.name) == 3 and all(entry.name))
             texts = (*entry.name, entry.image, entry.state, entry.pod_uid, entry.kind, entry.workload_kind, entry.workload)
             assert "".join((*texts, *entry.pod_labels.values())).encode()
-            assert entry.grace_seconds is None or entry.grace_seconds >= 0
-            assert entry.restarts is None or entry.restarts >= 0
+            assert max(map(len, (*texts, *entry.pod_labels.values()))) < 5000
+            assert entry.grace_seconds is None or (type(entry.grace_seconds) is int and entry.grace_seconds >= 0)
+            assert entry.restarts is None or (type(entry.restarts) is int and entry.restarts >= 0)
+            assert entry.last_termination is None or type(entry.last_termination.exit_code) is int
             assert (entry.ended is None) == (entry.state in ("running", "created"))
         assert isinstance(uid_of(pod), str)
         assert isinstance(version_of(pod), str)

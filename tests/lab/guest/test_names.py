@@ -14,12 +14,9 @@ from docker.models.containers import Container
 
 from tests.lab.guest.cri import MakePods, Pod, Program, StartPod
 from tests.lab.guest.node import (
-    CGROUPS,
-    PODMAN_URL,
     PYTHON_TREES,
     Agent,
     Daemon,
-    Podman,
     StartAgent,
     agents,
     cgroup,
@@ -167,8 +164,9 @@ def kill_one_in(directory: Path) -> None:
 
 def test_containers_of_both_runtimes_have_their_names_and_sandboxes_have_none(node: Node) -> None:
     """What nobody knows came last and is called by its id by then, so nothing that is not can be called so any more."""
-    wait_for(lambda: len(called(node.agent)) == len(node.names) - 1, 30, "not all are named")
-    assert ("", "", INNER[:12]) not in called(node.agent)
+    node.pods["web"].run("late", SLEEP)
+    wait_for(lambda: ("shop", "web", "late") in called(node.agent), 5, "not named soon after its start")
+    expect(node.agent, {labels: url for labels, url in node.names.items() if INNER not in url})
 
     expect(node.agent, node.names)
     assert node.agent.value("coroner_containers_unnamed") == 1
@@ -237,21 +235,8 @@ def test_runtimes_that_restart_lose_no_name_and_no_count(node: Node, containerd:
     containerd.start()
     dockerd.start()
 
-    node.pods["web"].run("late", SLEEP)
+    node.pods["web"].run("later", SLEEP)
     wait_for(lambda: node.agent.value("coroner_source_up", source="docker") == 1, 60, "Docker is not back")
     expect(node.agent, node.names)
     for labels in mortal:
         expect_kills(node.agent, labels, 1)
-
-
-def test_podmans_containers_are_named_by_its_service(agent: StartAgent, podman: Podman) -> None:
-    """It answers like Docker, and the path tells that it is not."""
-    coroner = agent(FILES, f"--docker.url={PODMAN_URL}")
-    wait_for(lambda: coroner.value("coroner_source_up", source="docker") == 1, 60, "Podman is not heard")
-    container = podman("run", "--detach", "--network=none", "--name=rootful", "busybox", "sleep", "1000")
-    assert (CGROUPS / "libpod_parent" / f"libpod-{container}" / "cgroup.procs").read_text(), "Podman's place in the tree is another"
-
-    wait_for(lambda: called(coroner) == {("", "", "rootful"): f"podman://{container}"}, 5, "not named by its start event")
-    assert coroner.value("coroner_container_info", container="rootful", runtime="podman") == 1
-    podman("kill", container)
-    wait_for(lambda: coroner.value("coroner_containers", state="exited") == 1, 30, "its end was not heard")
