@@ -1,24 +1,16 @@
-"""Names from OCI bundles: the annotations in the config.json that a runtime writes before it starts a container. No API, no token.
+"""Names from OCI bundles (bundles.py), which a runtime writes before it starts a container. No API, no token.
 
-A bundle is a directory named by the container's id. containerd keeps ID/config.json as long as the container runs, CRI-O
-ID/userdata/config.json until it is removed. inotify tells of new ones, a periodic rescan finds what it missed. The file also holds the
-container's environment: nothing but the annotations named here is kept of it, or said in a message.
-https://github.com/containerd/containerd/blob/main/pkg/cri/annotations/annotations.go
-https://github.com/cri-o/cri-o/blob/main/pkg/annotations/internal.go
+inotify tells of new ones, and a periodic rescan finds what it missed.
 """
 
 import asyncio
 import contextlib
 import errno
-import json
 import math
 import os
-import re
-import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from agent.directory import Directory, Entry
 from agent.inotify import (
@@ -33,10 +25,11 @@ from agent.inotify import (
     Event,
     Inotify,
 )
+from agent.sources.bundles import IDENTIFIER, Unreadable, entry_of, list_bundles, read_bundle
 from agent.status import Status
 from agent.supervise import Blind
 from collectors.base import Sample, counter, gauge
-from collectors.kernel.files import FLAGS, explain
+from collectors.kernel.files import explain
 
 DEFAULT_BUNDLES = (
     "/run/containerd/io.containerd.runtime.v2.task/k8s.io",
@@ -60,12 +53,6 @@ BUNDLES = counter(
 
 METRICS = (INOTIFY_UP, OVERFLOWS, BUNDLES)
 
-_IDENTIFIER = re.compile("[0-9a-f]{64}")
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
-_LARGEST_CONFIG = 1 << 20
-_LONGEST_VALUE = 1024
-"""Kubernetes' names have at most 253 characters, and images not many more."""
-
 # containerd renames a bundle to .ID before it deletes what is in it, so the end of one is a move.
 _EVENTS = IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
 _UNNOTIFIED_RESCAN_SECONDS = 1.0
@@ -81,50 +68,6 @@ _WAIT_GROWTH = 1.25
 _PATIENCE_SECONDS = 2.0
 _MISS_SECONDS = 5.0
 _MOST_MISSES = 1000
-
-
-class _Keys(NamedTuple):
-    """How a runtime spells its annotations."""
-
-    type: str
-    namespace: str
-    pod: str
-    container: str
-    uid: str
-    image: str
-
-
-_CONTAINERD = _Keys(
-    type="io.kubernetes.cri.container-type",
-    namespace="io.kubernetes.cri.sandbox-namespace",
-    pod="io.kubernetes.cri.sandbox-name",
-    container="io.kubernetes.cri.container-name",
-    uid="io.kubernetes.cri.sandbox-uid",
-    image="io.kubernetes.cri.image-name",
-)
-_CRIO = _Keys(
-    type="io.kubernetes.cri-o.ContainerType",
-    namespace="io.kubernetes.pod.namespace",
-    pod="io.kubernetes.pod.name",
-    container="io.kubernetes.container.name",
-    uid="io.kubernetes.pod.uid",
-    image="io.kubernetes.cri-o.ImageName",
-)
-_CRIO_ID = "io.kubernetes.cri-o.ContainerID"
-_CRIO_SANDBOX = "POD"
-
-
-class _Unreadable(Exception):
-    """A config.json that is not one, or not yet. The message holds nothing of its content."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Config:
-    """What is looked at of a config.json."""
-
-    annotations: Mapping[str, object]
-    is_crio: bool
-    """By where the runtime put it, which no container has a say in."""
 
 
 @dataclass(slots=True)
@@ -213,7 +156,7 @@ class OciSource:
             if not name:  # lost events, or a directory that is gone itself
                 self._overflows += bool(event.mask & IN_Q_OVERFLOW)
                 self._rescan_due = -math.inf
-            elif event.watch in self._watches and _IDENTIFIER.fullmatch(name):
+            elif event.watch in self._watches and IDENTIFIER.fullmatch(name):
                 self._take(event, self._watches[event.watch], name)
 
     def _take(self, event: Event, place: _Place, identifier: str) -> None:
@@ -232,7 +175,7 @@ class OciSource:
         listed, refused = 0, []
         for place in self._places:
             try:
-                found = _list(place.path)
+                found = list_bundles(place.path)
             except (FileNotFoundError, NotADirectoryError):
                 place.present = set()
             except OSError as error:  # no telling what is in it, so nothing in it has ended
@@ -305,7 +248,7 @@ class OciSource:
     def _look(self, key: str) -> None:
         """Read the bundle of an id that something happened to, without waiting for its turn."""
         now = time.monotonic()
-        if not _IDENTIFIER.fullmatch(key) or key in self._ends or self._misses.get(key, -math.inf) > now:
+        if not IDENTIFIER.fullmatch(key) or key in self._ends or self._misses.get(key, -math.inf) > now:
             return
         told = self._read(key)
         if told:
@@ -322,15 +265,15 @@ class OciSource:
         for place in self._places:
             path = f"{place.path}/{identifier}"
             try:
-                config = _read_config(place.path, identifier)
+                config = read_bundle(place.path, identifier)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except _Unreadable as error:
+            except Unreadable as error:
                 problem = problem or f"{path}: {error}"
             except OSError as error:
                 problem = problem or str(explain(error, path))
             else:
-                entry = _entry(identifier, config, was_there=bundle is not None and bundle.was_there)
+                entry = entry_of(identifier, config, was_there=bundle is not None and bundle.was_there)
                 self._pending.pop(identifier, None)
                 self._ends[identifier] = "removed" if config.is_crio else "exited"
                 self._results["named" if entry else "nameless"] += 1
@@ -347,74 +290,3 @@ class OciSource:
             self._results["unreadable"] += not bundle.is_counted
             bundle.is_counted = True
         self.status.up("; ".join([*self._unseen, *(bundle.problem for bundle in unreadable[:1])]))
-
-
-def _list(path: str) -> set[str]:
-    with _opened(path, _DIRECTORY) as place:
-        return {name for name in os.listdir(place) if _IDENTIFIER.fullmatch(name)}
-
-
-def _read_config(path: str, identifier: str) -> _Config:
-    """Read the config.json of a bundle, in either layout. Raises OSError and _Unreadable."""
-    with _opened(path, _DIRECTORY) as place, _opened(identifier, _DIRECTORY | os.O_NOFOLLOW, place) as bundle:
-        try:
-            return _Config(_annotations(_content(bundle)), is_crio=False)
-        except FileNotFoundError:
-            with _opened("userdata", _DIRECTORY | os.O_NOFOLLOW, bundle) as userdata:
-                return _Config(_annotations(_content(userdata)), is_crio=True)
-
-
-@contextlib.contextmanager
-def _opened(path: str, flags: int, parent: int | None = None) -> Iterator[int]:
-    fd = os.open(path, flags, dir_fd=parent)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _content(bundle: int) -> bytes:
-    with _opened("config.json", FLAGS, bundle) as file:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
-            raise _Unreadable("config.json is not a regular file")
-        if found.st_size > _LARGEST_CONFIG:
-            raise _Unreadable("config.json is larger than 1 MiB")
-        return os.read(file, found.st_size)
-
-
-def _annotations(raw: bytes) -> Mapping[str, object]:
-    document: object = None
-    with contextlib.suppress(ValueError, RecursionError, MemoryError):  # they hold the whole text, so none of them gets out of here
-        document = json.loads(raw)
-    if not isinstance(document, dict):
-        raise _Unreadable("config.json is not complete JSON")
-    found = document.get("annotations")
-    return found if isinstance(found, dict) else {}
-
-
-def _entry(identifier: str, config: _Config, *, was_there: bool) -> Entry | None:
-    """Say what a bundle tells; None for one that Kubernetes has nothing to do with."""
-
-    def value(key: str) -> str:
-        found = config.annotations.get(key)
-        return found if isinstance(found, str) and len(found) <= _LONGEST_VALUE else ""
-
-    # Podman lays bundles out as CRI-O does, and copies into them whatever annotations an image has: only a runtime can know the new id.
-    if config.is_crio and value(_CRIO_ID) != identifier:
-        return None
-    keys = _CRIO if config.is_crio else _CONTAINERD
-    namespace, pod, container = value(keys.namespace), value(keys.pod), value(keys.container)
-    # A pod's own annotations overwrote CRI-O's type of its sandbox for years; the name is not a valid one of a container.
-    is_sandbox = value(keys.type) == "sandbox" or (config.is_crio and container == _CRIO_SANDBOX)
-    if not namespace or not pod or not (container or is_sandbox):
-        return None
-    is_alive = not (config.is_crio and was_there)
-    return Entry(
-        name=(namespace, pod, "" if is_sandbox else container),
-        image=value(keys.image),
-        state="running" if is_alive else "unknown",
-        seen_alive=is_alive,
-        is_sandbox=is_sandbox,
-        pod_uid=value(keys.uid),
-    )

@@ -616,7 +616,7 @@ def spy_on_opening(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         opened.append(str(path))
         return really(path, *rest, **named)
 
-    monkeypatch.setattr("agent.sources.oci.os.open", spy)
+    monkeypatch.setattr("agent.sources.bundles.os.open", spy)
     return opened
 
 
@@ -631,7 +631,7 @@ async def test_bundle_that_vanishes_before_it_is_read_is_nothing(node: Node, mon
         shutil.rmtree(node.place / WEB, ignore_errors=True)
         return names
 
-    monkeypatch.setattr("agent.sources.oci.os.listdir", vanish)
+    monkeypatch.setattr("agent.sources.bundles.os.listdir", vanish)
     async with node.follow():
         await node.until(lambda: WEB not in node.source._pending)
 
@@ -660,7 +660,7 @@ def deny(monkeypatch: pytest.MonkeyPatch, is_denied: Callable[[str, int | None],
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return really(path, flags, dir_fd=dir_fd)
 
-    monkeypatch.setattr("agent.sources.oci.os.open", refuse)
+    monkeypatch.setattr("agent.sources.bundles.os.open", refuse)
 
 
 async def test_place_that_may_not_be_listed_is_said_and_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

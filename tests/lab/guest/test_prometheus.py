@@ -22,6 +22,10 @@ WITHOUT_DATA_HERE = ("coroner_container_pressure_", "coroner_source_restarts_tot
 ZOMBIES = "import os, signal\nfor _ in range(9):\n    os.fork() or os._exit(0)\nsignal.pause()"
 
 
+WHEN_TOLD = 'trap "told=1" USR1; until [ "$told" ]; do sleep 0.2; done; '
+"""Makes a container wait for a signal."""
+
+
 class Prometheus(Daemon):
     """Debian's Prometheus with one target."""
 
@@ -78,13 +82,19 @@ def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path) -> 
     coroner = agent()
     server = Prometheus(coroner, tmp_path)
     server.start()
-    in_parallel(
+    _, parent, _, bomb, _ = in_parallel(
         lambda: run_python(ZOMBIES, name="careless", mem_limit="256m", pids_limit=15),
-        lambda: run("sh", "-c", "sleep 8; tail /dev/zero; sleep 1000", name="parent", mem_limit="30m"),
+        lambda: run("sh", "-c", WHEN_TOLD + "tail /dev/zero; sleep 1000", name="parent", mem_limit="30m"),
         lambda: run("sh", "-c", "while :; do :; done", name="busy", cpu_period=100_000, cpu_quota=20_000),
-        lambda: run("sh", "-c", "sleep 8; for n in $(seq 30); do sleep 1000 & done; wait", name="bomb", pids_limit=10),
+        lambda: run("sh", "-c", WHEN_TOLD + "for n in $(seq 30); do sleep 1000 & done; wait", name="bomb", pids_limit=10),
         lambda: squeeze(run("sh", "-c", "while :; do head -c 6m /dev/zero | tail > /dev/null; sleep 1; done", name="squeezed")),
     )
+    # `increase` sees only what happens after a first scrape.
+    for metric, container in (("oom_kills_total", "parent"), ("fork_failures_total", "bomb")):
+        seen = f'count_over_time(coroner_container_{metric}{{container="{container}"}}[1m]) > 1'
+        wait_for(lambda seen=seen: server.query(seen), 60, seen)  # type: ignore[misc] # a lambda with a default
+    for waiting in (parent, bomb):
+        waiting.kill(signal="SIGUSR1")
     yield server
     server.kill()
 
