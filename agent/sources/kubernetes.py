@@ -335,8 +335,8 @@ class KubernetesSource:
         now = time.monotonic()
         for key in gone:
             entry = self._told.pop(key, None)
-            if entry is None:
-                continue
+            if entry is None or key not in self._directory.entries:
+                continue  # another source told of its end, so long ago that it is forgotten
             if entry.ended is None:  # how it ended is not told; what is, is how the life before it did
                 entry = replace(entry, last_termination=None, ended=now)
             changes[key] = replace(entry, state="removed")

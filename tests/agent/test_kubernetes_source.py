@@ -16,7 +16,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from agent.directory import Directory, Entry
+from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
 from agent.sources import kubernetes, pods
 from agent.sources.kubernetes import ACCOUNT, SOURCES, Access, KubernetesSource, Pace, choose
 from agent.status import Status
@@ -246,6 +246,21 @@ async def test_those_that_ended_long_ago_are_not_dug_up(cluster: Kubernetes, acc
         await following.until(lambda: following.name(C) != (), task)
 
     assert following.directory.states.keys() == {C}
+
+
+@BOTH
+async def test_the_forgotten_do_not_come_back_when_their_pod_goes(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """A kubelet may be the last to hear of an end that the bundle told of long ago."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.name(A) != (), task)
+        following.directory.put("oci", {A: Entry(state="exited", ended=time.monotonic() - KEEP_DEAD_SECONDS - 1)})
+        cluster.delete("web")
+        cluster.put(pod_of("other", status_of("app", C)))
+        await following.until(lambda: following.source._told.keys() == {C}, task)
+
+    assert following.directory.states == {A: ["running", "exited"], C: ["running"]}
 
 
 @BOTH

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
+import psutil
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.lab.guest.images import BUSYBOX, PAUSE
@@ -170,6 +171,12 @@ class Pod:
         """Return the pause container, which CRI itself does not call a container."""
         return PodContainer(self._cri, "", self.sandbox_id, self._cgroup_of(self.sandbox_id))
 
+    @property
+    def pause(self) -> psutil.Process:
+        """Return the process of the sandbox, the init of all containers when they share its PID namespace."""
+        (pid,) = self.sandbox.pids
+        return psutil.Process(pid)
+
     def __getitem__(self, container: str) -> PodContainer:
         """Return the container of that name."""
         return self.containers[container]
@@ -246,8 +253,10 @@ def pods(cri: Cri) -> Iterator[StartPod]:
         in_parallel(*(lambda c=c, p=p: pod.run(c, p) for c, p in (containers or {}).items()))
         return pod
 
-    yield start
-    in_parallel(*(pod.remove for pod in started))
+    try:
+        yield start
+    finally:
+        in_parallel(*(pod.remove for pod in started))
 
 
 def _pod_cgroup(uid: str, qos: str, *, systemd_names: bool) -> Path:

@@ -182,9 +182,11 @@ def docker_containers(docker: DockerClient) -> Iterator[Run]:
         container.start()
         return container
 
-    yield start
-    left = [container for container in docker.containers.list(all=True, sparse=True) if container.id in started]
-    in_parallel(*(lambda c=c: c.remove(force=True) for c in left))
+    try:
+        yield start
+    finally:
+        left = [container for container in docker.containers.list(all=True, sparse=True) if container.id in started]
+        in_parallel(*(lambda c=c: c.remove(force=True) for c in left))
 
 
 @contextlib.contextmanager
@@ -197,6 +199,8 @@ def agents(directory: Path) -> Iterator[StartAgent]:
         started[-1].start()
         return started[-1]
 
-    yield start
-    for agent in started:
-        agent.kill()
+    try:
+        yield start
+    finally:
+        for agent in started:
+            agent.kill()

@@ -1,7 +1,6 @@
 """Names: whatever runtime a container has, it is called as its owner calls it, and never by its id for want of waiting."""
 
 import contextlib
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -113,12 +112,11 @@ def node(docker: DockerClient, pods: MakePods, tmp_path_factory: pytest.TempPath
 
 
 def stop_pause(shared: Pod) -> None:
-    """Keep the pause of a pod with a shared PID namespace from reaping, and leave it two orphans to reap."""
-    (pause,) = shared.sandbox.pids
-    wait_for(lambda: len(shared["app"].pids) == 3, 30, "the orphans are not there")
-    os.kill(pause, signal.SIGSTOP)
-    for orphan in sorted(shared["app"].pids)[1:]:
-        os.kill(orphan, signal.SIGKILL)
+    """Keep the pause of a pod with a shared PID namespace from reaping the two orphans that it has, which then die."""
+    wait_for(lambda: len(shared.pause.children()) == 2, 30, "the orphans are not there")
+    shared.pause.suspend()
+    for orphan in shared.pause.children():
+        orphan.kill()
 
 
 def contain(agent: StartAgent, directory: Path, *unshare: str) -> Agent:
@@ -133,8 +131,10 @@ def nested(outer: Container) -> Iterator[None]:
     directory = cgroup(outer) / f"docker-{INNER}.scope"
     directory.mkdir()
     with subprocess.Popen(["sh", "-c", f"echo $$ > {directory}/cgroup.procs; : & exec sleep 1000"]) as process:
-        yield
-        process.kill()
+        try:
+            yield
+        finally:
+            process.kill()
     directory.rmdir()
 
 
@@ -149,6 +149,13 @@ def expect(agent: Agent, names: dict[Labels, str]) -> None:
     with contextlib.suppress(AssertionError):
         wait_for(lambda: called(agent) == names, 40, "not called so")
     assert called(agent) == names
+
+
+def expect_the_same(first: Agent, second: Agent, metric: str) -> None:
+    """Wait until two agents show the same series of a metric, and some."""
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: values(first, metric) == values(second, metric), 30, "not the same")
+    assert values(first, metric) == values(second, metric) != {}
 
 
 def values(agent: Agent, metric: str) -> dict[frozenset[tuple[str, str]], float]:
@@ -191,7 +198,7 @@ def test_an_agent_in_a_container_sees_what_one_outside_sees(node: Node) -> None:
     for contained in node.contained:
         expect(contained, node.names)
         for metric in ("coroner_container_memory_limit_bytes", "coroner_container_zombies", "coroner_pid_namespace_zombies"):
-            assert values(contained, metric) == values(node.agent, metric)
+            expect_the_same(contained, node.agent, metric)
         assert contained.value("coroner_container_zombies", container=INNER[:12], parent="other") == 1
 
 

@@ -81,7 +81,7 @@ def test_systemds_names_and_the_quality_of_service_are_in_the_path(kubernetes: d
 def test_pause_is_the_init_of_a_shared_pid_namespace_and_reaps(kubernetes: dict[str, Pod]) -> None:
     """A pause that is stopped in its tracks reaps nothing, like one that never waits."""
     shared = kubernetes["shared"]
-    pause = psutil.Process(shared.sandbox.pids[0])
+    pause = shared.pause
     wait_for(lambda: len(pause.children()) == 2, 30, "the orphans are not there")
     orphans = pause.children()
     assert {orphan.pid for orphan in orphans} < set(shared["app"].pids)
