@@ -1,0 +1,99 @@
+"""A whole agent over a fake node: bundles on disk, and a kubelet over real TLS that dies."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import trustme
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent.app import App
+from agent.config import Config, load
+from agent.sources.kubernetes import Pace
+from agent.supervise import keep_running
+from collectors import NAMES
+from tests.agent.fake_kubernetes import Kubernetes, owned_by, pod_of, status_of
+
+ID = "a" * 64
+POD = "6f3a1c52-9d0e-4b7f-8a21-5c4de0917b33"
+INFO = "coroner_container_info"
+
+
+@pytest.fixture
+async def kubelet(tmp_path: Path) -> AsyncIterator[Kubernetes]:
+    """A kubelet, and the token and certificate that it wants, in tmp_path."""
+    authority = trustme.CA()
+    (tmp_path / "token").write_text("first\n")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    async with Kubernetes(authority) as cluster:
+        yield cluster
+
+
+def make_node(root: Path) -> None:
+    """Make a container of a pod, as containerd leaves it on a node."""
+    cgroup = root / "cgroup" / "kubepods" / "burstable" / f"pod{POD}" / ID
+    cgroup.mkdir(parents=True)
+    (root / "cgroup" / "cgroup.controllers").write_text("cpu io memory pids\n")
+    (cgroup / "pids.current").write_text("3\n")
+    bundle = root / "bundles" / ID
+    bundle.mkdir(parents=True)
+    names = {"container-type": "container", "container-name": "app", "sandbox-name": "web-0", "sandbox-namespace": "shop"}
+    annotations = {f"io.kubernetes.cri.{key}": value for key, value in names.items()}
+    (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
+
+
+async def info(app: App) -> dict[str, str]:
+    """Scrape; return the labels of the one container, or nothing."""
+    page = (await app.render(10, openmetrics=False, compressed=False)).decode()
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    up = {f"up_{sample.labels['source']}": str(sample.value) for sample in samples if sample.name == "coroner_source_up"}
+    found = [sample.labels for sample in samples if sample.name == INFO]
+    assert len(found) <= 1
+    return {**up, **(found[0] if found else {})}
+
+
+async def until(app: App, condition: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+    """Scrape until a condition holds, with a deadline."""
+    async with asyncio.timeout(30):
+        while not condition(labels := await info(app)):
+            await asyncio.sleep(0.01)
+    return labels
+
+
+async def test_without_the_kubelet_the_names_of_the_bundles_stay(tmp_path: Path, kubelet: Kubernetes) -> None:
+    """It adds the workload and the labels; when it dies, they stay too, and the source says that it is blind."""
+    make_node(tmp_path)
+    kubelet.put(pod_of("web-0", status_of("app", ID), uid=POD, labels={"tier": "front"}, ownerReferences=[owned_by("StatefulSet", "web")]))
+    config = load(
+        [
+            *(f"--path.cgroupfs={tmp_path}/cgroup", f"--path.bundles={tmp_path}/bundles", "--path.kmsg=/dev/null", "--docker.url="),
+            *("--kubernetes.source=kubelet", f"--kubernetes.kubelet-url={kubelet.url}", "--kubernetes.pod-labels=tier"),
+            *(f"--kubernetes.token-file={tmp_path}/token", f"--kubernetes.ca-file={tmp_path}/ca.crt"),
+        ],
+        {},
+        NAMES,
+    )
+    assert isinstance(config, Config)
+    app = App(config)
+    assert app.oci
+    assert app.kubernetes
+    app.kubernetes._pace = Pace(poll=0.05, seek=0.01)
+    followers = [
+        asyncio.create_task(keep_running(app.oci.follow, app.oci_status)),
+        asyncio.create_task(keep_running(app.kubernetes.follow, app.kubernetes_status)),
+    ]
+    try:
+        labels = await until(app, lambda labels: labels.get("workload") == "web")
+        assert (labels["namespace"], labels["pod"], labels["container"]) == ("shop", "web-0", "app")
+        assert (labels["container_id"], labels["pod_uid"], labels["label_tier"]) == (f"containerd://{ID}", POD, "front")
+        assert (labels["up_oci"], labels["up_kubernetes"]) == ("1", "1")
+
+        await kubelet.__aexit__()
+        labels = await until(app, lambda labels: labels["up_kubernetes"] == "0")
+        assert (labels["namespace"], labels["pod"], labels["container"], labels["workload"]) == ("shop", "web-0", "app", "web")
+    finally:
+        for follower in followers:
+            follower.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
