@@ -6,6 +6,7 @@ cannot be read later: the kernel log's OOM kills go to the kill ledger, Docker's
 """
 
 import asyncio
+import gc
 import logging
 import os
 import platform
@@ -156,6 +157,9 @@ class App:
     async def _first_pass(self) -> None:
         self._last = await self.gather.collect(DEFAULT_SCRAPE_SECONDS)
         self._is_ready = True
+        # What is alive now stays: looking through it again and again would stop the event loop for longer than all else here.
+        gc.collect()
+        gc.freeze()
 
     def _follow(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         followers = [tasks.create_task(keep_running(self.kernel_log.follow, self.kmsg_status), name="kmsg")]
