@@ -25,6 +25,9 @@ DOCKER_URL = "unix:///run/docker.sock"
 PODMAN_URL = "unix:///run/podman.sock"
 PYTHON_TREES = sorted({"/usr", "/lib", "/lib64", sys.base_prefix})
 """Where a container must see the machine's own files for python_command to work."""
+FORK_BOMB = "sh -c 'for n in $(seq 30); do sleep 1000 & done'; sleep 1000"
+"""busybox' shell ends when it cannot fork: so an inner one, or the container would end with it, and its counters too."""
+
 FORMATS = {
     False: ("text/plain; version=0.0.4", prometheus_client.parser.text_string_to_metric_families),
     True: (
@@ -175,9 +178,11 @@ StartAgent = Callable[..., Agent]
 def docker_containers(docker: DockerClient) -> Iterator[Run]:
     """Yield what starts containers from busybox; at the end all that it started are removed."""
     started = set()
+    # A loopback is there all the same, and Docker starts again without looking after a sandbox of every container there was.
+    usual = {"network_disabled": True}
 
     def start(*command: str, **options: Any) -> Container:
-        container = docker.containers.create("busybox", list(command), **options)
+        container = docker.containers.create("busybox", list(command), **usual | options)
         started.add(container.id)
         container.start()
         return container

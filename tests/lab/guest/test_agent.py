@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 
-from tests.lab.guest.node import Agent, Daemon, Run, StartAgent, in_parallel, wait_for
+from tests.lab.guest.node import FORK_BOMB, Agent, Daemon, Run, StartAgent, in_parallel, wait_for
 
 
 def test_a_container_is_named_with_its_image_id_and_runtime(agent: StartAgent, run: Run) -> None:
@@ -40,9 +40,9 @@ def test_a_throttled_container_shows_its_quota_and_its_throttling(agent: StartAg
 
 
 def test_refused_forks_are_counted_at_the_pids_limit(agent: StartAgent, run: Run) -> None:
-    """The shell cannot start its eleventh process."""
+    """A shell cannot start the container's eleventh process."""
     coroner = agent()
-    run("sh", "-c", "for n in $(seq 30); do sleep 1000 & done; wait", name="bomb", pids_limit=10)
+    run("sh", "-c", FORK_BOMB, name="bomb", pids_limit=10)
 
     wait_for(lambda: (coroner.value("coroner_container_fork_failures_total", container="bomb") or 0) >= 1, 30, "no refused fork")
     assert coroner.value("coroner_container_threads_limit", container="bomb") == 10

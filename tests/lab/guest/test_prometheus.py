@@ -14,7 +14,7 @@ import pytest
 from docker.models.containers import Container
 
 from tests.dashboards.queries import ROOT, dashboard_queries
-from tests.lab.guest.node import Agent, Daemon, Run, StartAgent, cgroup, in_parallel, wait_for
+from tests.lab.guest.node import FORK_BOMB, Agent, Daemon, Run, StartAgent, cgroup, in_parallel, wait_for
 
 WITHOUT_DATA_HERE = ("coroner_container_pressure_", "coroner_source_restarts_total")
 """This kernel has no PSI (tests/nodes has pages of kernels that do), and no source of this node went away."""
@@ -86,7 +86,7 @@ def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path) -> 
         lambda: run_python(ZOMBIES, name="careless", mem_limit="256m", pids_limit=15),
         lambda: run("sh", "-c", WHEN_TOLD + "tail /dev/zero; sleep 1000", name="parent", mem_limit="30m"),
         lambda: run("sh", "-c", "while :; do :; done", name="busy", cpu_period=100_000, cpu_quota=20_000),
-        lambda: run("sh", "-c", WHEN_TOLD + "for n in $(seq 30); do sleep 1000 & done; wait", name="bomb", pids_limit=10),
+        lambda: run("sh", "-c", WHEN_TOLD + FORK_BOMB, name="bomb", pids_limit=10),
         lambda: squeeze(run("sh", "-c", "while :; do head -c 6m /dev/zero | tail > /dev/null; sleep 1; done", name="squeezed")),
     )
     # `increase` sees only what happens after a first scrape.
