@@ -147,9 +147,9 @@ def registry_lines(registry: CollectorRegistry, *, openmetrics: bool) -> bytes:
 
     Without the _created samples of OpenMetrics, which Prometheus would store as series of their own.
     """
-    disable_created_metrics()  # type: ignore[no-untyped-call]
+    disable_created_metrics()  # type: ignore[no-untyped-call] # prometheus_client has no annotation there
     if openmetrics:
-        page: bytes = generate_latest_openmetrics(registry)  # type: ignore[no-untyped-call]
+        page: bytes = generate_latest_openmetrics(registry)  # type: ignore[no-untyped-call] # nor here
         return page.removesuffix(_EOF)
     return generate_latest(registry)
 

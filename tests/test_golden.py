@@ -52,7 +52,7 @@ def test_both_formats_say_the_same(node: str) -> None:
             if family.name not in golden.VARYING
         }
 
-    assert shape(parse_text(page.text)) == shape(parse_openmetrics(page.openmetrics))  # type: ignore[no-untyped-call]
+    assert shape(parse_text(page.text)) == shape(parse_openmetrics(page.openmetrics))  # type: ignore[no-untyped-call] # prometheus_client
 
 
 @EVERY_NODE

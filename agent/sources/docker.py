@@ -120,10 +120,13 @@ class _Listener:
             self._post(("failed", f"{type(error).__name__}: {error}"))
 
     def _listen(self, client: APIClient) -> None:
+        now = time.time_ns()
+        # A clock that was set back would ask for events of the future only, which Docker refuses.
+        since = min(self._since, _timestamp(now), key=float)
         # The stream is opened before the list is asked for: what happens between the two is then an event, not a gap.
         self._stream = client.events(  # type: ignore[call-overload] # the API takes fractions of a second, its stubs do not
-            since=self._since,
-            until=_timestamp(time.time_ns() + int(self._window * 1e9)),
+            since=since,
+            until=_timestamp(now + int(self._window * 1e9)),
             filters={"type": ["container"], "event": [*_STATE_AFTER, *_END_AFTER]},
             decode=True,
         )

@@ -214,6 +214,17 @@ async def test_after_a_restart_the_events_are_asked_for_since_the_last_one(daemo
     assert following.name(DB) == "db", "the dead keep their name"
 
 
+async def test_a_clock_that_was_set_back_does_not_ask_for_the_future(daemon: Daemon) -> None:
+    """Docker refuses a window that ends before it begins, and would go on doing so until the clock has caught up."""
+    following = Following(daemon.url)
+    following.source._since = "99999999999.000000000"
+    async with following.run():
+        await following.until(lambda: following.status.is_up)
+
+    (request,) = [request for request in daemon.requests if request.path.endswith("/events")]
+    assert float(request.query["since"]) < float(request.query["until"])
+
+
 async def test_a_window_that_ends_is_followed_by_a_full_list(daemon: Daemon) -> None:
     """What events missed is found within a minute."""
     following = Following(daemon.url, window=0.1)

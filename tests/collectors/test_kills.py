@@ -83,7 +83,8 @@ def started(*readings: Events) -> KillLedger:
 
 def nonzero(totals: Totals) -> tuple[dict[Labels, int], dict[str, int]]:
     """Leave out what is 0."""
-    return tuple({key: value for key, value in part.items() if value} for part in (totals.by_container, totals.by_scope))  # type: ignore[return-value]
+    containers, scopes = ({key: value for key, value in part.items() if value} for part in (totals.by_container, totals.by_scope))
+    return containers, scopes  # type: ignore[return-value] # the two have keys of different types
 
 
 # Each once
