@@ -18,6 +18,20 @@ from collectors.zombies import Zombies
 NAMES = ("lifecycle", "memory", "cpu", "io", "pids", "pressure", "zombies", "oom", "leftovers", "host")
 
 
-def all_collectors(kills: KillLedger, pod_labels: Sequence[str] = ()) -> tuple[Collector, ...]:
-    """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows."""
-    return (Lifecycle(pod_labels), Memory(), Cpu(), Io(), Pids(), Pressure(), Zombies(), Oom(kills), Leftovers(), Host())
+def all_collectors(kills: KillLedger, pod_labels: Sequence[str] = (), *, local_events: bool = False) -> tuple[Collector, ...]:
+    """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows.
+
+    `local_events`: memory.events does not count what is nested (mount option memory_localevents).
+    """
+    return (
+        Lifecycle(pod_labels),
+        Memory(),
+        Cpu(),
+        Io(),
+        Pids(),
+        Pressure(),
+        Zombies(),
+        Oom(kills, local_events=local_events),
+        Leftovers(),
+        Host(),
+    )

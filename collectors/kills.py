@@ -2,64 +2,28 @@
 
 For one instance, E is memory.events oom_kill less what was there when the agent first looked, G its oom_group_kill and K the victims
 that the kernel log names. The kernel counts the first victim of a group kill twice, and either source may miss some, so
-kills = max(E - G, K).
+kills = max(E - G, K). A slice's rise that nothing below it explains is a kill too: its container was gone before it could be read.
+
+Whatever changes is given to a Book before anybody can see it, with the place in the kernel log it comes from.
 """
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
+from collectors.accounts import SCOPES, Book, Labels, Life, LifeKey, NoBook, Slice, State, Victim, scope_of
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.kmsg import OomKill
 
-SCOPES = ("container", "pod", "ancestor", "node")
-"""Whose limit was hit. `ancestor` is any other cgroup, and one that the kernel log no longer names."""
-
-Labels = tuple[str, ...]
-
-
-@dataclass(slots=True)
-class _Life:
-    """One instance: memory.events at first sight (None until it was read) and as last read, and its kills by whose limit was hit.
-
-    `guessed` of the kills are known from memory.events alone; the kernel log may still name them. `logged_before` is K, and
-    `counted_before` K with the guessed ones, as of when the round of readings began: those kills are surely in its reading, for the
-    kernel counts first and logs then.
-    """
-
-    kills_at_first: int | None = None
-    ooms_at_first: int = 0
-    kills: int = 0
-    ooms: int = 0
-    by_scope: Counter[str] = field(default_factory=Counter)
-    guessed: int = 0
-    logged_before: int = 0
-    counted_before: int = 0
-
-    @property
-    def logged(self) -> int:
-        """K."""
-        return self.by_scope.total() - self.guessed
-
-    @property
-    def risen(self) -> int:
-        """E - G."""
-        return self.kills - (self.kills_at_first or 0)
-
-    def log(self, scope: str) -> None:
-        """Count a victim that the kernel log names, unless it was guessed: what was counted keeps its scope, or that count would fall."""
-        if self.guessed:
-            self.guessed -= 1
-        else:
-            self.by_scope[scope] += 1
-
-    def guess(self) -> None:
-        """Count the kills that the kernel log has not named (yet): max(E - G, K) in all. `oom` rises only where the limit was hit."""
-        more = max(0, self.risen - self.by_scope.total())
-        self.by_scope["container" if self.ooms > self.ooms_at_first else "ancestor"] += more
-        self.guessed += more
+_MOST_IDENTITIES = 10_000
+_MOST_LIVES = 2
+"""Of one container id: the present one, and the one before, of which the log may still tell."""
+_ROUNDS = 3
+"""After so many rounds the line of a kill that a slice has risen for will not come any more."""
+_SUMS = ("outside", "unattributed", "ended")
+"""Kills outside of containers, of nobody knows whom, and of containers that ended long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,113 +37,294 @@ class Totals:
 class KillLedger:
     """Every OOM kill once. The kernel log's follower and the sampling thread both write to it.
 
-    `log_is_followed` is for its follower to say, and for whoever must know whether silence means that there was no kill.
+    `log_is_followed` is for its follower to say, and for whoever must know whether silence means that there was no kill. `names` are
+    those of the containers it knows, from before the agent's restart too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, book: Book | None = None, state: State | None = None, *, same_boot: bool = True) -> None:
         self.log_is_followed = False
+        self._book = book or NoBook()
         self._lock = threading.Lock()
+        self._lives: dict[str, dict[int, Life]] = {}
+        self._slices: dict[str, Slice] = {}
+        self._identities: Counter[Labels] = Counter()
+        self._sums: dict[str, Counter[str]] = {name: Counter() for name in (*_SUMS, "nameless")}
         self._started = False
-        self._lives: dict[str, dict[int, _Life]] = {}
-        self._ended: Counter[Labels] = Counter()
-        self._ended_by_scope: Counter[str] = Counter()
-        self._outside: Counter[str] = Counter()
-        self._nameless: Counter[str] = Counter()
-        self._unattributed: Counter[str] = Counter()
+        self._round = 1
         self._unnamed_of_ended = 0
+        self.cursor: int | None = None
+        self.names: Mapping[str, Labels] = {}
+        if state is not None:
+            self._restore(state, same_boot=same_boot)
 
-    def logged(self, kill: OomKill, inode: int | None) -> None:
-        """Take one victim from the kernel log. `inode` is that of its container's cgroup, None if it is already gone."""
-        victim = (kill.task_memcg or kill.group_memcg or b"").decode(errors="backslashreplace")
-        container = container_id.parse(victim)
-        scope = _scope(kill, container)
+    @property
+    def known(self) -> Mapping[str, Labels]:
+        """Labels of the containers to be shown, also of those that died before they had any: empty then."""
+        nameless = (key for (key, _), life in self._all_lives() if life.total and key not in self.names)
+        return {**dict.fromkeys(nameless, ()), **self.names}
+
+    def logged(self, kill: OomKill, inode: int | None, victim: Victim | None = None, *, late: bool = False) -> None:
+        """Take one victim from the kernel log. `inode` is that of its container's cgroup, None if it is already gone.
+
+        `late` is for what was logged while the agent was down: since then the container may have begun another life.
+        """
+        path = (kill.task_memcg or kill.group_memcg or b"").decode(errors="backslashreplace")
+        container = container_id.parse(path)
+        scope = scope_of(kill, container)
         with self._lock:
+            self.cursor = max(self.cursor or 0, kill.sequence)
             if container is not None:
-                self._life(container.key, inode).log(scope)
+                self._log(container, inode, scope, late=late)
             elif kill.task_memcg is not None:
-                self._outside[scope] += 1
+                self._sums["outside"][self._in_slice(path, scope, -1)] += 1
             else:
-                self._nameless[scope] += 1
+                self._sums["nameless"][scope] += 1
+            self._save(victim)
+
+    def reached(self, sequence: int) -> None:
+        """All kills up to here are counted; what is the first such place is kept at once, a later one with whatever is kept next."""
+        with self._lock:
+            is_first = self.cursor is None
+            self.cursor = max(self.cursor or 0, sequence)
+            if is_first:
+                self._save()
 
     def nameless(self) -> Counter[str]:
         """Begin a round of readings; return the victims without a cgroup so far, for settle()."""
         with self._lock:
-            for life in self._all_lives():
-                life.logged_before, life.counted_before = life.logged, life.by_scope.total()
-            return self._nameless.copy()
+            self._round += 1
+            for _, life in self._all_lives():
+                life.begin_round()
+            for one in self._slices.values():
+                one.counted_before = one.counted
+            return self._sums["nameless"].copy()
 
-    def read(self, container: ContainerId, inode: int, kills: int, ooms: int, *, doubtful: bool = False) -> None:
+    def read(self, container: ContainerId, inode: int, kills: int, ooms: int, *, doubtful: bool = False) -> bool:
         """Take one reading of memory.events, made after nameless(): `kills` is oom_kill - oom_group_kill, `ooms` is oom.
 
-        If it is `doubtful` how many of the kills were counted twice, the kernel log's word is taken for those up to now.
+        If it is `doubtful` how many of the kills were counted twice, the kernel log's word is taken for those up to now. True when the
+        reading tells of a kill and not of whose limit was hit: settle() may be told.
         """
         with self._lock:
-            life = self._lives.setdefault(container.key, {}).setdefault(inode, _Life())
+            life = self._lives.get(container.key, {}).get(inode) or self._meet(container, inode)
             if life.kills_at_first is None:
                 # What lies before the agent's first pass is history, unless it was logged since the agent's start; an instance found
                 # later was born after it, at 0.
-                life.kills_at_first, life.ooms_at_first = (0, 0) if self._started else (max(0, kills - life.counted_before), ooms)
+                history = (0, 0) if self._started else (max(0, kills - life.counted_before), ooms)
+                life.kills_at_first, life.ooms_settled = history
+            life.read_before, life.read_in = life.read_in, self._round
             life.kills = max(life.kills, kills)
             if doubtful:
                 life.kills_at_first = max(0, life.kills - life.counted_before)
             life.ooms = max(life.ooms, ooms)
+            return life.missing > 0 and life.ooms <= life.ooms_settled
 
-    def settle(self, nameless: Counter[str], names: Mapping[str, Labels], *, sighted: bool = True) -> Totals:
-        """Sum up after a round of readings, of all instances if `sighted`: then one that was not among them is not born yet."""
+    def knows_slice(self, path: str) -> bool:
+        """Whether a slice was read before: the first reading is made after those of its containers, the others before."""
+        return path in self._slices and self._slices[path].kills_at_first is not None
+
+    def read_slice(self, path: str, inode: int, kills: int) -> None:
+        """Take one reading of memory.events of a cgroup right below the root, made after nameless()."""
+        with self._lock:
+            one = self._slices.setdefault(path, Slice())
+            if one.kills_at_first is None:
+                one.kills_at_first = 0 if self._started else max(0, kills - one.counted)
+            elif one.inode != inode:  # made anew: how many of its kills are counted already, nobody knows
+                self._close_slice(path)
+                one = self._slices[path] = Slice(kills_at_first=kills)
+            one.kills_before = one.kills
+            one.inode, one.kills = inode, max(one.kills, kills)
+
+    def settle(
+        self,
+        nameless: Counter[str],
+        names: Mapping[str, Labels],
+        *,
+        sighted: bool = True,
+        whose: Mapping[str, str] | None = None,
+        living: Collection[str] | None = None,
+    ) -> Totals:
+        """Sum up after a round of readings, of all instances if `sighted`: then one that was not among them is not born yet.
+
+        `whose` is the scope of kills that hit no limit of the container itself, by its id, and of slices by their path; `living` are
+        the ids of instances; others without a name and without a kill are forgotten.
+        """
         with self._lock:
             self._started |= sighted
             unnamed = self._unnamed_of_ended
-            for life in self._all_lives():
-                life.guess()
+            # What is nested first: its kills are in the memory.events of what is around it, too.
+            for (identifier, _), life in sorted(self._all_lives(), key=lambda item: -item[1].path.count("/")):
+                self._guess(identifier, life, (whose or {}).get(identifier, "ancestor"))
                 unnamed += max(0, life.risen - life.logged_before)
-            # A victim whose cgroup the log did not name is one that some container's memory.events counted, or nobody's.
-            more = max(0, nameless.total() - unnamed - self._unattributed.total())
-            for scope in nameless:
-                taken = min(more, nameless[scope] - self._unattributed[scope])
-                self._unattributed[scope] += taken
-                more -= taken
-            by_scope = Counter(dict.fromkeys(SCOPES, 0))
-            by_container: Counter[Labels] = Counter(dict.fromkeys(names.values(), 0))
-            for part in (self._outside, self._unattributed, self._ended_by_scope):
-                by_scope.update(part)
-            for identifier in list(self._lives):
-                scopes: Counter[str] = sum((life.by_scope for life in self._lives[identifier].values()), Counter())
-                by_scope.update(scopes)
-                if identifier in names:
-                    by_container[names[identifier]] += scopes.total()
-            for labels in list(self._ended):
-                if labels in by_container:
-                    by_container[labels] += self._ended[labels]
-                else:
-                    del self._ended[labels]
-            return Totals(by_container, by_scope)
+            for path, one in self._slices.items():
+                self._guess_above(one, (whose or {}).get(path, "ancestor"))
+                unnamed += one.unexplained
+            self._attribute(nameless, unnamed)
+            if sighted:
+                self._prune(names, living)
+                self.names = names
+            self._save()
+            return self._totals(names)
 
-    def close(self, identifier: str, labels: Labels) -> None:
+    def close(self, identifier: str, labels: Labels | None) -> None:
         """Forget the instances of a container that ended long ago; what they counted stays in the sums."""
         with self._lock:
-            for life in self._lives.pop(identifier, {}).values():
-                life.guess()
-                self._unnamed_of_ended += max(0, life.risen - life.logged)
-                self._ended[labels] += life.by_scope.total()
-                self._ended_by_scope.update(life.by_scope)
+            for inode in list(self._lives.get(identifier, ())):
+                self._fold(identifier, inode, labels)
 
-    def _all_lives(self) -> Iterator[_Life]:
-        return (life for lives in self._lives.values() for life in lives.values())
+    def _log(self, container: ContainerId, inode: int | None, scope: str, *, late: bool) -> None:
+        lives = self._lives.setdefault(container.key, {})
+        newest = max(lives, default=0)
+        if inode is None or (late and inode not in lives and lives and lives[newest].guessed):
+            inode = newest
+        life = lives.get(inode) or self._meet(container, inode)
+        if life.guessed:
+            life.guessed -= 1  # it keeps its scope, or that count would fall
+        else:
+            self._count(container.key, life, scope, life.read_in)
 
-    def _life(self, identifier: str, inode: int | None) -> _Life:
-        lives = self._lives.setdefault(identifier, {})
-        if inode is None and lives:
-            return lives[max(lives)]
-        return lives.setdefault(inode or 0, _Life())
+    def _meet(self, container: ContainerId, inode: int) -> Life:
+        """Open the account of an instance. Kills nested in it may be counted already, and are in its memory.events."""
+        lives = self._lives.setdefault(container.key, {})
+        life = lives[inode] = Life(container.container_path)
+        inside = (one.total for (key, _), one in self._all_lives() if "/" in key and one.path.startswith(f"{life.path}/"))
+        life.shared = max(0, sum(inside) - sum(one.shared for one in lives.values()))
+        life.begin_round()
+        return life
 
+    def _guess(self, identifier: str, life: Life, elsewhere: str) -> None:
+        """Count the kills that the kernel log has not named (yet): max(E - G, K) in all. `oom` rises only where the limit was hit."""
+        scope = "container" if life.ooms > life.ooms_settled else elsewhere
+        for _ in range(life.missing):
+            life.guessed += self._count(identifier, life, scope, life.read_before)
+        if life.settled != life.total:
+            life.settled, life.ooms_settled = life.total, life.ooms
 
-def _scope(kill: OomKill, victim: ContainerId | None) -> str:
-    if kill.is_global:
-        return "node"
-    if victim is None or kill.oom_memcg is None:
-        return "ancestor"
-    limit = kill.oom_memcg.decode(errors="backslashreplace")
-    if f"{limit}/".startswith(f"{victim.container_path}/"):
-        return "container"
-    pod = victim.container_path.rpartition("/")[0]
-    return "pod" if victim.pod_uid and limit == pod else "ancestor"
+    def _guess_above(self, one: Slice, scope: str) -> None:
+        """Count what a slice has and nothing below it; once the log should have told and did not, that is nobody's for good."""
+        if one.guessed.total() and self._round >= one.guessed_in + _ROUNDS:
+            self._sums["unattributed"].update(one.guessed)
+            one.guessed.clear()
+        one.guess(scope, self._round)
+
+    def _attribute(self, nameless: Counter[str], unnamed: int) -> None:
+        """Count victims whose cgroup the log did not name, unless some container's memory.events, or a slice's, has them."""
+        unattributed = self._sums["unattributed"]
+        more = max(0, nameless.total() - unnamed - unattributed.total())
+        for scope in nameless:
+            taken = min(more, nameless[scope] - unattributed[scope])
+            unattributed[scope] += taken
+            more -= taken
+
+    def _count(self, identifier: str, life: Life, scope: str, read_in: int) -> bool:
+        """Count a kill for a life, unless a container around it has it already; true if it was counted."""
+        around = self._around(identifier, life.path)
+        counted = next((outer for outer in around if outer.guessed), life)
+        for one in (life, *around):
+            one.shared += one is not counted
+        if counted is life:
+            life.by_scope[self._in_slice(life.path, scope, read_in)] += 1
+            return True
+        counted.guessed -= 1
+        return False
+
+    def _around(self, identifier: str, path: str) -> list[Life]:
+        """Return the lives of the containers that a nested one is in."""
+        host, separator, _ = identifier.partition("/")
+        if not separator:
+            return []
+        newest = (lives[max(lives)] for key, lives in self._lives.items() if key.partition("/")[0] == host)
+        return [life for life in newest if path.startswith(f"{life.path}/")]
+
+    def _in_slice(self, path: str, scope: str, read_in: int) -> str:
+        """Count a kill for the slice that its cgroup is in, which was last read in some round; return the scope that it has."""
+        top = "/" + path.split("/", 2)[1] if path.startswith("/") else "/"
+        if top == "/" or container_id.parse(top) is not None:
+            return scope
+        return self._slices.setdefault(top, Slice()).count(scope, read_in)
+
+    def _fold(self, identifier: str, inode: int, labels: Labels | None) -> None:
+        """Move the counts of one life into the sums."""
+        lives = self._lives[identifier]
+        life = lives[inode]
+        self._guess(identifier, life, "ancestor")
+        del lives[inode]
+        if not lives:
+            del self._lives[identifier]
+        self._unnamed_of_ended += max(0, life.risen - life.logged - life.shared)
+        self._sums["ended"].update(life.by_scope)
+        if labels is not None and life.total:
+            # The last to count is the last in line to be forgotten.
+            self._identities[labels] = self._identities.pop(labels, 0) + life.total
+            if len(self._identities) > _MOST_IDENTITIES:
+                del self._identities[next(iter(self._identities))]
+
+    def _close_slice(self, path: str) -> None:
+        self._sums["unattributed"].update(self._slices.pop(path).guessed)
+
+    def _prune(self, names: Mapping[str, Labels], living: Collection[str] | None) -> None:
+        for identifier, lives in list(self._lives.items()):
+            if len(lives) > _MOST_LIVES and identifier in names:
+                for inode in sorted(lives)[:-_MOST_LIVES]:
+                    self._fold(identifier, inode, names[identifier])
+            elif living is not None and identifier not in names and identifier not in living and not any(x.total for x in lives.values()):
+                for inode in list(lives):
+                    self._fold(identifier, inode, None)
+
+    def _totals(self, names: Mapping[str, Labels]) -> Totals:
+        by_scope = Counter(dict.fromkeys(SCOPES, 0))
+        by_container: Counter[Labels] = Counter(dict.fromkeys(names.values(), 0))
+        for part in (
+            self._sums["outside"],
+            self._sums["unattributed"],
+            self._sums["ended"],
+            *(one.guessed for one in self._slices.values()),
+        ):
+            by_scope.update(part)
+        for identifier, lives in self._lives.items():
+            for life in lives.values():
+                by_scope.update(life.by_scope)
+                if identifier in names:
+                    by_container[names[identifier]] += life.total
+        for labels in by_container.keys() & self._identities.keys():
+            by_container[labels] += self._identities[labels]
+        return Totals(by_container, by_scope)
+
+    def _all_lives(self) -> Iterator[tuple[LifeKey, Life]]:
+        return (((identifier, inode), life) for identifier, lives in self._lives.items() for inode, life in lives.items())
+
+    def _save(self, victim: Victim | None = None) -> None:
+        state = State(
+            cursor=self.cursor,
+            started=self._started,
+            unnamed_of_ended=self._unnamed_of_ended,
+            lives=dict(self._all_lives()),
+            slices=self._slices,
+            sums=self._sums,
+            identities=self._identities,
+            names=self.names,
+        )
+        self._book.save(state, victim)
+
+    def _restore(self, state: State, *, same_boot: bool) -> None:
+        """Go on from what was kept. After another boot, lives and slices are those of another kernel, and all that this one did counts."""
+        for (identifier, inode), life in state.lives.items():
+            life.begin_round()
+            self._lives.setdefault(identifier, {})[inode] = life
+        self._slices = dict(state.slices)
+        for one in self._slices.values():
+            one.guessed_in, one.counted_before = self._round, one.counted
+        self._identities = Counter(state.identities)
+        for name, by_scope in state.sums.items():
+            self._sums[name].update(by_scope)
+        self._started = state.started
+        self._unnamed_of_ended = state.unnamed_of_ended
+        self.names = state.names
+        self.cursor = state.cursor
+        if not same_boot:
+            for identifier, inode in dict(self._all_lives()):
+                self._fold(identifier, inode, self.names.get(identifier))
+            for path in list(self._slices):
+                self._close_slice(path)
+            self.cursor, self._started = -1, True
+        self._save()

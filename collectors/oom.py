@@ -1,10 +1,12 @@
 """OOM kills: the count of record, from memory.events and the kernel log together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from collectors.base import Node, Sample, counter
-from collectors.kernel import cgroupfs
-from collectors.kills import KillLedger, Labels
+from collectors.accounts import Labels
+from collectors.base import Instance, Node, Sample, counter
+from collectors.kernel import cgroupfs, container_id
+from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
+from collectors.kills import KillLedger
 
 KILLS = counter(
     "coroner_container_oom_kills_total",
@@ -12,43 +14,138 @@ KILLS = counter(
 )
 NODE_KILLS = counter(
     "coroner_oom_kills_total",
-    "All OOM kills on the node since the agent started, by whose limit was hit. The sum over scope is the node's total.",
+    "All OOM kills on the node, by whose limit was hit. The sum over scope is the node's total.",
     ("scope",),
 )
 
 
 class Oom:
-    """Reads memory.events of every instance; the kernel log's follower writes its victims to the same ledger."""
+    """Reads memory.events of every instance and of the slices above; the kernel log's follower writes its victims to the same ledger.
+
+    `local_events`: memory.events does not count what is nested (mount option memory_localevents), so it is summed up here.
+    """
 
     name = "oom"
     metrics = (KILLS, NODE_KILLS)
 
-    def __init__(self, ledger: KillLedger) -> None:
+    def __init__(self, ledger: KillLedger, *, local_events: bool = False) -> None:
         self._ledger = ledger
-        self._names: Mapping[str, Labels] = {}
+        self._names: Mapping[str, Labels] = ledger.names
+        self._local_events = local_events
+        self._nested: dict[int, dict[int, MemoryEvents]] = {}
+        self._ooms: dict[int, int] = {}
+        self._slice_ooms: dict[str, tuple[int, int]] = {}
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count for every container that runs or ran lately, born at 0, and one per scope."""
         if not node.cgroups and not self._ledger.log_is_followed:
             return  # nobody could see a kill: absent, not 0
         nameless = self._ledger.nameless()
+        slices = [cgroup for cgroup in node.cgroups if _is_slice(cgroup)]
+        known = [cgroup for cgroup in slices if self._ledger.knows_slice(cgroup.path)]
+        whose = {cgroup.path: self._read_slice(node, cgroup) for cgroup in known}
+        above = _above(node)
         for instance in node.instances:
-            events = node.read(cgroupfs.memory_events, instance.cgroup)
-            if events is None or events.oom_kill is None:
-                continue
-            # Before 5.17 nothing but the log tells how many of a group's kills were counted twice.
-            doubtful = (
-                events.oom_group_kill is None and self._ledger.log_is_followed and node.read(cgroupfs.memory_oom_group, instance.cgroup)
-            )
-            kills = events.oom_kill - (events.oom_group_kill or 0)
-            self._ledger.read(instance.id, instance.cgroup.inode, kills, events.oom or 0, doubtful=bool(doubtful))
+            if self._read(node, instance, above[instance.cgroup.path]):
+                whose[instance.id.key] = self._whose(node, above[instance.cgroup.path])
+        for cgroup in slices:
+            if cgroup not in known:  # a kill in between shall be history here, where it can be counted for its container
+                self._read_slice(node, cgroup)
+        self._retain(node)
         sighted = bool(node.cgroups)  # else the walk of the tree failed: nobody has ended, and what is found later is not newly born
         if sighted:
             for identifier in self._names.keys() - node.names.keys():
                 self._ledger.close(identifier, self._names[identifier])
             self._names = node.names
-        totals = self._ledger.settle(nameless, node.names, sighted=sighted)
+        living = {instance.id.key for instance in node.instances}
+        totals = self._ledger.settle(nameless, node.names, sighted=sighted, whose=whose, living=living if sighted else None)
         for labels, count in totals.by_container.items():
             yield KILLS, labels, count
         for scope, count in totals.by_scope.items():
             yield NODE_KILLS, (scope,), count
+
+    def _read(self, node: Node, instance: Instance, above: list[Cgroup]) -> bool:
+        """Give one instance's counts to the ledger; true when they tell of a kill, but not of whose limit was hit."""
+        events = node.read(cgroupfs.memory_events, instance.cgroup)
+        if events is None or events.oom_kill is None:
+            return False
+        doubtful = False
+        if events.oom_kill and self._ledger.log_is_followed:
+            # Before 5.17, and when it is a cgroup above that is killed as a group, only the log tells which kills were counted twice.
+            groups = [instance.cgroup, *above] if events.oom_group_kill is None else above
+            doubtful = any(node.read(cgroupfs.memory_oom_group, cgroup) for cgroup in groups)
+        kills, ooms = _counts(events)
+        if self._local_events and (instance.cgroup.has_children or instance.cgroup.inode in self._nested):
+            nested = self._nested.setdefault(instance.cgroup.inode, {})
+            nested.update(self._below(node, instance.cgroup))
+            counts = [_counts(each) for each in nested.values()]  # also of those that are gone
+            kills, ooms = kills + sum(each for each, _ in counts), ooms + sum(each for _, each in counts)
+        return self._ledger.read(instance.id, instance.cgroup.inode, kills, ooms, doubtful=doubtful)
+
+    def _read_slice(self, node: Node, cgroup: Cgroup) -> str:
+        """Give one slice's count to the ledger; return the scope of kills that no container tells of: `oom` rises at memory limits."""
+        events = None if self._local_events else node.read(cgroupfs.memory_events, cgroup)
+        if events is None or events.oom_kill is None or events.oom_group_kill is None:
+            return "ancestor"
+        kills, ooms = _counts(events)
+        self._ledger.read_slice(cgroup.path, cgroup.inode, kills)
+        oldest, before = self._slice_ooms.get(cgroup.path, (0, 0))
+        self._slice_ooms[cgroup.path] = before, ooms
+        return "ancestor" if ooms > oldest else "node"  # the kills are those of the round before
+
+    @staticmethod
+    def _below(node: Node, cgroup: Cgroup) -> Iterator[tuple[int, MemoryEvents]]:
+        for other in node.cgroups:
+            if other.path.startswith(f"{cgroup.path}/"):
+                events = node.read(cgroupfs.memory_events, other)
+                if events is not None:
+                    yield other.inode, events
+
+    def _whose(self, node: Node, above: list[Cgroup]) -> str:
+        """Find the cgroup above a container whose own `oom` has risen since it was last looked at; if none has, the node was short.
+
+        Only asked for a kill that the log does not tell of, and whose container did not hit its own limit.
+        """
+        risen = [cgroup for cgroup in above if self._has_risen(node, cgroup)]
+        if not self._ooms.keys() & {cgroup.inode for cgroup in above}:
+            return "ancestor"  # none of them could be read
+        if not risen:
+            return "node"
+        return "pod" if container_id.is_pod(risen[-1].path) else "ancestor"
+
+    def _has_risen(self, node: Node, cgroup: Cgroup) -> bool:
+        events = node.read(cgroupfs.memory_events_local, cgroup)
+        if events is None or events.oom is None:
+            return False
+        before, self._ooms[cgroup.inode] = self._ooms.get(cgroup.inode, events.oom), events.oom
+        return events.oom > before
+
+    def _retain(self, node: Node) -> None:
+        """Take a first look at every cgroup above a container, and forget those that are gone."""
+        present = {cgroup.inode for cgroup in node.cgroups}
+        self._nested = {inode: nested for inode, nested in self._nested.items() if inode in present}
+        self._ooms = {inode: ooms for inode, ooms in self._ooms.items() if inode in present}
+        for above in _above(node).values():
+            for cgroup in above:
+                if cgroup.inode not in self._ooms:
+                    self._has_risen(node, cgroup)
+
+
+def _counts(events: MemoryEvents) -> tuple[int, int]:
+    return (events.oom_kill or 0) - (events.oom_group_kill or 0), events.oom or 0
+
+
+def _is_slice(cgroup: Cgroup) -> bool:
+    """Whether it lies right below the root and is no container's."""
+    return cgroup.path.count("/") == 1 and cgroup.path != "/" and container_id.parse(cgroup.path) is None
+
+
+def _above(node: Node) -> dict[str, list[Cgroup]]:
+    """The cgroups above each instance, from the root's child down, by the path of the instance."""
+    by_path = {cgroup.path: cgroup for cgroup in node.cgroups}
+    above: dict[str, list[Cgroup]] = {}
+    for instance in node.instances:
+        names = instance.cgroup.path.split("/")
+        paths = ("/".join(names[:depth]) for depth in range(2, len(names)))
+        above[instance.cgroup.path] = [by_path[path] for path in paths if path in by_path]
+    return above

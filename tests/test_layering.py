@@ -27,8 +27,11 @@ NOWHERE = {"subprocess", "multiprocessing", "pty", "importlib"}
 NOT_IN_COLLECTORS = {"asyncio", "socket", "ssl", "http", "urllib", "selectors", "concurrent"}
 """Collectors are synchronous and know no network."""
 
-SHARED = {"collectors.base", "collectors.kills"}
+SHARED = {"collectors.base", "collectors.kills", "collectors.accounts"}
 """What collectors may import of one another."""
+
+GROUND = {"collectors.accounts"}
+"""What these may import of one another."""
 
 EXITS = {"sys.exit", "os._exit", "os.abort", "exit", "quit", "SystemExit"}
 PROGRAMS = {"os.system", "os.popen", "os.fork", "os.forkpty", "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell"}
@@ -101,7 +104,7 @@ def _faults_of_a_collector(module: str, name: str) -> Iterator[str]:
     if is_kernel:
         if not is_below(name, "collectors.kernel"):
             yield f"{module} imports {name}: readers know nothing of what is measured"
-    elif module != "collectors" and not is_below(name, "collectors.kernel", *(SHARED if module not in SHARED else ())):
+    elif module != "collectors" and not is_below(name, "collectors.kernel", *(SHARED if module not in SHARED else GROUND)):
         yield f"{module} imports {name}: of other collectors only {' and '.join(sorted(SHARED))} may be imported"
 
 

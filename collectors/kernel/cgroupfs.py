@@ -45,6 +45,16 @@ def find_root(path: str, mountinfo: str) -> str | None:
     return None
 
 
+def events_are_local(mountinfo: str) -> bool:
+    """Whether memory.events is without the cgroups below (mount option memory_localevents: one for all mounts of the hierarchy)."""
+    try:
+        table = read_once(mountinfo).decode(errors="surrogateescape")
+    except ReadError:
+        return False
+    mounts = (line.partition(" - ") for line in table.splitlines())
+    return any(kind.startswith("cgroup2 ") and "memory_localevents" in re.split("[ ,]", kind) for _, _, kind in mounts)
+
+
 def controllers(root: str) -> list[str]:
     """Controllers that the v2 hierarchy at `root` has (cgroup.controllers). Raises ReadError."""
     return read_once(f"{root}/cgroup.controllers").decode().split()
@@ -124,6 +134,11 @@ def memory_low(files: KernelFiles, directory: str) -> int | None:
 def memory_events(files: KernelFiles, directory: str) -> MemoryEvents:
     """Counts of what happened at the limits (memory.events)."""
     return files.parsed(directory, "memory.events", _memory_events)
+
+
+def memory_events_local(files: KernelFiles, directory: str) -> MemoryEvents:
+    """The same counts without those of the cgroups below (memory.events.local, kernel 5.3): `oom` is of its own limit."""
+    return files.parsed(directory, "memory.events.local", _memory_events)
 
 
 def _memory_events(raw: bytes) -> MemoryEvents:

@@ -115,6 +115,9 @@ class OomKill:
     uid: int | None
     """Real user id in the first user namespace."""
     oom_score_adj: int | None
+    usage_bytes: int | None = None
+    """Of oom_memcg, and its limit; None also for no limit."""
+    limit_bytes: int | None = None
 
 
 # Everything before the name is fixed text and digits, everything after it is too, and a name has at most 15 bytes: greedy is exact.
@@ -135,13 +138,15 @@ _REPORT = re.compile(
     re.DOTALL,
 )
 _GROUP = re.compile(rb"Tasks in (/.*) are going to be killed due to memory\.oom\.group set", re.DOTALL)
+_USAGE = re.compile(rb"memory: usage (\d{1,20})kB, limit (\d{1,20})kB, failcnt \d{1,20}")
+_UNLIMITED = 1 << 60
 _KEYS = {
     b"oom-kill:": (b",oom_memcg=", b",global_oom", b",task_memcg=", b",task="),
     b"Tasks in ": (b" are going to be killed due to",),
     b"Task in ": (b" killed as a result of limit of",),
 }
 """The lines printed in pieces, and how those of their pieces begin that are not a path."""
-_STARTS = (*_KEYS, b"Killed process ", b"Memory cgroup out of memory", b"Out of memory")
+_STARTS = (*_KEYS, b"memory: usage ", b"Killed process ", b"Memory cgroup out of memory", b"Out of memory")
 _CPUSET_KEYS = (b",cpuset=", b",mems_allowed=")
 _PATH_NEXT = (b"memcg=", b" limit of ", b"Tasks in ", b"Task in ")
 _LONGEST_LINE = 8192
@@ -176,6 +181,7 @@ class OomRecogniser:
         self._last: OomKill | None = None  # of this incident
         self._last_pid = 0
         self._group: _Group | None = None
+        self._usage: tuple[int | None, int | None] = (None, None)  # of the report that comes with it, before or after it
 
     def feed(self, record: Record) -> OomKill | None:
         """Return the kill that this record completes, if any: each killed process once, on its first kill line."""
@@ -198,6 +204,9 @@ class OomRecogniser:
                 (self._begin_group if text.startswith(b"Tasks in ") else self._begin_report)(record)
         elif kill := _KILL.match(text):
             return self._kill(record, kill)
+        elif (usage := _USAGE.fullmatch(text)) and record.level == _KERN_INFO:
+            limit = int(usage[2]) * 1024
+            self._usage = int(usage[1]) * 1024, limit if limit < _UNLIMITED else None
         elif candidate := _CANDIDATE.fullmatch(text):
             self._announce(candidate[1])
         return None
@@ -209,6 +218,7 @@ class OomRecogniser:
             self._report_times.clear()
         self._report_times.extend([record.timestamp_us] * min(lost // _SHORTEST_REPORT, _REPORT_BURST))
         self._open = self._report = self._last = self._candidate = None
+        self._usage = None, None
         if self._group is not None:
             self._group.over = True
 
@@ -245,6 +255,7 @@ class OomRecogniser:
             facts = self._report.facts(pid, comm, only_pid=unreported)
         self._open = self._report = self._candidate = None
         uid = _number(kill["uid"] or kill["uid_el7"])
+        usage, limit = self._usage if facts.oom_memcg is not None else (None, None)
         found = OomKill(
             sequence=record.sequence,
             timestamp_us=record.timestamp_us,
@@ -262,6 +273,8 @@ class OomRecogniser:
             shmem_rss_bytes=_number(kill["shmem"], 1024),
             uid=facts.uid if uid is None else uid,
             oom_score_adj=_number(kill["adj"]),
+            usage_bytes=usage,
+            limit_bytes=limit,
         )
         self._last_pid = pid
         self._last = found

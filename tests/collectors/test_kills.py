@@ -1,18 +1,20 @@
 """The ledger of OOM kills: each once, whatever memory.events and the kernel log say of it, and in any order."""
 
 import os
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from collectors.accounts import SCOPES, Labels, State, Victim
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.kmsg import OomKill
-from collectors.kills import SCOPES, KillLedger, Labels, Totals
+from collectors.kills import KillLedger, Totals
 from tests.tree import LABELS, A, B, C, docker
 
 POD = "/kubepods.slice/kubepods-pod12345678_1234_1234_1234_123456789abc.slice"
@@ -241,14 +243,14 @@ def test_two_ids_with_the_same_labels_are_one_series() -> None:
 
 
 def test_a_closed_container_stays_in_the_sums() -> None:
-    """The node never forgets; the name does with its last bearer, and a namesake long after begins at 0."""
+    """The node never forgets, and an identity goes on where it was: its counter is the sum over all that had the name."""
     ledger = started(Events(A, 1, 0))
     ledger.logged(own(A), 1)
     settle(ledger, Events(A, 1, 2))
     ledger.close(A, LABELS[A])
 
     assert nonzero(settle(ledger, names={})) == ({}, {"container": 1, "ancestor": 1})
-    assert nonzero(settle(ledger, names={B: LABELS[A]})) == ({}, {"container": 1, "ancestor": 1})
+    assert nonzero(settle(ledger, names={B: LABELS[A]})) == ({LABELS[A]: 2}, {"container": 1, "ancestor": 1})
 
 
 def test_a_last_reading_before_the_closing_counts() -> None:
@@ -433,17 +435,39 @@ class Life:
     read: int = 0
 
 
+class Book:
+    """What the agent has saved. While it is dying nothing is: it was killed before the commit."""
+
+    def __init__(self) -> None:
+        self.is_dying = False
+        self._kept = State()
+
+    def save(self, state: State, _: Victim | None = None) -> None:
+        """Keep it as it is now; what is assumed of an unknown instance is not kept."""
+        if not self.is_dying:
+            self._kept = deepcopy(replace(state, lives={key: life for key, life in state.lives.items() if not life.is_blank}))
+
+    def state(self) -> State:
+        """What the next agent gets."""
+        return deepcopy(self._kept)
+
+
+SLICE = "/" + docker(A).split("/")[1]
 NAMES: Mapping[str, Labels] = {A: LABELS[A], B: LABELS[B], C: LABELS[B]}
 """Two ids share their labels."""
 
 
 @dataclass
 class World:
-    """The kernel with the true number of kills, a log that is read late, and an agent whose rounds are cut in pieces."""
+    """The kernel with the true number of kills, a log that is read late, and an agent whose rounds are cut in pieces, and who is killed."""
 
-    ledger: KillLedger = field(default_factory=KillLedger)
+    book: Book = field(default_factory=Book)
     lives: list[Life] = field(default_factory=list)
-    log: deque[tuple[Life | None, OomKill]] = field(default_factory=deque)
+    log: list[tuple[Life | None, OomKill]] = field(default_factory=list)
+    at: int = 0
+    late: int = 0
+    is_down: bool = False
+    with_slices: bool = False
     truth: dict[Labels, int] = field(default_factory=lambda: dict.fromkeys(NAMES.values(), 0))
     elsewhere: int = 0
     rounds: int = 0
@@ -451,6 +475,8 @@ class World:
     names: dict[str, Labels] = field(default_factory=lambda: dict(NAMES))
 
     def __post_init__(self) -> None:
+        self.ledger = KillLedger(self.book)
+        self.ledger.reached(0)
         self._round = self._pieces()
         for history, identifier in enumerate(NAMES):
             self.begin(identifier, oom_kill=history)
@@ -468,31 +494,64 @@ class World:
         self.truth[NAMES[life.identifier]] += victims
         told = kill(docker(life.identifier), docker(life.identifier)) if line == "named" else kill(None)
         if line != "lost":
-            self.log.extend([(life, told)] * victims)
+            for _ in range(victims):
+                self.print(life, told)
 
     def kill_elsewhere(self, *, named: bool) -> None:
         """Kill a process of the host."""
         self.elsewhere += 1
-        self.log.append((None, kill("/system.slice") if named else kill(None, is_global=True)))
+        self.print(None, kill("/system.slice") if named else kill(None, is_global=True))
+
+    def print(self, life: Life | None, line: OomKill) -> None:
+        """Let the kernel write one line; the first one has the number 1."""
+        self.log.append((life, replace(line, sequence=len(self.log) + 1)))
 
     def deliver(self) -> None:
         """Let the agent read one line of the log."""
-        if self.log:
-            life, line = self.log.popleft()
-            self.ledger.logged(line, life.inode if life and life.alive else None)
+        if self.at < len(self.log) and not self.is_down:
+            life, line = self.log[self.at]
+            self.at += 1
+            self.ledger.logged(line, life.inode if life and life.alive else None, late=self.at <= self.late)
 
     def deliver_all(self) -> None:
         """Let the agent read the log to its end."""
-        while self.log:
+        self.start()
+        while self.at < len(self.log):
             self.deliver()
 
     def step(self) -> None:
         """Let the agent go on with its round."""
+        self.start()
         next(self._round)
 
+    def read_slice(self) -> None:
+        """Let the agent read memory.events of the slice that all containers are in; it has what is gone, too."""
+        self.ledger.read_slice(SLICE, 99, sum(life.oom_kill - life.group for life in self.lives))
+
+    def crash(self, *, before_commit: bool) -> None:
+        """Let the agent be killed, after what it did last or in the middle of what it does next."""
+        if before_commit and not self.is_down:
+            self.book.is_dying = True
+            if self.at < len(self.log):
+                self.deliver()
+            else:
+                next(self._round, None)
+        self.is_down = True
+
+    def start(self) -> None:
+        """Start the agent again, if it is down: it goes on where the book says."""
+        if self.is_down:
+            state = self.book.state()
+            self.book.is_dying = self.is_down = False
+            self.ledger = KillLedger(self.book, state)
+            self.names.update(self.ledger.names)  # one whose closing was not kept has its name again
+            self.at, self.late = state.cursor or 0, len(self.log)
+            self._round = self._pieces()
+
     def whole_round(self) -> None:
-        """End this round, and make one more."""
-        for target in (self.rounds + 1, self.rounds + 2):
+        """End this round, and make one more; with slices two, for they are believed only then."""
+        self.start()
+        for target in range(self.rounds + 1, self.rounds + (4 if self.with_slices else 3)):
             while self.rounds < target:
                 self.step()
 
@@ -501,12 +560,21 @@ class World:
             found = [life for life in self.lives if life.alive]
             nameless = self.ledger.nameless()
             yield
+            if known := self.with_slices and self.ledger.knows_slice(SLICE):
+                self.read_slice()
+                yield
             for life in found:
                 if life.alive:
                     self.ledger.read(container(life.identifier), life.inode, life.oom_kill - life.group, 0)
                     life.read = life.oom_kill
                     yield
-            self.totals.append(self.ledger.settle(nameless, self.names))
+            if self.with_slices and not known:
+                self.read_slice()
+                yield
+            totals = self.ledger.settle(nameless, self.names, living={life.identifier for life in found})
+            if self.book.is_dying:
+                return
+            self.totals.append(totals)
             self.rounds += 1
             yield
 
@@ -514,7 +582,7 @@ class World:
         """Remove a cgroup, and make another one if the container is started again: by then the log was read, for that takes long."""
         if self.rounds and life.alive:
             life.alive = False
-            if again:
+            if again and not self.is_down:
                 self.deliver_all()
                 self.begin(life.identifier)
 
@@ -540,10 +608,12 @@ class World:
                 self.end(life, again=action == "again")
             case "forget":
                 self.forget(life.identifier)
+            case "crash":
+                self.crash(before_commit=number % 2 == 0)
 
     def forget(self, identifier: str) -> None:
         """Close a container that ended long ago."""
-        if identifier in self.names and not any(life.alive for life in self.lives if life.identifier == identifier):
+        if not self.is_down and identifier in self.names and not any(life.alive for life in self.lives if life.identifier == identifier):
             self.deliver_all()
             self.ledger.close(identifier, self.names.pop(identifier))
 
@@ -561,7 +631,10 @@ class World:
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["kill", "kill", "group", "unseen", "nameless", "host", "nameless host", "deliver", "step", "step", "end", "again", "forget"]
+            [
+                *("kill", "kill", "group", "unseen", "nameless", "host", "nameless host"),
+                *("deliver", "step", "step", "end", "again", "forget", "crash"),
+            ]
         ),
         st.integers(0, 7),
     ),
@@ -569,10 +642,10 @@ STEPS = st.lists(
 )
 
 
-def play(steps: list[tuple[str, int]], *, without: frozenset[str] = frozenset(), careful: bool = False) -> World:
+def play(steps: list[tuple[str, int]], *, without: frozenset[str] = frozenset(), careful: bool = False, with_slices: bool = False) -> World:
     """Let all this happen, and then come to rest. With `careful`, each cgroup is read before anything happens and before it is removed."""
-    world = World()
-    if careful:
+    world = World(with_slices=with_slices)
+    if careful or with_slices:
         world.whole_round()
     for action, number in steps:
         if action not in without:
@@ -631,6 +704,27 @@ def test_with_whole_readings_the_containers_are_right(steps: list[tuple[str, int
 
 @settings(deadline=None)
 @given(STEPS)
+@example([("nameless", 0), ("deliver", 0), ("step", 0), ("step", 0), ("end", 0), ("kill", 1), ("end", 1)])
+def test_with_whole_readings_of_the_slice_the_total_is_right(steps: list[tuple[str, int]]) -> None:
+    """Whatever was lost of the log, whatever was read of containers before they were gone, and whenever the agent was killed."""
+    world = play(steps, without=frozenset({"host", "nameless host"}), with_slices=True)
+
+    assert world.total == world.true_total
+    assert all(value <= world.truth[labels] for labels, value in world.totals[-1].by_container.items())
+    assert_nothing_falls(world)
+
+
+@given(STEPS)
+def test_with_a_whole_log_the_slice_adds_nothing(steps: list[tuple[str, int]]) -> None:
+    """What the log names is known; each container has its own."""
+    world = play(steps, without=frozenset({"unseen", "nameless", "nameless host", "host"}), with_slices=True)
+
+    assert world.total == world.true_total
+    assert_containers_are_right(world)
+    assert_nothing_falls(world)
+
+
+@given(STEPS)
 @example([("step", 0)] * 5 + [("kill", 0), ("step", 0), ("step", 0), ("nameless", 0), ("step", 0), ("kill", 0), ("deliver", 0)])
 def test_whatever_was_seen_the_total_is_never_too_high(steps: list[tuple[str, int]]) -> None:
     """And never below what each source knows by itself."""
@@ -639,3 +733,157 @@ def test_whatever_was_seen_the_total_is_never_too_high(steps: list[tuple[str, in
     assert world.total <= world.true_total
     assert all(value <= world.truth[labels] for labels, value in world.totals[-1].by_container.items())
     assert_nothing_falls(world)
+
+
+# After a restart
+
+
+def test_another_boot_begins_new_lives_and_the_counts_go_on() -> None:
+    """Its inodes and its log say nothing of the last one; and all that it has killed is counted, for the agent is installed here."""
+    book = Book()
+    ledger = KillLedger(book)
+    settle(ledger, Events(A, 1, 3))
+    ledger.logged(own(A), 1)
+    settle(ledger, Events(A, 1, 4, oom=1))
+
+    again = KillLedger(book, book.state(), same_boot=False)
+
+    assert again.cursor == -1
+    assert nonzero(settle(again, Events(A, 1, 2, oom=2))) == ({LABELS[A]: 3}, {"container": 3})
+    assert nonzero(settle(KillLedger(book, book.state()), Events(A, 1, 2, oom=2))) == ({LABELS[A]: 3}, {"container": 3})
+
+
+# A container in a container
+
+NESTED = f"{docker(A)}/docker/{B}"
+INSIDE = f"{A}/{B}"
+
+
+def nested() -> ContainerId:
+    """Return the id of B inside A."""
+    found = container_id.parse(NESTED)
+    assert found is not None
+    assert found.key == INSIDE
+    return found
+
+
+def round_of(ledger: KillLedger, outer: int, inner: int | None) -> Totals:
+    """Read both: memory.events of the outer one has the kills of the inner one too. None: the inner one is gone."""
+    nameless = ledger.nameless()
+    ledger.read(container(A), 1, outer, outer)
+    if inner is not None:
+        ledger.read(nested(), 2, inner, inner)
+    return ledger.settle(nameless, {A: LABELS[A], INSIDE: LABELS[B]})
+
+
+@pytest.mark.parametrize("log", ["none", "before", "between", "after"])
+def test_a_kill_in_a_nested_container_is_that_ones_alone(log: str) -> None:
+    """Whichever source tells first, and also if a pass lies between."""
+    ledger = KillLedger()
+    round_of(ledger, 0, 0)
+    if log == "before":
+        ledger.logged(kill(NESTED, NESTED), 2)
+    if log == "between":
+        ledger.nameless()
+        ledger.logged(kill(NESTED, NESTED), 2)
+    round_of(ledger, 1, 1)
+    if log == "after":
+        ledger.logged(kill(NESTED, NESTED), 2)
+
+    assert nonzero(round_of(ledger, 1, 1)) == ({LABELS[B]: 1}, {"container": 1})
+    assert nonzero(round_of(ledger, 1, None)) == ({LABELS[B]: 1}, {"container": 1})
+    assert nonzero(round_of(ledger, 2, None)) == ({LABELS[A]: 1, LABELS[B]: 1}, {"container": 2})
+
+
+def test_a_kill_that_the_outer_container_told_of_first_stays_its_own() -> None:
+    """The nested cgroup was read before the kill, or was gone; the log tells later: one kill all the same."""
+    ledger = KillLedger()
+    round_of(ledger, 0, 0)
+    assert nonzero(round_of(ledger, 1, 0)) == ({LABELS[A]: 1}, {"container": 1})
+    ledger.logged(kill(NESTED, NESTED), None)
+
+    assert nonzero(round_of(ledger, 1, 1)) == ({LABELS[A]: 1}, {"container": 1})
+    ledger.logged(own(A), 1)
+    assert nonzero(round_of(ledger, 2, 1)) == ({LABELS[A]: 2}, {"container": 2})
+
+
+@given(st.lists(st.sampled_from(["outer", "inner", "deliver", "lose", "read outer", "read inner", "round", "restart"])))
+@example(["inner", "restart", "deliver"])
+@example(["inner", "outer", "restart", "deliver", "deliver"])
+def test_nested_kills_are_counted_once_in_any_order(steps: list[str]) -> None:
+    """Of each kill the log tells or memory.events, or both, in whatever order: the total is right when all was read."""
+    book = Book()
+    ledger = KillLedger(book)
+    ledger.reached(0)
+    round_of(ledger, 0, 0)
+    truth, log = Counter[str](), []
+    nameless = ledger.nameless()
+
+    def read(which: str) -> None:
+        if which == "outer":
+            ledger.read(container(A), 1, truth.total(), truth.total())
+        else:
+            ledger.read(nested(), 2, truth["inner"], truth["inner"])
+
+    totals = Totals({}, {})
+    for step in [*steps, "round", "read outer", "read inner", "round", "read outer", "read inner", "round"]:
+        match step.split():
+            case ["outer" | "inner" as which]:
+                truth[which] += 1
+                path = docker(A) if which == "outer" else NESTED
+                log.append((kill(path, path), 1 if which == "outer" else 2))
+            case ["deliver"] if log:
+                ledger.logged(*log.pop(0))
+            case ["lose"] if log:
+                del log[0]
+            case ["read", which]:
+                read(which)
+            case ["restart"]:
+                ledger = KillLedger(book, book.state())
+                nameless = ledger.nameless()
+            case ["round"]:
+                totals = ledger.settle(nameless, {A: LABELS[A], INSIDE: LABELS[B]})
+                nameless = ledger.nameless()
+
+    assert totals.by_scope["container"] == truth.total()
+    assert sum(totals.by_container.values()) == truth.total()
+
+
+def test_names_outlive_the_agent() -> None:
+    """A container that was exported under its id is not renamed by a restart."""
+    book = Book()
+    settle(KillLedger(book), names={A: LABELS[A], B: ("", "", B[:12])})
+
+    assert KillLedger(book, book.state()).names == {A: LABELS[A], B: ("", "", B[:12])}
+
+
+def test_a_line_read_late_is_that_of_the_life_before() -> None:
+    """memory.events had it, the agent was killed before its line was read, and the container has begun another life since."""
+    book = Book()
+    settle(KillLedger(book), Events(A, 1, 0))
+    settle(KillLedger(book, book.state()), Events(A, 1, 1, oom=1))
+    ledger = KillLedger(book, book.state())
+    ledger.logged(own(A), 2, late=True)
+
+    assert nonzero(settle(ledger, Events(A, 2, 0))) == ({LABELS[A]: 1}, {"container": 1})
+
+
+def test_a_container_that_dies_and_comes_back_for_ever_does_not_fill_the_ledger() -> None:
+    """Of all its lives the last two are kept, and the sum of the others."""
+    ledger = started()
+    for inode in range(1, 50):
+        settle(ledger, Events(A, inode, 1, oom=1))
+
+    assert nonzero(settle(ledger)) == ({LABELS[A]: 49}, {"container": 49})
+    assert len(ledger._lives[A]) == 2
+
+
+def test_instances_without_a_name_are_forgotten_when_they_are_gone() -> None:
+    """Sandboxes never get one."""
+    ledger = started()
+    ledger.read(container(A), 1, 0, 0)
+    ledger.settle(ledger.nameless(), {}, living={A})
+    assert A in ledger._lives
+
+    ledger.settle(ledger.nameless(), {}, living=set())
+    assert A not in ledger._lives

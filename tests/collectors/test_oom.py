@@ -27,26 +27,27 @@ def events(root: Path, identifier: str, *, oom: int = 0, oom_kill: int = 0, grou
     tree(root, cgroup(docker(identifier), {"memory.events": f"low 0\nhigh 0\nmax 0\noom {oom}\noom_kill {oom_kill}\n{more}"}))
 
 
+def victim(path: str | None) -> OomKill:
+    """Make a victim of which the kernel log says that its own cgroup's limit was hit; None: it does not say."""
+    unknown = dict.fromkeys(("total_vm_bytes", "anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes", "uid", "oom_score_adj"))
+    return OomKill(
+        sequence=1,
+        timestamp_us=1,
+        pid=77,
+        comm=b"app",
+        constraint="CONSTRAINT_MEMCG",
+        oom_memcg=path.encode() if path else None,
+        task_memcg=path.encode() if path else None,
+        is_global=False,
+        group=False,
+        group_memcg=None,
+        **unknown,
+    )
+
+
 def logged(ledger: KillLedger, identifier: str) -> None:
     """Let the kernel log name a victim in a container that hit its own limit."""
-    path = docker(identifier).encode()
-    unknown = dict.fromkeys(("total_vm_bytes", "anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes", "uid", "oom_score_adj"))
-    ledger.logged(
-        OomKill(
-            sequence=1,
-            timestamp_us=1,
-            pid=77,
-            comm=b"app",
-            constraint="CONSTRAINT_MEMCG",
-            oom_memcg=path,
-            task_memcg=path,
-            is_global=False,
-            group=False,
-            group_memcg=None,
-            **unknown,
-        ),
-        None,
-    )
+    ledger.logged(victim(docker(identifier)), None)
 
 
 def test_every_container_is_born_at_0(tmp_path: Path) -> None:
@@ -270,3 +271,128 @@ def test_when_neither_source_can_see_a_kill_there_is_no_count(tmp_path: Path) ->
     blind = replace(node(tmp_path), cgroups=[], instances=[], containers=[])
 
     assert collect(Oom(KillLedger()), blind) == {}
+
+
+# The cgroups above
+
+POD = "/kubepods.slice/kubepods-pod12345678_1234_1234_1234_123456789abc.slice"
+IN_POD = f"{POD}/cri-containerd-{A}.scope"
+
+
+def counts(*, oom: int = 0, oom_kill: int = 0, group: int = 0) -> str:
+    """Spell memory.events."""
+    return f"low 0\nhigh 0\nmax 0\noom {oom}\noom_kill {oom_kill}\noom_group_kill {group}\n"
+
+
+def kubepods(root: Path, *, container: int = 0, oom: int = 0, pod_oom: int = 0, slice_oom: int = 0, gone: int = 0) -> None:
+    """Let the kernel count: kills of the container, `oom` at each limit, and kills in containers that are gone."""
+    total = counts(oom=oom + pod_oom + slice_oom, oom_kill=container + gone)
+    tree(root, cgroup("/kubepods.slice", {"memory.events": total, "memory.events.local": counts(oom=slice_oom)}))
+    tree(root, cgroup(POD, {"memory.events": total, "memory.events.local": counts(oom=pod_oom)}))
+    tree(root, cgroup(IN_POD, {"memory.events": counts(oom=oom, oom_kill=container)}))
+
+
+@pytest.mark.parametrize(
+    ("hit", "scope"),
+    [({"oom": 1}, "container"), ({"pod_oom": 1}, "pod"), ({"slice_oom": 1}, "ancestor"), ({}, "node")],
+)
+def test_without_a_log_the_limit_is_that_of_the_cgroup_whose_own_oom_rose(tmp_path: Path, hit: dict[str, int], scope: str) -> None:
+    """If none did, the node itself was short of memory."""
+    collector = Oom(KillLedger())
+    kubepods(tmp_path)
+    collect(collector, node(tmp_path))
+    collect(collector, node(tmp_path))
+    kubepods(tmp_path, container=2, **hit)
+
+    assert collect(collector, node(tmp_path)) == kills({A: 2}, **{scope: 2})
+
+
+def test_a_kill_at_the_pods_limit_after_one_at_its_own(tmp_path: Path) -> None:
+    """What rose for an earlier kill says nothing of a later one."""
+    collector = Oom(KillLedger())
+    kubepods(tmp_path)
+    collect(collector, node(tmp_path))
+    kubepods(tmp_path, container=1, oom=1)
+    collect(collector, node(tmp_path))
+    kubepods(tmp_path, container=2, oom=1, pod_oom=1)
+
+    assert collect(collector, node(tmp_path)) == kills({A: 2}, container=1, pod=1)
+
+
+def test_a_container_that_came_and_went_unseen_is_in_its_slices_rise(tmp_path: Path) -> None:
+    """The next pass counts it for the node, if nobody has told of it by then; when the log does after all, it is the same one."""
+    ledger = KillLedger()
+    collector = Oom(ledger)
+    kubepods(tmp_path)
+    collect(collector, node(tmp_path))
+    kubepods(tmp_path, oom=1, gone=1)
+    assert collect(collector, node(tmp_path)) == kills({A: 0})
+    assert collect(collector, node(tmp_path)) == kills({A: 0}, ancestor=1)
+
+    ledger.logged(victim(IN_POD.replace(A, C)), None)
+    seen = node(tmp_path)
+    assert collect(collector, replace(seen, names={**seen.names, C: LABELS[C]})) == kills({A: 0, C: 1}, ancestor=1)
+
+
+def test_what_the_log_named_first_is_not_counted_again_by_the_slice(tmp_path: Path) -> None:
+    """The cgroup was gone before it was read; the slice has the kill too."""
+    ledger = KillLedger()
+    collector = Oom(ledger)
+    kubepods(tmp_path)
+    collect(collector, node(tmp_path))
+    ledger.logged(victim(IN_POD.replace(A, C)), None)
+    ledger.logged(victim(POD), None)
+    ledger.logged(victim(None), None)
+    kubepods(tmp_path, oom=1, gone=3)
+
+    seen = node(tmp_path)
+    seen = replace(seen, names={**seen.names, C: LABELS[C]})
+    collect(collector, seen)
+    found = collect(collector, seen)
+    assert sum(count for (name, _), count in found.items() if name == "coroner_oom_kills_total") == 3
+    assert found["coroner_container_oom_kills_total", LABELS[C]] == 1
+
+
+def test_the_history_of_a_slice_is_history(tmp_path: Path) -> None:
+    """It was there before the agent."""
+    collector = Oom(KillLedger())
+    kubepods(tmp_path, container=3, oom=3, gone=40)
+
+    assert collect(collector, node(tmp_path)) == kills({A: 0})
+    assert collect(collector, node(tmp_path)) == kills({A: 0})
+
+
+@pytest.mark.parametrize(("followed", "expected"), [(True, 2), (False, 3)])
+def test_a_group_above_the_container(tmp_path: Path, followed: bool, expected: int) -> None:
+    """The pod is killed as a whole: the container's memory.events has its first victim twice, and only the log tells.
+
+    Without it the count is one too high: nobody says in which of the pod's containers the first victim was.
+    """
+    ledger = KillLedger()
+    ledger.log_is_followed = followed
+    collector = Oom(ledger)
+    kubepods(tmp_path)
+    tree(tmp_path, cgroup(POD, {"memory.oom.group": "1\n"}))
+    collect(collector, node(tmp_path))
+    kubepods(tmp_path, container=3, pod_oom=1)
+    if followed:
+        for _ in range(2):
+            ledger.logged(replace(victim(IN_POD), oom_memcg=POD.encode()), None)
+
+    assert collect(collector, node(tmp_path))["coroner_container_oom_kills_total", LABELS[A]] == expected
+
+
+def test_local_events_are_summed_up(tmp_path: Path) -> None:
+    """With memory_localevents a cgroup counts only its own; what is nested in a container is its too, also when it is gone."""
+    collector = Oom(KillLedger(), local_events=True)
+    events(tmp_path, A)
+    tree(tmp_path, cgroup(f"{docker(A)}/nested", {"memory.events": counts()}))
+    collect(collector, node(tmp_path))
+    events(tmp_path, A, oom=1, oom_kill=1)
+    tree(tmp_path, cgroup(f"{docker(A)}/nested", {"memory.events": counts(oom=1, oom_kill=2)}))
+    assert collect(collector, node(tmp_path)) == kills({A: 3}, container=3)
+
+    remove_cgroup(tmp_path, f"{docker(A)}/nested")
+    assert collect(collector, node(tmp_path)) == kills({A: 3}, container=3)
+    events(tmp_path, A, oom=2, oom_kill=2)
+    assert collect(collector, node(tmp_path)) == kills({A: 4}, container=4)

@@ -303,6 +303,8 @@ def test_sizes_are_bytes_and_everything_else_of_a_kill_is_as_printed() -> None:
         shmem_rss_bytes=3756 * 1024,
         uid=0,
         oom_score_adj=0,
+        usage_bytes=16 << 20,
+        limit_bytes=16 << 20,
     )
 
 
@@ -877,3 +879,26 @@ def test_no_name_of_an_exited_leader_forges_a_cgroup(leader: bytes, thread: byte
     assert kill.task_memcg in (limit + below, None)
     if not any(word in leader + limit + below for word in (b",task=", b",task_memcg=")):
         assert kill.task_memcg == limit + below
+
+
+def test_usage_and_limit_are_those_of_the_report() -> None:
+    """A line of its own; a kill without a report has neither, nor has one of the whole node, nor one whose line was lost."""
+    report = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/a,task_memcg=/a,task=eat,pid={pid},uid=0"
+    line = "Memory cgroup out of memory: Killed process {pid} (eat) total-vm:1kB, anon-rss:1kB, file-rss:0kB, shmem-rss:0kB"
+    texts = [
+        "memory: usage 16384kB, limit 16384kB, failcnt 37",
+        report.format(pid=1),
+        line.format(pid=1),
+        line.format(pid=2),
+        "memory: usage 16384kB, limit 9007199254740988kB, failcnt 37",
+        report.format(pid=3),
+        line.format(pid=3),
+    ]
+    recogniser = OomRecogniser()
+    found = [recogniser.feed(parse_record(f"6,{n},{n},-;{text}\n".encode())) for n, text in enumerate(texts)]
+
+    assert [(kill.pid, kill.usage_bytes, kill.limit_bytes) for kill in found if kill] == [
+        (1, 16 << 20, 16 << 20),
+        (2, None, None),
+        (3, 16 << 20, None),
+    ]

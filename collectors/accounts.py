@@ -1,0 +1,199 @@
+"""What the kill ledger keeps: an account per instance and per slice, a record per victim; and who keeps it for good (Book). Pure."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from collectors.kernel.container_id import ContainerId
+from collectors.kernel.kmsg import OomKill
+
+SCOPES = ("container", "pod", "ancestor", "node")
+"""Whose limit was hit. `ancestor` is any other cgroup, and one that neither the kernel log nor a rise of `oom` tells."""
+
+Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Life:
+    """One instance: memory.events at first sight (None until it was read) and as last read, and its kills by whose limit was hit.
+
+    `guessed` of the kills are known from memory.events alone; the kernel log may still name them. `logged_before` is K, and
+    `counted_before` K with the guessed ones, both with the shared ones and as of when the round of readings began: those kills are
+    surely in its reading, for the kernel counts first and logs then. `settled` and `ooms_settled` are the kills, and `oom`, when the
+    kills last changed: an `oom` since then has its kill still to come.
+    """
+
+    path: str = ""
+    kills_at_first: int | None = None
+    kills: int = 0
+    ooms: int = 0
+    ooms_settled: int = 0
+    settled: int = 0
+    by_scope: Counter[str] = field(default_factory=Counter)
+    guessed: int = 0
+    shared: int = 0
+    """Kills in its memory.events that are counted for a container nested in it, or around it."""
+    logged_before: int = 0
+    counted_before: int = 0
+    read_in: int = 0
+    """The round that read it last, and the one before; not kept."""
+    read_before: int = 0
+
+    @property
+    def is_blank(self) -> bool:
+        """Born at 0 and nothing happened since: what is assumed of an instance that is not known."""
+        return self.kills_at_first == 0 and not (self.kills or self.ooms or self.total or self.shared)
+
+    @property
+    def total(self) -> int:
+        """Kills of this life: max(E - G, K), as soon as they are settled."""
+        return self.by_scope.total()
+
+    @property
+    def logged(self) -> int:
+        """K."""
+        return self.total - self.guessed
+
+    @property
+    def risen(self) -> int:
+        """E - G."""
+        return self.kills - (self.kills_at_first or 0)
+
+    @property
+    def missing(self) -> int:
+        """Kills that the kernel log has not named (yet) and nobody has counted."""
+        return max(0, self.risen - self.total - self.shared)
+
+    def begin_round(self) -> None:
+        """Note what is counted before its memory.events is read again."""
+        self.logged_before, self.counted_before = self.logged + self.shared, self.total + self.shared
+
+
+@dataclass(slots=True)
+class Slice:
+    """One cgroup right below the root. Of its rise, `counted` are known one by one; of these, `guessed` are those no child tells of.
+
+    Its inode is 0 and kills_at_first None until it was read.
+    """
+
+    inode: int = 0
+    kills_at_first: int | None = None
+    kills: int = 0
+    counted: int = 0
+    guessed: Counter[str] = field(default_factory=Counter)
+    kills_before: int = 0
+    """As read in the round before; not kept. What is new in this one the log, or the next walk, may still tell of."""
+    counted_before: int = 0
+    """As of when the round of readings began; not kept. One that was counted since may be newer than the reading."""
+    guessed_in: int = 0
+    """The last round that guessed; not kept."""
+
+    @property
+    def unexplained(self) -> int:
+        """Kills here that nothing below tells of, guessed or still to be."""
+        return self.guessed.total() + max(0, self.kills - (self.kills_at_first or 0) - self.counted_before)
+
+    def count(self, scope: str, read_in: int) -> str:
+        """Count a kill below, in an instance that was last read in a round; return its scope.
+
+        If that was before this slice guessed, the kill may be what was guessed: it is then counted already and keeps that scope, or that
+        count would fall.
+        """
+        if not self.guessed.total() or read_in >= self.guessed_in:
+            self.counted += 1
+            return scope
+        taken = scope if self.guessed[scope] else max(self.guessed, key=lambda each: self.guessed[each])
+        self.guessed[taken] -= 1
+        return taken
+
+    def guess(self, scope: str, this_round: int) -> None:
+        """Count what has risen here and is known nowhere below."""
+        more = max(0, self.kills_before - (self.kills_at_first or 0) - self.counted)
+        if more:
+            self.counted += more
+            self.guessed[scope] += more
+            self.guessed_in = this_round
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """One killed process. Bytes and seconds; None is unknown. `limit_bytes`, `usage_bytes`: of `limit_of`, the cgroup at its limit."""
+
+    time: float
+    """When the line was read, wall clock: the log's own clock stands still in suspend."""
+    sequence: int
+    """Of its line in the kernel log; with the boot it identifies the kill."""
+    identifier: str
+    """Of its container; empty outside of containers."""
+    cgroup: str
+    scope: str
+    limit_of: str
+    limit_bytes: int | None
+    usage_bytes: int | None
+    pid: int
+    """In the first PID namespace; of the process, also where the log names one of its threads."""
+    namespace_pid: int | None
+    """In its own PID namespace. None when it was gone before it could be looked up, as are many."""
+    is_init: bool | None
+    comm: str
+    uid: int | None
+    oom_score_adj: int | None
+    total_vm_bytes: int | None
+    anon_rss_bytes: int | None
+    file_rss_bytes: int | None
+    shmem_rss_bytes: int | None
+
+
+LifeKey = tuple[str, int]
+"""Container id and inode of its cgroup."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that the ledger knows, the cursor included: what is kept is kept together, or a restart would count twice or never.
+
+    `cursor` is the sequence number in the kernel log up to which all kills are counted; None: the log was never read to its end.
+    `started`: a pass was made, so that an instance found later was born since, at 0.
+    """
+
+    cursor: int | None = None
+    started: bool = False
+    unnamed_of_ended: int = 0
+    lives: Mapping[LifeKey, Life] = field(default_factory=dict)
+    slices: Mapping[str, Slice] = field(default_factory=dict)
+    """By path."""
+    sums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By name and scope."""
+    identities: Mapping[Labels, int] = field(default_factory=dict)
+    """Kills of instances that are closed, by name; the last to count is last."""
+    names: Mapping[str, Labels] = field(default_factory=dict)
+    """Container id -> the labels it was first exported under."""
+
+
+class Book(Protocol):
+    """Who keeps the state beyond the life of this process."""
+
+    def save(self, state: State, victim: Victim | None = None) -> None:
+        """Keep the state, and the victim it now counts, before anybody can see them; they change afterwards. Never raises."""
+        ...
+
+
+class NoBook:
+    """Memory only."""
+
+    def save(self, state: State, victim: Victim | None = None) -> None:
+        """Forget them."""
+
+
+def scope_of(kill: OomKill, victim: ContainerId | None) -> str:
+    """Say whose limit was hit, by what the kernel log says (oom_memcg, task_memcg)."""
+    if kill.is_global:
+        return "node"
+    if victim is None or kill.oom_memcg is None:
+        return "ancestor"
+    limit = kill.oom_memcg.decode(errors="backslashreplace")
+    if f"{limit}/".startswith(f"{victim.container_path}/"):
+        return "container"
+    pod = victim.container_path.rpartition("/")[0]
+    return "pod" if victim.pod_uid and limit == pod else "ancestor"
