@@ -2,7 +2,8 @@
 
 A scrape asks the web routes for a page; they ask Gather for a pass; it takes a census (one walk of the cgroup tree joined to the
 directory of names) and runs every collector over it in the sampling thread; Page renders the samples. Beside that, followers read what
-cannot be read later: the kernel log's OOM kills go to the kill ledger, Docker's events to the directory.
+cannot be read later: the kernel log's OOM kills go to the kill ledger, Docker's events to the directory. What must outlive the agent
+the ledger gives to the casebook.
 """
 
 import asyncio
@@ -16,10 +17,12 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from agent import __version__
+from agent.casebook import Casebook
 from agent.census import Census
 from agent.config import DOCKER_URL, Config
 from agent.directory import Directory
 from agent.gather import Gather, Pass
+from agent.newborn import Newborn
 from agent.page import Page, compress, registry_lines
 from agent.sources.docker import DockerSource
 from agent.sources.kmsg import KernelLog
@@ -27,7 +30,7 @@ from agent.sources.kubernetes import KubernetesSource
 from agent.sources.oci import DEFAULT_BUNDLES, OciSource
 from agent.status import Status
 from agent.supervise import keep_running
-from agent.web.routes import DEFAULT_SCRAPE_SECONDS, Routes, serve
+from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
 from collectors import all_collectors
 from collectors.base import Node, Sample, gauge
@@ -59,10 +62,21 @@ class App:
         self.kmsg_status = Status("kmsg")
         self.docker_status = Status("docker", optional=_is_absent(config.docker_url))
 
+        mountinfo = f"{config.procfs}/self/mountinfo"
         directory = Directory()
-        ledger = KillLedger()
+        # One page has no use for a memory, and must not take that of the daemon beside it.
+        self.casebook = Casebook(config.state if config.command == "daemon" else "", config.procfs)
+        state, same_boot = self.casebook.open()
+        ledger = KillLedger(self.casebook, state, same_boot=same_boot)
         cgroup_root = self._find_cgroup_root()
-        self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, ledger=ledger, directory=directory, status=self.kmsg_status)
+        self.kernel_log = KernelLog(
+            path=config.kmsg,
+            cgroup_root=cgroup_root,
+            proc_root=config.procfs,
+            ledger=ledger,
+            directory=directory,
+            status=self.kmsg_status,
+        )
         self.oci_status = Status("oci", optional=config.bundles == DEFAULT_BUNDLES and not any(map(os.path.exists, DEFAULT_BUNDLES)))
         self.oci = OciSource(bundles=config.bundles, directory=directory, status=self.oci_status) if config.bundles else None
         self.kubernetes_status = Status("kubernetes")
@@ -80,14 +94,20 @@ class App:
             directory=directory,
             status=self.cgroup_status,
             own_cgroup_inode=_inode(OWN_CGROUP),
+            names=ledger.known,
         )
         self.gather = Gather(
             census=self.census,
-            collectors=[collector for collector in all_collectors(ledger, config.pod_labels) if collector.name in config.collectors],
+            collectors=[
+                collector
+                for collector in all_collectors(ledger, config.pod_labels, local_events=cgroupfs.events_are_local(mountinfo))
+                if collector.name in config.collectors
+            ],
             proc_root=config.procfs,
             assess=self._assess,
         )
         self._page = Page()
+        self._newborn = Newborn()
         self._registry = CollectorRegistry()
         if config.exporter_metrics:
             ProcessCollector(registry=self._registry)
@@ -114,7 +134,13 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        routes = Routes(render=self.render, is_ready=lambda: self._is_ready, status=self._status, telemetry_path=self.config.telemetry_path)
+        routes = Routes(
+            render=self.render,
+            is_ready=lambda: self._is_ready,
+            status=self._status,
+            victims=lambda: self.casebook.victims(MOST_VICTIMS),
+            telemetry_path=self.config.telemetry_path,
+        )
         runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
         try:
             for host, port in addresses:
@@ -123,12 +149,14 @@ class App:
                 followers = self._follow(tasks)
                 # The first pass takes the baseline: what memory.events counts by now happened before the agent, and is not counted.
                 first = tasks.create_task(self._first_pass(), name="first pass")
+                house = tasks.create_task(self.casebook.keep_house(), name="casebook")
                 await stop.wait()
                 log.info("stopping")
-                for task in (*followers, first):
+                for task in (*followers, first, house):
                     task.cancel()
         finally:
             await runner.cleanup()
+            self.casebook.close()
 
     async def page(self) -> bytes:
         """One page in the text format, for `coroner metrics`."""
@@ -142,19 +170,20 @@ class App:
                 task.cancel()
         return body
 
-    async def render(self, seconds: float, openmetrics: bool, compressed: bool) -> bytes:
-        """Make one pass, within `seconds`, and the body that shows it."""
+    async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str = "") -> bytes:
+        """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""
         self._last = await self.gather.collect(seconds)
         samples = [*self._own_samples(), *self._last.samples]
 
         def body() -> bytes:
             extra = registry_lines(self._registry, openmetrics=openmetrics)
-            page = self._page.render(samples, openmetrics=openmetrics, extra=extra)
+            page = self._page.render(self._newborn.shown(samples, scraper), openmetrics=openmetrics, extra=extra)
             return compress(page) if compressed else page
 
         return await self.gather.run(body)
 
     async def _first_pass(self) -> None:
+        await self.kmsg_status.looked(_FIRST_NAMES_SECONDS)  # what was logged while the agent was down has its names there
         self._last = await self.gather.collect(DEFAULT_SCRAPE_SECONDS)
         self._is_ready = True
         # What is alive now stays: looking through it again and again would stop the event loop for longer than all else here.
@@ -177,6 +206,7 @@ class App:
             yield from source.samples()
         yield from self.kernel_log.samples()
         yield from self.census.samples()
+        yield from self.casebook.samples()
         if self.oci and self.oci_status.is_expected:
             yield from self.oci.samples()
 
@@ -186,7 +216,7 @@ class App:
             sources=self.sources,
             collectors=self.config.collectors,
             failures=self._last.failures,
-            notes=self.notes,
+            notes=[*self.notes, *([f"Casebook: {self.casebook.reason}"] if self.casebook.reason else [])],
         )
 
     def _find_cgroup_root(self) -> str | None:

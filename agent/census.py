@@ -37,7 +37,8 @@ class Census:
     """Takes stock of the node once per pass, and remembers what each container was called.
 
     `own_cgroup_inode` is that of the root of the agent's own cgroup namespace: found in the tree, it tells what the paths in
-    /proc/PID/cgroup are relative to.
+    /proc/PID/cgroup are relative to. `names` are the labels that an agent before this one exported, kept for life;
+    empty for a container that had none yet.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Census:
         directory: Directory,
         status: Status,
         own_cgroup_inode: int = 0,
+        names: Mapping[str, tuple[str, ...]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cgroup_root = cgroup_root
@@ -57,7 +59,8 @@ class Census:
         self._clock = clock
         self._own_cgroup_inode = own_cgroup_inode
         self._hits = self._misses = self._unnamed = 0
-        self._people: dict[str, _Person] = {}
+        now = clock()
+        self._people: dict[str, _Person] = {identifier: _Person(now, now, labels) for identifier, labels in (names or {}).items()}
         self._identifiers: dict[str, ContainerId | None] = {}
 
     def take(self, files: KernelFiles, process_table: ProcessTable) -> Node:

@@ -36,6 +36,8 @@ class Config:
     procfs: str
     cgroupfs: str
     kmsg: str
+    state: str
+    """Directory of the casebook. Empty: memory only."""
     bundles: tuple[str, ...]
     """Directories of OCI bundles; empty: none are read."""
     docker_url: str
@@ -105,6 +107,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         procfs=values["path.procfs"],
         cgroupfs=values["path.cgroupfs"],
         kmsg=values["path.kmsg"],
+        state=values["path.state"],
         bundles=values["path.bundles"] if kubernetes.source != "none" else (),
         docker_url=values["docker.url"],
         kubernetes=kubernetes,
@@ -197,6 +200,12 @@ _SETTINGS = (
     Setting("path.procfs", "/proc", _PATH, "Where the host's procfs is mounted."),
     Setting("path.cgroupfs", "/sys/fs/cgroup", _PATH, "Where the host's cgroup2 file system is mounted."),
     Setting("path.kmsg", "/dev/kmsg", _PATH, "The kernel log."),
+    Setting(
+        "path.state",
+        "/var/lib/coroner",
+        Kind("an absolute path, or empty to keep all in memory", _file),
+        "Directory of the casebook: what must outlive the agent.",
+    ),
     Setting(
         "path.bundles",
         ",".join(DEFAULT_BUNDLES),

@@ -96,7 +96,7 @@ class Directory:
 
     def hear(self, source: str, key: str) -> None:
         """Note an id that something happened to: it gets a name even if nobody ever lists it, and whoever knows more may look now."""
-        if key not in self.entries:
+        if key not in self.entries or not self.entries[key].seen_alive:
             self.put(source, {key: Entry(state=HEARD_OF, ended=self._clock())})
         for look in self._heard:
             look(key)

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 CATALOGUE = (ROOT / "collectors" / "README.md").read_text(encoding="utf-8")
 
 COLLECTORS = collectors.all_collectors(KillLedger())
-HELPERS = {"base", "kills"}
+HELPERS = {"base", "kills", "accounts"}
 AGENT_SECTION = "The agent itself"
 
 KEPT: Mapping[str, set[str]] = {
@@ -255,9 +255,9 @@ def emitted(collector: Collector, node: object) -> Iterator[Sample]:
 
 
 @pytest.mark.parametrize("node", golden.NODES)
-def test_every_sample_is_of_a_metric_that_its_collector_declares(node: str) -> None:
+def test_every_sample_is_of_a_metric_that_its_collector_declares(node: str, tmp_path: Path) -> None:
     """With as many label values as the metric has labels."""
-    app, clock = golden.build(golden.HERE / node)
+    app, clock = golden.build(golden.HERE / node, str(tmp_path))
     sampler = app.gather._sampler
     seen: set[str] = set()
 

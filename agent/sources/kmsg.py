@@ -1,4 +1,4 @@
-"""The kernel log, followed from the agent's start: OOM victims go to the ledger (Documentation/ABI/testing/dev-kmsg)."""
+"""The kernel log, followed from where the last agent left it: OOM victims go to the ledger (Documentation/ABI/testing/dev-kmsg)."""
 
 import asyncio
 import errno
@@ -6,8 +6,10 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
 from agent.directory import Directory
+from agent.postmortem import examine
 from agent.status import Status
 from agent.supervise import Blind
 from collectors.base import Sample, counter
@@ -47,13 +49,18 @@ def open_device(path: str) -> int:
 
 
 class KernelLog:
-    """Reads every record once, in order. Reopening resumes behind the last one read; only the first opening skips history."""
+    """Reads every record once, in order, and counts the kills behind the ledger's cursor.
+
+    Reopening resumes behind the last record read. The first opening reads the log from its start: without a cursor all of that is
+    history; with one, the records up to it are context.
+    """
 
     def __init__(
         self,
         *,
         path: str,
         cgroup_root: str | None,
+        proc_root: str = "/proc",
         ledger: KillLedger,
         directory: Directory,
         status: Status,
@@ -61,13 +68,15 @@ class KernelLog:
     ) -> None:
         self.status = status
         self._path = path
-        self._cgroup_root = cgroup_root
+        self._cgroup_root, self._proc_root = cgroup_root, proc_root
         self._ledger = ledger
         self._directory = directory
         self._opener = opener
         self._recogniser = OomRecogniser()
         self._last: int | None = None
-        self._history = True
+        self._counted = ledger.cursor
+        """Kills up to here are counted; None: all that is in the ring at start is history."""
+        self._catching_up = True
         self._records = self._lost = self._forged = self._malformed = 0
 
     def samples(self) -> Iterable[Sample]:
@@ -83,10 +92,11 @@ class KernelLog:
         loop = asyncio.get_running_loop()
         failed: asyncio.Future[None] = loop.create_future()
         try:
-            # What lies in the ring at start is history: read for its sequence numbers, so that a gap is known from the first record on.
+            # Without a cursor what lies in the ring is history: read for its sequence numbers, so that a gap is known from the first
+            # record on.
             while not self._drain(fd):  # noqa: ASYNC110 - not a wait: every turn reads more, and the loop gets its share between
                 await asyncio.sleep(0)
-            self._history = False
+            self._caught_up()
             self._ledger.log_is_followed = True
             self.status.up()
             loop.add_reader(fd, self._readable, fd, failed)
@@ -102,6 +112,7 @@ class KernelLog:
         self.status.answered()
         try:
             self._drain(fd)
+            self._reached()
         except (OSError, Blind) as error:
             if not failed.done():
                 failed.set_exception(error)
@@ -124,22 +135,37 @@ class KernelLog:
             self._take(raw)
         return False
 
+    def _caught_up(self) -> None:
+        """The end of the ring was reached for the first time, or again."""
+        if self._last is not None and self._counted is not None and self._last < self._counted:
+            log.warning("the kernel log ends before the place that was kept", extra={"kept": self._counted, "end": self._last})
+            self._counted = self._last
+        self._catching_up = False
+        self._reached()
+
+    def _reached(self) -> None:
+        if self._last is not None:
+            self._counted = max(self._last, -1 if self._counted is None else self._counted)
+            self._ledger.reached(self._counted)
+
     def _take(self, raw: bytes) -> None:
+        is_history = self._catching_up and self._counted is None
         try:
             record = parse_record(raw)
         except Malformed:
-            self._malformed += not self._history
+            self._malformed += not is_history
             return
-        if self._last is not None:
-            if record.sequence <= self._last:
-                return  # read before the device was opened again
-            if not self._history:
-                self._lost += record.sequence - self._last - 1
+        if self._last is not None and record.sequence <= self._last:
+            return  # read before the device was opened again
+        # What the last agent has read may be gone from the ring; what came after it and is gone is lost.
+        known = self._last if self._counted is None or (self._last or 0) > self._counted else self._counted
         self._last = record.sequence
         # Those of processes too: the recogniser takes a gap in the numbers for lost records, and believes none of theirs.
         kill = self._recogniser.feed(record)
-        if self._history:
+        if is_history or (known is not None and record.sequence <= known):
             return
+        if known is not None:
+            self._lost += record.sequence - known - 1
         self._records += 1
         if record.facility != 0:
             self._forged += looks_like_oom(record.text)
@@ -147,24 +173,15 @@ class KernelLog:
             self._killed(kill)
 
     def _killed(self, kill: OomKill) -> None:
-        victim = (kill.task_memcg or kill.group_memcg or b"").decode(errors="backslashreplace")
-        container = container_id.parse(victim)
+        victim = examine(kill, proc_root=self._proc_root, cgroup_root=self._cgroup_root, late=self._catching_up)
+        container = container_id.parse(victim.cgroup)
         inode = None
         if container is not None:
             self._directory.hear(self.status.source, container.key)
             inode = self._inode(container.container_path)
-        self._ledger.logged(kill, inode)
-        log.warning(
-            "OOM kill",
-            extra={
-                "pid": kill.pid,
-                "comm": kill.comm.decode(errors="backslashreplace"),
-                "cgroup": victim,
-                "limit_of": (kill.oom_memcg or b"").decode(errors="backslashreplace"),
-                "anon_rss_bytes": kill.anon_rss_bytes,
-                "oom_score_adj": kill.oom_score_adj,
-            },
-        )
+        self._ledger.logged(kill, inode, victim, late=self._catching_up)
+        known = {name: value for name, value in asdict(victim).items() if value is not None and name not in ("time", "identifier")}
+        log.warning("OOM kill", extra=known)
 
     def _inode(self, path: str) -> int | None:
         if self._cgroup_root is None:

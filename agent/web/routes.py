@@ -1,8 +1,9 @@
-"""HTTP: /metrics, /healthz, /readyz and the status page. GET and HEAD only; nothing of a request is ever reflected."""
+"""HTTP: /metrics, /healthz, /readyz, /api/v1/victims and the status page. GET and HEAD only; nothing of a request is ever reflected."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -15,12 +16,18 @@ SPARE_SECONDS = 0.5
 SEND_SECONDS = 10.0
 """A client that does not read within this is cut off; its page would be kept in memory for ever."""
 
+MOST_VICTIMS = 1000
+"""What one answer holds: the latest."""
+
 _CHUNK = 64 * 1024
 
 log = logging.getLogger(__name__)
 
-Render = Callable[[float, bool, bool], Awaitable[bytes]]
-"""Seconds it may take, whether in OpenMetrics, whether compressed -> the body."""
+Render = Callable[[float, bool, bool, str], Awaitable[bytes]]
+"""Seconds it may take, whether in OpenMetrics, whether compressed, for which scraper (empty: none) -> the body."""
+
+_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
+"""Sent with a scrape, and by nobody else."""
 
 
 def scrape_seconds(header: str | None) -> float:
@@ -35,12 +42,21 @@ def scrape_seconds(header: str | None) -> float:
 
 
 class Routes:
-    """Handlers over four things of the agent: how to render a page, whether a first one was made, its status, and its path."""
+    """Handlers over what the agent has: how to render a page, whether a first one was made, its status, its victims; and the path."""
 
-    def __init__(self, *, render: Render, is_ready: Callable[[], bool], status: Callable[[], str], telemetry_path: str) -> None:
+    def __init__(
+        self,
+        *,
+        render: Render,
+        is_ready: Callable[[], bool],
+        status: Callable[[], str],
+        telemetry_path: str,
+        victims: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
         self._render = render
         self._is_ready = is_ready
         self._status = status
+        self._victims = victims
         self._telemetry_path = telemetry_path
 
     def application(self) -> web.Application:
@@ -49,6 +65,7 @@ class Routes:
         app.router.add_get(self._telemetry_path, self.metrics)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
+        app.router.add_get("/api/v1/victims", self.victims)
         app.router.add_get("/", self.index)
         return app
 
@@ -56,8 +73,9 @@ class Routes:
         """One page, in the format and encoding that the client prefers."""
         openmetrics = negotiate(request.headers.get("Accept", ""))
         compressed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
-        seconds = scrape_seconds(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
-        body = await self._render(seconds, openmetrics, compressed)
+        seconds = scrape_seconds(request.headers.get(_TIMEOUT))
+        scraper = request.remote or "" if _TIMEOUT in request.headers else ""
+        body = await self._render(seconds, openmetrics, compressed, scraper)
         headers = {"Content-Type": OPENMETRICS if openmetrics else PLAIN_TEXT}
         if compressed:
             headers["Content-Encoding"] = "gzip"
@@ -83,6 +101,10 @@ class Routes:
     async def readyz(self, _request: web.Request) -> web.Response:
         """The first pass is done."""
         return web.Response(text="ok\n") if self._is_ready() else web.Response(status=503, text="the first pass is not done yet\n")
+
+    async def victims(self, _request: web.Request) -> web.Response:
+        """The latest victims of the OOM killer, newest first, as JSON; null is not known."""
+        return web.json_response({"victims": await asyncio.to_thread(self._victims)})
 
     async def index(self, _request: web.Request) -> web.Response:
         """The status page."""

@@ -13,6 +13,7 @@ from agent.directory import Directory
 from agent.sources.kmsg import KernelLog, open_device
 from agent.status import Status
 from agent.supervise import Blind
+from collectors.accounts import State, Victim
 from collectors.kills import KillLedger
 
 ID = "c" * 64
@@ -141,6 +142,81 @@ async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:
     assert log.kills == 0
     assert log.value("coroner_kmsg_records_total") == 1
     assert log.lost == 0
+
+
+def restarted(log: Log, cursor: int) -> None:
+    """Let the agent be one whose casebook says that all kills up to `cursor` are counted."""
+    log.ledger = KillLedger(state=State(cursor=cursor, started=True))
+    log.kernel_log = KernelLog(
+        path="/dev/kmsg",
+        cgroup_root=str(log.tmp_path),
+        ledger=log.ledger,
+        directory=log.directory,
+        status=log.status,
+        opener=log._open,
+    )
+
+
+async def test_after_a_restart_it_goes_on_behind_the_cursor(log: Log) -> None:
+    """What was counted is read for its context only, and what came after it counts, although it was in the ring at start."""
+    restarted(log, cursor=13)
+    log.reads += [*kill(10), *kill(12), *kill(14, pid=78), record(16, "forged", prefix=12)]
+    async with log.following():
+        assert log.kills == 1
+        assert log.value("coroner_kmsg_records_total") == 3
+        assert log.lost == 0
+        assert log.ledger.cursor == 16
+
+
+async def test_a_kill_whose_report_was_read_by_the_last_agent_still_has_its_cgroup(log: Log) -> None:
+    """The cursor stood between the two lines; the context is fed again."""
+    restarted(log, cursor=10)
+    log.reads += kill(10)
+    async with log.following():
+        assert log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")}).by_container == {("", "", "web"): 1}
+
+
+@pytest.mark.parametrize(("cursor", "first", "lost"), [(9, 10, 0), (9, 50, 40), (60, 50, 0)])
+async def test_what_the_ring_lost_while_the_agent_was_down_is_known_by_number(log: Log, cursor: int, first: int, lost: int) -> None:
+    """What the last agent has read is not lost, wherever the ring begins now."""
+    restarted(log, cursor)
+    log.reads += [record(number, "hello") for number in range(first, first + 20)]
+    async with log.following():
+        assert log.lost == lost
+
+
+async def test_in_a_new_boot_everything_counts_from_the_first_record(log: Log) -> None:
+    """The agent is installed here: nothing in this ring is history."""
+    restarted(log, cursor=-1)
+    log.reads += kill(0)
+    async with log.following():
+        assert log.kills == 1
+
+
+async def test_a_cursor_beyond_the_end_of_the_log_does_not_make_it_deaf(log: Log) -> None:
+    """A machine was put back to an earlier state, and its log with it."""
+    restarted(log, cursor=5000)
+    log.reads += kill(10)
+    async with log.following():
+        log.poke(*kill(12, pid=78))
+        await log.until(lambda: not log.reads)
+
+    assert log.kills == 1
+
+
+async def test_the_end_of_the_history_is_kept_at_once(log: Log) -> None:
+    """Killed before the first kill, the next agent must not take for history what came after this start."""
+    kept: list[State] = []
+
+    class Book:
+        def save(self, state: State, _: Victim | None = None) -> None:
+            kept.append(state)
+
+    log.ledger._book = Book()
+    log.reads += kill(10)
+    async with log.following():
+        assert kept[-1].cursor == 11
+        assert not kept[-1].started
 
 
 async def test_lost_records_are_counted_exactly_and_the_next_kill_still_counts(log: Log) -> None:

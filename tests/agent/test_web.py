@@ -19,10 +19,13 @@ class Agent:
     def __init__(self) -> None:
         self.ready = True
         self.asked: list[tuple[float, bool, bool]] = []
+        self.scrapers: list[str] = []
         self.body = b"coroner_build_info 1\n"
+        self.victims: list[dict[str, object]] = []
 
-    async def render(self, seconds: float, openmetrics: bool, compressed: bool) -> bytes:
+    async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str) -> bytes:
         self.asked.append((seconds, openmetrics, compressed))
+        self.scrapers.append(scraper)
         return compress(self.body) if compressed else self.body
 
 
@@ -35,7 +38,13 @@ def agent() -> Agent:
 @pytest.fixture
 async def url(agent: Agent) -> AsyncIterator[str]:
     """Where it listens."""
-    routes = Routes(render=agent.render, is_ready=lambda: agent.ready, status=lambda: "<h1>Coroner</h1>", telemetry_path="/metrics")
+    routes = Routes(
+        render=agent.render,
+        is_ready=lambda: agent.ready,
+        status=lambda: "<h1>Coroner</h1>",
+        telemetry_path="/metrics",
+        victims=lambda: agent.victims,
+    )
     runner, [(host, port)] = await serve(routes.application(), "127.0.0.1", 0)
     yield f"http://{host}:{port}"
     await runner.cleanup()
@@ -66,6 +75,13 @@ async def test_a_page_is_compressed_when_the_scraper_takes_it(agent: Agent, url:
     async with http.get(f"{url}/metrics", headers={"Accept-Encoding": "gzip"}) as response:
         assert response.headers["Content-Encoding"] == "gzip"
         assert gzip.decompress(await response.read()) == agent.body
+
+
+@pytest.mark.parametrize(("header", "scraper"), [({"X-Prometheus-Scrape-Timeout-Seconds": "10"}, "127.0.0.1"), ({}, "")])
+async def test_a_scraper_is_known_by_its_address(agent: Agent, url: str, http: ClientSession, header: dict[str, str], scraper: str) -> None:
+    """And by the header that it sends."""
+    async with http.get(f"{url}/metrics", headers=header):
+        assert agent.scrapers == [scraper]
 
 
 async def test_a_large_page_arrives_whole(agent: Agent, url: str, http: ClientSession) -> None:
@@ -151,3 +167,11 @@ def test_the_status_page_says_what_is_blind_and_why_and_escapes_it() -> None:
     assert "&lt;i&gt;boom&lt;/i&gt;" in page
     assert "&lt;u&gt;x&lt;/u&gt;" in page
     assert "MiB resident" in page
+
+
+async def test_victims_are_json(agent: Agent, url: str, http: ClientSession) -> None:
+    """Whatever a process called itself."""
+    agent.victims = [{"pid": 7, "comm": "<b>\\xff\n", "is_init": None}]
+    async with http.get(f"{url}/api/v1/victims", headers={"Accept-Encoding": "identity"}) as response:
+        assert response.headers["Content-Type"].startswith("application/json")
+        assert await response.json() == {"victims": agent.victims}

@@ -8,6 +8,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
@@ -29,14 +30,14 @@ Start = Callable[..., tuple["subprocess.Popen[str]", str]]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Start a command that listens; return it and its URL."""
     processes = []
 
     def start(*command: str) -> tuple["subprocess.Popen[str]", str]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        flags = [f"--web.listen-address={address}", "--docker.url=", "--log.level=error"]
+        flags = [f"--web.listen-address={address}", "--docker.url=", "--log.level=error", f"--path.state={tmp_path}"]
         processes.append(subprocess.Popen([*command, *flags], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True))
         wait_for(lambda: get(f"http://{address}/healthz") == "ok\n")
         return processes[-1], f"http://{address}"
@@ -137,7 +138,7 @@ def test_a_taken_port_is_said_with_the_flag_that_changes_it(start: Start) -> Non
     """Exit 1: the configuration is fine, the machine is not."""
     _, url = start(CORONER)
     done = subprocess.run(
-        [CORONER, f"--web.listen-address={url.removeprefix('http://')}", "--docker.url="],
+        [CORONER, f"--web.listen-address={url.removeprefix('http://')}", "--docker.url=", "--path.state="],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,

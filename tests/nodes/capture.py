@@ -21,14 +21,25 @@ from collectors.kernel import cgroupfs, container_id, procfs
 
 T = TypeVar("T")
 
-NODE_FILES = ("loadavg", "partitions", "sys/kernel/pid_max", "sys/kernel/threads-max")
+NODE_FILES = ("loadavg", "partitions", "sys/kernel/pid_max", "sys/kernel/random/boot_id", "sys/kernel/threads-max")
 PROCESS_FILES = ("stat", "status", "cgroup")
 PROCESS_LINK = "ns/pid"
 ROOT_FILES = ("cgroup.controllers",)
 CGROUP_FILES = ("cgroup.stat",)
 CONTAINER_FILES = (
     *("cgroup.events", "cpu.max", "cpu.pressure", "cpu.stat", "io.pressure", "io.stat"),
-    *("memory.current", "memory.events", "memory.high", "memory.low", "memory.max", "memory.peak", "memory.pressure", "memory.stat"),
+    *(
+        "memory.current",
+        "memory.events",
+        "memory.events.local",
+        "memory.high",
+        "memory.low",
+        "memory.max",
+        "memory.oom.group",
+        "memory.peak",
+        "memory.pressure",
+        "memory.stat",
+    ),
     *("pids.current", "pids.events", "pids.max", "pids.peak"),
 )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -57,18 +58,19 @@ def make_pages(node: Path) -> Pages:
     """Start an agent on the node of a directory, let it make its first pass, and scrape it ten seconds later."""
     refused = (node / "forbidden").read_text().split() if (node / "forbidden").exists() else []
     records = (node / "kmsg").read_bytes().splitlines(keepends=True) if (node / "kmsg").exists() else None
-    with forbidden({str(node / path) for path in refused}):
-        return asyncio.run(_pages(node, records))
+    with forbidden({str(node / path) for path in refused}), TemporaryDirectory() as state:
+        return asyncio.run(_pages(node, records, state))
 
 
-async def _pages(node: Path, records: list[bytes] | None) -> Pages:
-    app, clock = build(node)
+async def _pages(node: Path, records: list[bytes] | None, state: str) -> Pages:
+    app, clock = build(node, state)
     async with _kernel_log(app, records), _bundles(app):
         await app.gather.collect(_SECONDS)
         clock.now += 10
         text = await app.render(_SECONDS, openmetrics=False, compressed=False)
         openmetrics = await app.render(_SECONDS, openmetrics=True, compressed=False)
     app.gather._sampler.retire()
+    app.casebook.close()
     return Pages(text.decode(), openmetrics.decode(), app._last.failures)
 
 
@@ -82,13 +84,14 @@ class Clock:
         return self.now
 
 
-def build(node: Path) -> tuple[App, Clock]:
-    """Make an agent that looks at the node of a directory; Docker has answered what names.json says."""
+def build(node: Path, state: str) -> tuple[App, Clock]:
+    """Make an agent that looks at the node of a directory and has its casebook in another; Docker has answered what names.json says."""
     names, bundles = node / "names.json", node / "bundles"
     arguments = [
         f"--path.procfs={node}/proc",
         f"--path.cgroupfs={node}/cgroup",
         f"--path.kmsg={node}/kmsg",
+        f"--path.state={state}",
         f"--path.bundles={bundles if bundles.exists() else ''}",
         "--web.disable-exporter-metrics",
     ]

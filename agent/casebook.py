@@ -1,0 +1,340 @@
+"""The casebook: what must outlive the agent, in one SQLite file below --path.state. Event counters, victims, place in the kernel log.
+
+Everything that belongs to one event is one transaction, made before anybody can see it, so a SIGKILL at any moment loses nothing and
+counts nothing twice. WAL with synchronous=NORMAL: the death of the process costs nothing; a power failure may cost the transactions
+since the last checkpoint, never the file. Whatever fails, the agent runs on with what it has in memory, and says so.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from agent import records
+from agent.records import RowKey
+from collectors.accounts import State, Victim
+from collectors.base import Sample, counter, gauge
+from collectors.kernel.files import ReadError, read_once
+
+UP = gauge(
+    "coroner_casebook_up",
+    "1 while counters and victims are kept (--path.state); 0: in memory only, a restart forgets them. Absent when not asked for.",
+    (),
+)
+SAVES = counter("coroner_casebook_saves_total", "Transactions that the casebook took since the agent started.", ())
+FAILURES = counter("coroner_casebook_failures_total", "Times that the casebook could not be read or written.", ())
+
+METRICS = (UP, SAVES, FAILURES)
+
+FILE = "casebook.sqlite"
+VERSION = len(records.MIGRATIONS)
+KEEP_SECONDS = 30 * 24 * 3600
+RETRY_SECONDS = 10.0
+TIDY_SECONDS = 3600.0
+LOOK_SECONDS = 5.0
+LONGEST_LOG = 1 << 20
+"""Bytes of the write-ahead log: some 70 kills."""
+_BUSY_SECONDS = 0.02
+"""Nobody else writes (see _lock); whoever does all the same must not stop the event loop."""
+
+
+log = logging.getLogger(__name__)
+
+
+def boot_id(proc_root: str) -> str:
+    """The kernel's name for this boot (/proc/sys/kernel/random/boot_id); empty when it cannot be read."""
+    try:
+        return read_once(f"{proc_root}/sys/kernel/random/boot_id").decode(errors="replace").strip()
+    except ReadError:
+        return ""
+
+
+class _NotOurs(Exception):
+    """There is a casebook, and it is not to be touched."""
+
+
+class _Broken(Exception):
+    """It cannot be gone on with."""
+
+
+_TROUBLE = (OSError, sqlite3.Error, ValueError, TypeError, _NotOurs, _Broken)
+_BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")
+"""Broken inside, or not with our tables in it; else it is the file system's matter."""
+
+
+class Casebook:
+    """Keeps the ledger's state in a file as long as that goes, and says why when it does not. Any thread may use it."""
+
+    def __init__(self, directory: str, proc_root: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.reason = "not opened yet"
+        self._directory = directory
+        self._path = f"{directory}/{FILE}"
+        self._proc_root, self._boot = proc_root, ""
+        self._monotonic = monotonic
+        self._mutex = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._lock_fd: int | None = None
+        self._shape = (0, 0)
+        self._may_write = False
+        self._retry_at = 0.0
+        self._written: Mapping[RowKey, tuple[Any, ...]] | None = None
+        """What the file holds; None: nobody knows."""
+        self._unsaved: deque[Victim] = deque(maxlen=1000)
+        self._saves = self._failures = 0
+
+    def open(self) -> tuple[State | None, bool]:
+        """Return what was kept (None: nothing), and whether it is of this boot. Never raises."""
+        if not self._directory:
+            self._down("--path.state is empty: counters and victims are kept in memory only", failed=False)
+            return None, True
+        self._boot = boot_id(self._proc_root)
+        if not self._boot:
+            self._down("the kernel's boot_id cannot be read, so the place in its log cannot be kept: memory only")
+            return None, True
+        with self._mutex:
+            self._may_write = _shape(self._path)[1] == 0  # else a history that could not be read now would be lost later
+            try:
+                return self._load(self._connect())
+            except _TROUBLE as error:
+                self._fail(error)
+            return None, True
+
+    def save(self, state: State, victim: Victim | None = None) -> None:
+        """Keep what has changed, in one transaction. Never raises: what could not be kept is tried again with what is saved next."""
+        with self._mutex:
+            if victim is not None:
+                self._unsaved.append(victim)
+            wanted = records.rows(state, self._boot)
+            try:
+                self._write(wanted)
+            except _TROUBLE as error:
+                if self._fail(error):
+                    try:
+                        self._write(wanted)
+                    except _TROUBLE as again:
+                        self._fail(again)
+
+    def victims(self, most: int) -> list[dict[str, Any]]:
+        """The latest victims, newest first; those of this process alone while they are in memory only."""
+        with self._mutex:
+            if self._connection is not None:
+                try:
+                    return records.victims(self._connection.execute, most)
+                except _TROUBLE as error:
+                    self._fail(error)
+            return [asdict(victim) for victim in list(self._unsaved)[: -most - 1 : -1]]
+
+    def samples(self) -> Iterable[Sample]:
+        """Yield whether it keeps, and how often it did and could not; nothing if it was not asked to."""
+        if not self._directory:
+            return
+        yield UP, (), int(self._connection is not None)
+        yield SAVES, (), self._saves
+        yield FAILURES, (), self._failures
+
+    async def keep_house(self) -> None:
+        """Once in a while, and when the write-ahead log has grown: tidy. In a thread: its fsync would stop the event loop."""
+        due = self._monotonic() + TIDY_SECONDS
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if _shape(f"{self._path}-wal")[1] > LONGEST_LOG or self._monotonic() >= due:
+                await asyncio.to_thread(self.tidy)
+                due = self._monotonic() + TIDY_SECONDS
+
+    def tidy(self) -> None:
+        """Forget what is old, and fold the write-ahead log into the file."""
+        try:
+            with self._mutex:
+                if self._connection is None:
+                    return
+                with _Transaction(self._connection):
+                    records.forget(self._connection.execute, KEEP_SECONDS)
+            # Over a connection of its own, and without the mutex: the others write meanwhile.
+            house = sqlite3.connect(f"file:{self._path}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                house.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            finally:
+                house.close()
+        except sqlite3.Error as error:
+            log.debug("casebook not tidied", exc_info=error)  # what is wrong with it the next save will say
+
+    def close(self) -> None:
+        """Make a last checkpoint and leave the file to the next agent."""
+        with self._mutex:
+            self._disconnect()
+            if self._lock_fd is not None:
+                os.close(self._lock_fd)
+                self._lock_fd = None
+
+    # What raises
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open or make the file, in the newest schema. Raises OSError, sqlite3.Error, _NotOurs."""
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._lock()
+        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        self._connection = connection
+        connection.execute("PRAGMA synchronous=NORMAL")
+        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"the file system does not support WAL (journal_mode is {mode})")
+        connection.execute("PRAGMA wal_autocheckpoint=0")  # keep_house does that
+        connection.execute(f"PRAGMA journal_size_limit={LONGEST_LOG}")
+        wrong = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if wrong != "ok":
+            raise _Broken(wrong)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise _NotOurs(f"made by a newer Coroner (schema {version}, this one knows {VERSION})")
+        for number, statements in enumerate(records.MIGRATIONS[version:], start=version + 1):
+            with _Transaction(connection):
+                for statement in statements:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={number}")
+        with suppress(sqlite3.OperationalError):  # a full disk: what is in there can be read all the same
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._shape = _shape(self._path)
+        return connection
+
+    def _lock(self) -> None:
+        """Be the only agent that uses the file: two would count into one another. The lock ends with the process."""
+        if self._lock_fd is not None:
+            return
+        fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(fd)
+            raise _NotOurs("another agent uses it") from error
+        self._lock_fd = fd
+
+    def _load(self, connection: sqlite3.Connection) -> tuple[State | None, bool]:
+        with suppress(sqlite3.OperationalError), _Transaction(connection):  # what cannot be dropped now can be next time
+            records.forget(connection.execute, KEEP_SECONDS)
+        state = records.read(connection.execute)
+        self._may_write = True
+        self._up()
+        if state is None:
+            return None, True
+        boot = connection.execute("SELECT boot_id FROM epoch").fetchone()[0]
+        self._written = records.rows(state, boot)
+        return state, boot == self._boot
+
+    def _write(self, wanted: Mapping[RowKey, tuple[Any, ...]]) -> None:
+        """Make the file hold these rows and the unsaved victims. Raises _TROUBLE."""
+        connection = self._connection
+        if connection is None:
+            if not self._may_write or self._monotonic() < self._retry_at:
+                return
+            connection = self._connect()
+        shape = _shape(self._path)
+        if shape[0] != self._shape[0] or shape[1] < self._shape[1]:
+            # SQLite would go on with the pages that it has in memory, and the next agent find something else.
+            raise _Broken("it was deleted, replaced or cut short by somebody else")
+        self._shape = shape
+        written = {} if self._written is None else self._written
+        changed = [(key, values) for key, values in wanted.items() if written.get(key) != values]
+        gone = written.keys() - wanted.keys()
+        if changed or gone or self._unsaved or self._written is None:
+            with _Transaction(connection):
+                if self._written is None:
+                    records.clear(connection.execute)
+                for key in gone:
+                    records.write(connection.execute, key, None)
+                for key, values in changed:
+                    records.write(connection.execute, key, values)
+                if self._unsaved or any(table == "names" for (table, _), _ in changed):
+                    records.add_victims(connection.execute, self._unsaved, self._boot)
+            self._written = wanted
+            self._unsaved.clear()
+            self._saves += 1
+        self._up()
+
+    # What goes wrong
+
+    def _fail(self, error: Exception) -> bool:
+        """Go on in memory only, after moving a broken file aside; true if a new one may be begun at once."""
+        self._disconnect()
+        name = getattr(error, "sqlite_errorname", "")
+        if isinstance(error, _Broken | ValueError | TypeError) or name.startswith(_BROKEN):
+            kept = self._move_aside()
+            self._may_write, self._retry_at = True, 0.0
+            self._down(f"{self._path}: {error}; {'kept beside it as ' + FILE + '.broken, and ' if kept else ''}begun anew")
+            return True
+        self._retry_at = self._monotonic() + RETRY_SECONDS
+        if isinstance(error, _NotOurs):
+            self._may_write = False
+        self._down(
+            f"{self._path}: {error}: counters and victims are kept in memory only; check the directory, its free space and --path.state"
+        )
+        return False
+
+    def _move_aside(self) -> bool:
+        """Keep what is broken for whoever wants to see it, one such file at most."""
+        for suffix in ("-wal", "-shm"):
+            with suppress(OSError):
+                os.unlink(self._path + suffix)
+        try:
+            os.replace(self._path, f"{self._path}.broken")
+        except OSError:
+            return False
+        return True
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+        self._connection, self._written = None, None
+
+    def _up(self) -> None:
+        if self.reason:
+            log.info("casebook is open", extra={"path": self._path})
+        self.reason = ""
+
+    def _down(self, reason: str, *, failed: bool = True) -> None:
+        self._failures += failed
+        if reason != self.reason:
+            log.log(logging.WARNING if failed else logging.INFO, "casebook", extra={"reason": reason})
+        self.reason = reason
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE; COMMIT, or ROLLBACK when anything was raised."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                self._roll_back()
+                raise
+        else:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+
+def _shape(path: str) -> tuple[int, int]:
+    """Inode and size of a file that only grows; zeros if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_size

@@ -1,0 +1,43 @@
+"""A count that began between two scrapes is shown to Prometheus as 0 first, or increase() never sees what it has counted."""
+
+from collections.abc import Sequence
+
+from collectors import oom
+from collectors.base import Sample
+
+MOST_SCRAPERS = 32
+MOST_CONTAINERS = 10_000
+"""Beyond this only those that are on the page are remembered."""
+
+
+class Newborn:
+    """Remembers on which page each container's count was shown first, and which page each scraper has had last.
+
+    Prometheus takes the first sample of a series for where it began (https://prometheus.io/docs/prometheus/latest/querying/functions/,
+    increase()). A container that was killed and removed between two scrapes would begin at 1 and never rise. Who has had a page from
+    before the count began gets it as 0 once, which it was then; everybody else gets it as it is.
+    """
+
+    def __init__(self) -> None:
+        self._page = 0
+        self._first: dict[tuple[str, ...], int] = {}
+        self._had: dict[str, int] = {}
+
+    def shown(self, samples: Sequence[Sample], scraper: str) -> list[Sample]:
+        """Return the samples as this scraper shall see them; an empty name is somebody who does not scrape."""
+        self._page += 1
+        had = self._had.pop(scraper, self._page)
+        if scraper:
+            self._had[scraper] = self._page
+            if len(self._had) > MOST_SCRAPERS:
+                del self._had[next(iter(self._had))]
+        page = list(samples)
+        on_page = set()
+        for at, (metric, labels, _) in enumerate(page):
+            if metric is oom.KILLS:
+                on_page.add(labels)
+                if had < self._first.setdefault(labels, self._page):
+                    page[at] = metric, labels, 0
+        if len(self._first) > MOST_CONTAINERS:
+            self._first = {labels: first for labels, first in self._first.items() if labels in on_page}
+        return page

@@ -1,0 +1,70 @@
+"""What can be found out about the victim of an OOM kill, while its line in the kernel log is fresh: the log, /proc and its cgroup."""
+
+import time
+from collections.abc import Callable
+
+from collectors.accounts import Victim, scope_of
+from collectors.kernel import container_id
+from collectors.kernel.files import ReadError, read_once
+from collectors.kernel.formats import single
+from collectors.kernel.kmsg import OomKill
+from collectors.kernel.procfs import parse_namespace_pids
+
+
+def examine(kill: OomKill, *, proc_root: str, cgroup_root: str | None, late: bool, clock: Callable[[], float] = time.time) -> Victim:
+    """Make the record of one victim. Of one that was logged long ago (`late`) only the log tells: its pid may be another's by now."""
+    cgroup = _text(kill.task_memcg or kill.group_memcg)
+    container = container_id.parse(cgroup)
+    limit_of = _text(kill.oom_memcg)
+    pid, inside = (kill.pid, ()) if late else _pids(f"{proc_root}/{kill.pid}/status", kill)
+    limit = kill.limit_bytes
+    if limit is None and kill.usage_bytes is None and limit_of and cgroup_root is not None and not late:
+        limit = _limit(f"{cgroup_root}{limit_of}/memory.max")
+    return Victim(
+        time=clock(),
+        sequence=kill.sequence,
+        identifier=container.key if container else "",
+        cgroup=cgroup,
+        scope=scope_of(kill, container),
+        limit_of=limit_of,
+        limit_bytes=limit,
+        usage_bytes=kill.usage_bytes,
+        pid=pid,
+        namespace_pid=inside[-1] if inside else None,
+        is_init=inside[-1] == 1 if inside else None,
+        comm=_text(kill.comm),
+        uid=kill.uid,
+        oom_score_adj=kill.oom_score_adj,
+        total_vm_bytes=kill.total_vm_bytes,
+        anon_rss_bytes=kill.anon_rss_bytes,
+        file_rss_bytes=kill.file_rss_bytes,
+        shmem_rss_bytes=kill.shmem_rss_bytes,
+    )
+
+
+def _pids(path: str, kill: OomKill) -> tuple[int, tuple[int, ...]]:
+    """Return the pid of the process and its pids in each namespace, the victim dying or a zombie (/proc/PID/status Tgid, NStgid).
+
+    The log may name a thread, whose status is there under its own number. Another name or user: it is another process by now.
+    """
+    try:
+        raw = read_once(path)
+        fields = dict(line.split(b":\t", 1) for line in raw.splitlines() if b":\t" in line)
+        name = fields[b"Name"].replace(b"\\n", b"\n").replace(b"\\\\", b"\\")
+        if name != kill.comm or (kill.uid is not None and b"Uid" in fields and int(fields[b"Uid"].split()[0]) != kill.uid):
+            return kill.pid, ()
+        inside = tuple(map(int, fields[b"NStgid"].split())) if b"NStgid" in fields else parse_namespace_pids(raw)
+        return int(fields[b"Tgid"]), inside
+    except (ReadError, ValueError, KeyError, IndexError):
+        return kill.pid, ()
+
+
+def _limit(path: str) -> int | None:
+    try:
+        return single(read_once(path))
+    except (ReadError, ValueError):
+        return None
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode(errors="backslashreplace")

@@ -1,0 +1,85 @@
+"""What Prometheus sees of a count that began between two of its scrapes."""
+
+import pytest
+
+from agent import newborn
+from agent.newborn import MOST_SCRAPERS, Newborn
+from collectors.base import Sample
+from collectors.memory import Memory
+from collectors.oom import KILLS
+
+WEB, DB = ("", "", "web"), ("", "", "db")
+OTHER = Memory.metrics[0]
+
+
+def shown(page: Newborn, scraper: str, **kills: int) -> dict[str, float]:
+    """Show a page with these counts."""
+    samples: list[Sample] = [(KILLS, ("", "", name), value) for name, value in kills.items()]
+    return {labels[2]: value for metric, labels, value in page.shown([*samples, (OTHER, WEB, 7)], scraper) if metric is KILLS}
+
+
+def test_a_count_that_began_since_the_last_scrape_is_0_once() -> None:
+    """It was 0 at that scrape, and is what it is at the next one."""
+    page = Newborn()
+    assert shown(page, "prometheus", web=0) == {"web": 0}
+    assert shown(page, "prometheus", web=3, db=1) == {"web": 3, "db": 0}
+    assert shown(page, "prometheus", web=3, db=1) == {"web": 3, "db": 1}
+
+
+def test_on_the_first_page_every_count_is_what_it_is() -> None:
+    """The agent was started again: Prometheus knows these series."""
+    assert shown(Newborn(), "prometheus", web=3) == {"web": 3}
+
+
+def test_each_scraper_gets_its_own_0() -> None:
+    """A pair of them scrapes at different times; one that comes later has nothing to compare with."""
+    page = Newborn()
+    for scraper in ("a", "b"):
+        shown(page, scraper)
+    assert shown(page, "a", web=1) == {"web": 0}
+    assert shown(page, "a", web=1) == {"web": 1}
+    assert shown(page, "b", web=2) == {"web": 0}
+    assert shown(page, "b", web=2) == {"web": 2}
+    assert shown(page, "c", web=2) == {"web": 2}
+
+
+def test_a_reader_gets_the_count_as_it_is() -> None:
+    """Whoever asks with curl wants to know now; that does not cost the scraper its 0."""
+    page = Newborn()
+    shown(page, "prometheus")
+    shown(page, "")
+    assert shown(page, "", web=1) == {"web": 1}
+    assert shown(page, "prometheus", web=1) == {"web": 0}
+    assert shown(page, "prometheus", web=1) == {"web": 1}
+
+
+def test_a_count_that_was_away_for_a_page_is_not_newborn() -> None:
+    """A collector that failed must not make the counter fall."""
+    page = Newborn()
+    shown(page, "prometheus", web=0)
+    shown(page, "prometheus", web=5)
+    shown(page, "prometheus")
+    assert shown(page, "prometheus", web=5) == {"web": 5}
+
+
+def test_the_other_samples_are_untouched() -> None:
+    """Only what the agent counts itself begins at 0."""
+    page = Newborn()
+    page.shown([], "prometheus")
+    assert page.shown([(OTHER, WEB, 7), (KILLS, DB, 7)], "prometheus") == [(OTHER, WEB, 7), (KILLS, DB, 0)]
+
+
+def test_what_is_remembered_is_bounded_and_never_makes_a_count_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers that are gone are forgotten first, and the scraper that stayed away longest."""
+    monkeypatch.setattr(newborn, "MOST_CONTAINERS", 3)
+    page = Newborn()
+    shown(page, "prometheus", web=0)
+    for number in range(20):
+        shown(page, "prometheus", web=number, **{f"job-{number}": 1})
+        found = shown(page, "prometheus", web=number, **{f"job-{number}": 1})
+        assert found == {"web": number, f"job-{number}": 1}
+    assert len(page._first) <= 4
+
+    for number in range(2 * MOST_SCRAPERS):
+        shown(page, f"scraper-{number}", web=20)
+    assert len(page._had) == MOST_SCRAPERS
