@@ -129,13 +129,22 @@ class Daemon:
 
 
 class Agent(Daemon):
-    """The program under test, on a port of its own. Flags given here win over the usual ones; `under` is a program that starts it."""
+    """The program under test, on a port and with a casebook of its own. Flags given here win over the usual ones.
+
+    `under` is a program that starts it.
+    """
 
     def __init__(self, *flags: str, directory: Path, under: Sequence[str] = ()) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             address = f"127.0.0.1:{free.getsockname()[1]}"
         self.url = f"http://{address}"
-        usual = [f"--web.listen-address={address}", f"--docker.url={DOCKER_URL}", f"--path.cgroupfs={CGROUPS}"]
+        self.state = directory / "state"
+        usual = [
+            f"--web.listen-address={address}",
+            f"--docker.url={DOCKER_URL}",
+            f"--path.cgroupfs={CGROUPS}",
+            f"--path.state={self.state}",
+        ]
         command = [*under, f"{sys.prefix}/bin/coroner", *usual, *flags]
         super().__init__(command, directory / "agent.log", self.is_ready)
 
@@ -196,11 +205,13 @@ def docker_containers(docker: DockerClient) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def agents(directory: Path) -> Iterator[StartAgent]:
-    """Yield what starts agents, with their logs in the directory; at the end all are killed."""
-    started = []
+    """Yield what starts agents, each with its log and its casebook in a directory below this; at the end all are killed."""
+    started: list[Agent] = []
 
     def start(*flags: str, under: Sequence[str] = ()) -> Agent:
-        started.append(Agent(*flags, directory=directory, under=under))
+        own = directory / f"agent-{len(started)}"
+        own.mkdir()
+        started.append(Agent(*flags, directory=own, under=under))
         started[-1].start()
         return started[-1]
 

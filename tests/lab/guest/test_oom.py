@@ -1,8 +1,11 @@
 """OOM kills: each counted once, whoever dies, and however soon the container is gone."""
 
+import json
+from pathlib import Path
+
 from docker import DockerClient
 
-from tests.lab.guest.node import Agent, Run, StartAgent, memory_events, wait_for
+from tests.lab.guest.node import CGROUPS, Agent, Run, StartAgent, cgroup, in_parallel, memory_events, wait_for
 
 
 def kills(agent: Agent, container: str) -> float | None:
@@ -92,3 +95,132 @@ def test_a_burst_of_kills_in_one_container_is_exact(agent: StartAgent, run: Run)
 
     wait_for(lambda: kills(coroner, "burst") == 20, 30, f"not twenty on the page but {kills(coroner, 'burst')}")
     assert sum(value or 0 for value in node_kills(coroner).values()) == 20
+
+
+WAIT = "while [ ! -e /go ]; do sleep 0.1; done; "
+"""A container that begins with this goes on when it is told to `touch /go`."""
+
+
+def test_twenty_kills_at_once_over_five_containers_are_exact(agent: StartAgent, run: Run) -> None:
+    """Each container has its four, and the node its twenty."""
+    coroner = agent()
+    start = WAIT + "for n in 1 2 3 4; do tail /dev/zero; done; sleep 1000"
+    names = [f"burst-{number}" for number in range(5)]
+    containers = in_parallel(*(lambda name=name: run("sh", "-c", start, name=name, mem_limit="16m") for name in names))
+    wait_for(lambda: all(kills(coroner, name) == 0 for name in names), 30, "not born at 0")
+    in_parallel(*(lambda one=container: one.exec_run(["touch", "/go"]) for container in containers))
+    wait_for(lambda: [memory_events(container)["oom_kill"] for container in containers] == [4] * 5, 60, "not twenty kills")
+
+    wait_for(lambda: [kills(coroner, name) for name in names] == [4] * 5, 30, "not four each on the page")
+    assert node_kills(coroner) == {"container": 20, "pod": 0, "ancestor": 0, "node": 0}
+
+
+def test_a_child_killed_every_300_ms_for_10_seconds(agent: StartAgent, run: Run) -> None:
+    """More kills than the kernel tells of; the container lives on and the counter never falls."""
+    coroner = agent()
+    container = run("sh", "-c", "for n in $(seq 30); do tail /dev/zero; sleep 0.3; done; sleep 1000", name="worker", mem_limit="16m")
+    seen = [0.0]
+
+    def at_end() -> bool:
+        seen.append(kills(coroner, "worker") or seen[-1])
+        return memory_events(container)["oom_kill"] == 30
+
+    wait_for(at_end, 90, "not thirty kills")
+    wait_for(lambda: kills(coroner, "worker") == 30, 30, "not thirty on the page")
+    assert seen == sorted(seen)
+    assert node_kills(coroner) == {"container": 30, "pod": 0, "ancestor": 0, "node": 0}
+
+
+def test_with_oom_group_each_process_counts_once(agent: StartAgent, run: Run) -> None:
+    """The kernel counts and logs the first victim twice, and says how often it did so; those that die with PID 1 are no kills."""
+
+    def parents() -> dict[str, int]:
+        lines = (CGROUPS / "docker/memory.events").read_text().splitlines()
+        return {name: int(value) for name, value in map(str.split, lines)}
+
+    coroner = agent()
+    container = run("sh", "-c", "sleep 1000 & sleep 1000 & " + WAIT + "tail /dev/zero; true", name="group", mem_limit="16m")
+    wait_for(lambda: kills(coroner, "group") == 0, 30, "not born at 0")
+    before = parents()
+    (cgroup(container) / "memory.oom.group").write_text("1")
+    container.exec_run(["touch", "/go"])
+    container.wait()
+    rise = {key: value - before[key] for key, value in parents().items()}
+    truth = rise["oom_kill"] - rise["oom_group_kill"]
+
+    assert rise["oom_group_kill"] == 1
+    assert truth >= 2
+    wait_for(lambda: kills(coroner, "group") == truth, 30, f"not {truth} on the page")
+    assert [kills(coroner, "group") for _ in range(3)] == [truth] * 3
+    assert node_kills(coroner) == {"container": truth, "pod": 0, "ancestor": 0, "node": 0}
+
+
+def test_a_kill_at_the_pods_limit_has_the_scope_pod(agent: StartAgent, run: Run) -> None:
+    """The container has no limit of its own; with the log and without it."""
+    pod = "kubepods/burstable/pod12345678-1234-1234-1234-123456789abc"
+    directory = CGROUPS / pod
+    directory.mkdir(parents=True)
+    for parent in (CGROUPS / "kubepods", CGROUPS / "kubepods/burstable", directory):
+        (parent / "cgroup.subtree_control").write_text("+memory +pids +cpu +io")
+    (directory / "memory.max").write_text(str(16 << 20))
+    told, blind = agent(), agent("--path.kmsg=/nonexistent")
+    container = run("sh", "-c", "sleep 2; tail /dev/zero; sleep 1000", name="in-pod", cgroup_parent=f"/{pod}")
+    for coroner in (told, blind):
+        wait_for(lambda c=coroner: kills(c, "in-pod") is not None, 30, "not born")  # type: ignore[misc]
+    events = directory / str(container.id) / "memory.events"
+    wait_for(lambda: "oom_kill 1" in events.read_text(), 30, "no kill")
+
+    for coroner in (told, blind):
+        wait_for(lambda c=coroner: kills(c, "in-pod") == 1, 30, "not on the page")  # type: ignore[misc]
+        assert node_kills(coroner) == {"container": 0, "pod": 1, "ancestor": 0, "node": 0}
+
+
+def test_a_node_without_memory_has_kills_of_scope_node(agent: StartAgent, run: Run) -> None:
+    """A container without a limit takes all that the machine has; the kernel takes whom it likes least."""
+    coroner = agent()
+    container = run("sh", "-c", WAIT + "tail /dev/zero; sleep 1000", name="glutton", oom_score_adj=1000)
+    wait_for(lambda: kills(coroner, "glutton") == 0, 30, "not born at 0")
+    container.exec_run(["touch", "/go"])
+    wait_for(lambda: memory_events(container)["oom_kill"] == 1, 120, "the machine has memory for all")
+
+    wait_for(lambda: kills(coroner, "glutton") == 1, 30, "not on the page")
+    assert node_kills(coroner) == {"container": 0, "pod": 0, "ancestor": 0, "node": 1}
+
+
+def test_a_kill_that_sysrq_asks_for_has_the_scope_node(agent: StartAgent, run: Run) -> None:
+    """An administrator presses SysRq-f: the kernel's own OOM killer takes whom it likes least."""
+    coroner = agent()
+    code = "x=$(head -c 50000000 /dev/zero | tr '\\0' x); sleep 1000"
+    run("sh", "-c", f"echo 1000 > /proc/self/oom_score_adj; {code}", name="least", oom_score_adj=1000)
+    wait_for(lambda: kills(coroner, "least") == 0, 30, "not born at 0")
+    wait_for(lambda: (coroner.value("coroner_container_memory_usage_bytes", container="least") or 0) > 40_000_000, 30, "not big yet")
+    Path("/proc/sysrq-trigger").write_text("f")
+
+    wait_for(lambda: kills(coroner, "least") == 1, 30, "not on the page")
+    assert node_kills(coroner) == {"container": 0, "pod": 0, "ancestor": 0, "node": 1}
+
+
+def test_a_victim_is_on_the_api_and_in_the_log(agent: StartAgent, run: Run) -> None:
+    """Who it was, how big, and whose limit of how much it hit."""
+    coroner = agent()
+    container = run("sh", "-c", "sleep 1; tail /dev/zero; sleep 1000", name="web", mem_limit="16m")
+    wait_for(lambda: kills(coroner, "web") == 1, 30, "not on the page")
+
+    [victim] = json.loads(coroner.get("/api/v1/victims"))["victims"]
+
+    assert {key: victim[key] for key in ("container", "comm", "scope", "uid", "limit_bytes", "cgroup", "limit_of")} == {
+        "container": "web",
+        "comm": "tail",
+        "scope": "container",
+        "uid": 0,
+        "limit_bytes": 16 << 20,
+        "cgroup": f"/docker/{container.id}",
+        "limit_of": f"/docker/{container.id}",
+    }
+    assert victim["usage_bytes"] > 15 << 20
+    assert victim["anon_rss_bytes"] > 1 << 20
+    assert victim["is_init"] in (False, None)
+    assert "comm=tail" in coroner.log
+    coroner.kill()
+    coroner.start()
+    assert json.loads(coroner.get("/api/v1/victims"))["victims"] == [victim]

@@ -29,11 +29,11 @@ WHEN_TOLD = 'trap "told=1" USR1; until [ "$told" ]; do sleep 0.2; done; '
 class Prometheus(Daemon):
     """Debian's Prometheus with one target."""
 
-    def __init__(self, agent: Agent, directory: Path) -> None:
+    def __init__(self, agent: Agent, directory: Path, interval: str = "1s") -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._address = f"127.0.0.1:{free.getsockname()[1]}"
         config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "global": {"scrape_interval": interval, "evaluation_interval": interval},
             "rule_files": [str(ROOT / "dashboards" / "alerts.yaml")],
             "scrape_configs": [
                 {
@@ -97,6 +97,27 @@ def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path) -> 
         waiting.kill(signal="SIGUSR1")
     yield server
     server.kill()
+
+
+def test_the_increase_of_a_container_that_lives_200_ms_is_its_kill(agent: StartAgent, run: Run, tmp_path: Path) -> None:
+    """Scraped every 5 s: the count is 0 on the first page that has the container, or Prometheus would see it begin at 1 and never rise."""
+    server = Prometheus(agent(), tmp_path, interval="5s")
+    server.start()
+    try:
+        wait_for(lambda: server.query("count_over_time(coroner_build_info[1m]) > 1"), 60, "no scrape")
+        names = [f"short-{number}" for number in range(3)]
+        for name in names:
+            run("tail", "/dev/zero", name=name, mem_limit="16m", auto_remove=True)
+
+        def increases() -> dict[str, float]:
+            found = server.query('round(increase(coroner_container_oom_kills_total{container=~"short.*"}[5m]))')
+            return {series["metric"]["container"]: float(series["value"][1]) for series in found}
+
+        wait_for(lambda: increases() == dict.fromkeys(names, 1.0), 60, "not one each")
+        assert server.query("sum(resets(coroner_container_oom_kills_total[5m])) == 0")
+        assert server.query("round(sum(increase(coroner_oom_kills_total[5m]))) == 3")
+    finally:
+        server.kill()
 
 
 def test_every_query_of_the_dashboard_returns_data_and_the_kill_raises_its_alert(prometheus: Prometheus) -> None:

@@ -1,0 +1,244 @@
+"""The casebook: what was counted stays counted, whenever the agent is killed, and whatever happens to the file."""
+
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from docker.models.containers import Container
+
+from tests.lab.guest.node import Agent, Run, StartAgent, memory_events, wait_for
+from tests.lab.guest.test_oom import kills, node_kills
+
+SHELL = "while :; do tail /dev/zero; sleep 1; done"
+
+
+def total(agent: Agent) -> float:
+    """All kills of the node."""
+    return sum(value or 0 for value in node_kills(agent).values())
+
+
+@contextmanager
+def agent_dies_at_random(agent: Agent, seed: int) -> Iterator[Callable[[], int]]:
+    """Kill the agent with SIGKILL again and again, and start it again; yields how often that was done. Leaves it running."""
+    stop, times, dice = threading.Event(), [0], random.Random(seed)
+    problems: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not stop.wait(dice.uniform(0.05, 2.0)):
+                agent.kill()
+                times[0] += 1
+                stop.wait(dice.uniform(0, 1.5))
+                agent.start()
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test
+            problems.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield lambda: times[0]
+    finally:
+        stop.set()
+        thread.join()
+    assert not problems, problems
+
+
+def test_killed_at_random_moments_while_kills_go_on(agent: StartAgent, run: Run) -> None:
+    """Each start goes on where the last agent was killed: the total is what the kernel counted, container by container.
+
+    Slower than ten kills in five seconds: beyond that the kernel does not say whose they are, and those in a container that is gone
+    before it is read are nobody's.
+    """
+    coroner = agent()
+    lasting = [run("sh", "-c", SHELL, name=f"steady-{number}", mem_limit="16m") for number in range(1)]
+    gone = 0
+    with agent_dies_at_random(coroner, seed=7) as deaths:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline or deaths() < 5:
+            run("tail", "/dev/zero", name=f"gone-{gone}", mem_limit="16m").wait()
+            gone += 1
+    for container in lasting:
+        container.pause()
+    truth = {str(container.name): memory_events(container)["oom_kill"] for container in lasting}
+
+    assert min(truth.values()) >= 5
+    wait_for(lambda: {name: kills(coroner, name) for name in truth} == truth, 30, f"not {truth}, which is what the kernel says")
+    names = [f"gone-{number}" for number in range(gone)]
+    wait_for(lambda: [kills(coroner, name) for name in names] == [1] * gone, 30, f"not one kill each of {gone} that are gone")
+    assert coroner.value("coroner_kmsg_lost_records_total") == 0
+    assert total(coroner) == sum(truth.values()) + gone, node_kills(coroner)
+    assert node_kills(coroner)["container"] == total(coroner)
+
+
+def test_kills_while_the_agent_was_down_are_counted_from_the_kernel_log(agent: StartAgent, run: Run) -> None:
+    """Also those of a container that was born, killed and removed meanwhile."""
+    coroner = agent()
+    known = run("sh", "-c", "sleep 3; tail /dev/zero; sleep 1000", name="known", mem_limit="16m")
+    wait_for(lambda: kills(coroner, "known") == 0, 30, "the counter was not born at 0")
+    coroner.kill()
+    wait_for(lambda: memory_events(known)["oom_kill"] == 1, 30, "no kill")
+    run("tail", "/dev/zero", name="between", mem_limit="16m").wait()
+    removed = run("tail", "/dev/zero", name="removed", mem_limit="16m")
+    removed.wait()
+    removed.remove()
+
+    coroner.start()
+
+    wait_for(lambda: (kills(coroner, "known"), kills(coroner, "between")) == (1, 1), 30, "not counted")
+    wait_for(lambda: kills(coroner, str(removed.id)[:12]) == 1, 30, "what nobody can name is not called by its id")
+    assert node_kills(coroner) == {"container": 3, "pod": 0, "ancestor": 0, "node": 0}
+
+
+def test_an_orderly_restart_changes_nothing_on_the_page(agent: StartAgent, run: Run) -> None:
+    """Neither counts nor names, also of a container that is gone."""
+    coroner = agent()
+    container = run("tail", "/dev/zero", name="gone", mem_limit="16m")
+    run("sh", "-c", "tail /dev/zero; sleep 1000", name="alive", mem_limit="16m")
+    wait_for(lambda: (kills(coroner, "gone"), kills(coroner, "alive")) == (1, 1), 30, "not counted")
+    container.remove()
+    before = {key: value for key, value in coroner.scrape().items() if "oom_kills" in key[0]}
+
+    assert coroner.stop()[0] == 0
+    coroner.start()
+
+    wait_for(lambda: kills(coroner, "alive") is not None, 30, "no name")
+    assert {key: value for key, value in coroner.scrape().items() if "oom_kills" in key[0]} == before
+
+
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "overwritten"])
+def test_a_casebook_damaged_while_the_agent_runs(agent: StartAgent, run: Run, damage: str) -> None:
+    """The agent has all in memory: it makes the file anew, and a restart goes on from that."""
+    coroner = agent()
+    container = run("sh", "-c", "while read line; do tail /dev/zero; done; sleep 1000", name="web", mem_limit="16m", stdin_open=True)
+    wait_for(lambda: kills(coroner, "web") == 0, 30, "the counter was not born at 0")
+
+    def another(number: int) -> None:
+        killed_child(container)
+        wait_for(lambda: kills(coroner, "web") == number, 30, f"{number} by the kernel, but {kills(coroner, 'web')}")
+
+    another(1)
+    file = coroner.state / "casebook.sqlite"
+    damaged(file, damage)
+    another(2)
+    coroner.kill()
+    coroner.start()
+    wait_for(lambda: kills(coroner, "web") == 2, 30, f"after the restart {kills(coroner, 'web')}")
+    another(3)
+    assert total(coroner) == 3
+    assert coroner.value("coroner_casebook_up") == 1
+
+
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "overwritten"])
+def test_a_casebook_damaged_while_the_agent_is_down_is_history(agent: StartAgent, run: Run, damage: str) -> None:
+    """What cannot be known is not made up: it counts from its start, exactly, and says that the file was broken."""
+    coroner = agent()
+    container = run("sh", "-c", "tail /dev/zero; sleep 1000", name="web", mem_limit="16m")
+    wait_for(lambda: kills(coroner, "web") == 1, 30, "not counted")
+    coroner.stop()
+    damaged(coroner.state / "casebook.sqlite", damage)
+
+    coroner.start()
+    wait_for(lambda: kills(coroner, "web") == 0, 30, "history is counted")
+    container.exec_run(["sh", "-c", "tail /dev/zero"])
+    wait_for(lambda: kills(coroner, "web") == 1, 30, "not counted")
+    coroner.kill()
+    coroner.start()
+
+    wait_for(lambda: kills(coroner, "web") == 1, 30, "the new casebook did not keep it")
+    assert coroner.value("coroner_casebook_up") == 1
+    assert ("begun anew" in coroner.log) == (damage != "deleted")
+
+
+def damaged(file: Path, how: str) -> None:
+    """Damage the casebook as a full disk, a crash of the host or a hand does."""
+    if how == "deleted":
+        for part in file.parent.iterdir():
+            part.unlink()
+    elif how == "truncated":
+        os.truncate(file, file.stat().st_size // 2)
+    else:
+        file.write_bytes(b"garbage" * 1000)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 1 MiB."""
+    state = tmp_path / "small"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", state], check=True)
+    yield state
+    subprocess.run(["umount", "--lazy", state], check=True)
+
+
+def filled(disk: Path) -> Path:
+    """Fill it up; to remove the file that is returned makes room."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return ballast
+
+
+def killed_child(container: Container) -> None:
+    """Let the kernel take a child of a container that lives on."""
+    before = memory_events(container)["oom_kill"]
+    container.exec_run(["sh", "-c", "tail /dev/zero"])
+    wait_for(lambda: memory_events(container)["oom_kill"] == before + 1, 30, "no kill")
+
+
+def test_on_a_disk_that_is_full_from_the_start(agent: StartAgent, run: Run, small_disk: Path) -> None:
+    """It counts in memory and says so; once there is room all of it is kept."""
+    ballast = filled(small_disk)
+    coroner = agent(f"--path.state={small_disk}")
+    container = run("sleep", "1000", name="web", mem_limit="16m")
+    wait_for(lambda: kills(coroner, "web") == 0, 30, "the counter was not born at 0")
+    killed_child(container)
+    wait_for(lambda: kills(coroner, "web") == 1, 30, "not counted")
+    assert coroner.value("coroner_casebook_up") == 0
+    assert "memory only" in coroner.log
+    assert "memory only" in coroner.get("/")
+
+    ballast.unlink()
+    wait_for(lambda: coroner.value("coroner_casebook_up") == 1, 60, "it did not try again")
+    coroner.kill()
+    killed_child(container)
+    coroner.start()
+    wait_for(lambda: kills(coroner, "web") == 2, 30, f"after the restart {kills(coroner, 'web')}")
+
+
+def test_on_a_disk_that_fills_up(agent: StartAgent, run: Run, small_disk: Path) -> None:
+    """The casebook stays behind; killed then, the next agent goes on from there, and the kernel tells it the rest."""
+    coroner = agent(f"--path.state={small_disk}")
+    container = run("sleep", "1000", name="web", mem_limit="16m")
+    wait_for(lambda: kills(coroner, "web") == 0, 30, "the counter was not born at 0")
+    killed_child(container)
+    wait_for(lambda: kills(coroner, "web") == 1, 30, "not counted")
+    ballast = filled(small_disk)
+
+    def is_behind() -> bool:
+        killed_child(container)
+        return coroner.value("coroner_casebook_up") == 0
+
+    wait_for(is_behind, 60, "it has room")
+    coroner.kill()
+    killed_child(container)
+    for _ in range(2):
+        coroner.start()
+        truth = memory_events(container)["oom_kill"]
+        wait_for(lambda: kills(coroner, "web") == truth, 30, f"the kernel says {truth}")  # noqa: B023 - called at once
+        assert total(coroner) == truth
+        killed_child(container)
+        coroner.kill()
+
+    ballast.unlink()
+    coroner.start()
+    wait_for(lambda: coroner.value("coroner_casebook_up") == 1, 60, "it did not try again")
+    truth = memory_events(container)["oom_kill"]
+    wait_for(lambda: kills(coroner, "web") == truth, 30, f"the kernel says {truth}")
+    assert total(coroner) == truth
