@@ -263,9 +263,17 @@ def test_every_linux_node_gets_an_agent() -> None:
 
 
 def test_mounts_are_read_only_and_where_the_flags_look() -> None:
-    """/proc, the cgroup tree and the bundles, read-only, with what the node mounts or unmounts later; the flags name the mount points."""
+    """/proc, the cgroup tree and the bundles, read-only, with what the node mounts or unmounts later; the flags name the mount points.
+
+    The casebook alone is written, where the agent keeps it by default.
+    """
     container = container_of(BASE)
     mounts = mounts_of(BASE)
+    config = load(container["args"], environment_of(BASE), NAMES)
+    assert isinstance(config, Config)
+    path, mount = mounts.pop(config.state)
+    assert path == config.state
+    assert "readOnly" not in mount
     assert {place: path for place, (path, _) in mounts.items()} == {
         "/host/proc": "/proc",
         "/host/sys/fs/cgroup": "/sys/fs/cgroup",
@@ -277,7 +285,7 @@ def test_mounts_are_read_only_and_where_the_flags_look() -> None:
     assert {"--path.procfs=/host/proc", "--path.cgroupfs=/host/sys/fs/cgroup", "--docker.url="} <= set(container["args"])
     types = {volume["hostPath"]["path"]: volume["hostPath"]["type"] for volume in pod_of(BASE)["volumes"]}
     # A node without containerd must not lose its agent for it.
-    assert types == {"/proc": "Directory", "/sys/fs/cgroup": "Directory", CONTAINERD: "DirectoryOrCreate"}
+    assert types == {"/proc": "Directory", "/sys/fs/cgroup": "Directory", CONTAINERD: "DirectoryOrCreate", path: "DirectoryOrCreate"}
 
 
 def test_bundles_are_mounted_where_they_are_looked_for(rendering: Path) -> None:
