@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from collectors.base import Collector
 from collectors.cpu import Cpu
+from collectors.headroom import Headroom
 from collectors.host import Host
 from collectors.io import Io
 from collectors.kills import KillLedger
@@ -15,7 +16,7 @@ from collectors.pids import Pids
 from collectors.pressure import Pressure
 from collectors.zombies import Zombies
 
-NAMES = ("lifecycle", "memory", "cpu", "io", "pids", "pressure", "zombies", "oom", "leftovers", "host")
+NAMES = ("lifecycle", "memory", "headroom", "cpu", "io", "pids", "pressure", "zombies", "oom", "leftovers", "host")
 
 
 def all_collectors(kills: KillLedger, pod_labels: Sequence[str] = (), *, local_events: bool = False) -> tuple[Collector, ...]:
@@ -26,6 +27,7 @@ def all_collectors(kills: KillLedger, pod_labels: Sequence[str] = (), *, local_e
     return (
         Lifecycle(pod_labels),
         Memory(),
+        Headroom(),
         Cpu(),
         Io(),
         Pids(),

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collectors.kernel.files import KernelFiles, ReadError, explain, read_once
-from collectors.kernel.formats import flat, nested, single
+from collectors.kernel.files import KernelFiles, ReadError, explain, parse_once, read_once
+from collectors.kernel.formats import flat, lines, nested, single
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,11 @@ def memory_high(files: KernelFiles, directory: str) -> int | None:
 def memory_low(files: KernelFiles, directory: str) -> int | None:
     """Best-effort protection in bytes, None for all (memory.low)."""
     return files.parsed(directory, "memory.low", single)
+
+
+def memory_swap_max(files: KernelFiles, directory: str) -> int | None:
+    """Bytes of swap allowed, None for unlimited (memory.swap.max, absent without swap accounting)."""
+    return files.parsed(directory, "memory.swap.max", single)
 
 
 def memory_events(files: KernelFiles, directory: str) -> MemoryEvents:
@@ -305,3 +310,18 @@ def dying_descendants(files: KernelFiles, directory: str) -> int:
 
 def _cgroup_stat(raw: bytes) -> int:
     return flat(raw, known=b"nr_dying_descendants")[b"nr_dying_descendants"]
+
+
+def processes(directory: str) -> list[int]:
+    """PIDs of the living in this one cgroup, as the reader's PID namespace counts; 0 for one outside of it (cgroup.procs).
+
+    Raises ReadError; Unsupported for a threaded cgroup, whose processes are listed in the cgroup above it that is none.
+    """
+    # A list comes a page at a time: the single read of a kept descriptor would take the first one for all of it.
+    return parse_once(f"{directory}/cgroup.procs", _pids)
+
+
+def _pids(raw: bytes) -> list[int]:
+    if raw and not raw.endswith(b"\n"):
+        raise ValueError("cut short")
+    return [int(line) for line in lines(raw)]

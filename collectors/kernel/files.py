@@ -69,6 +69,15 @@ def read_once(path: str) -> bytes:
         raise explain(error, path) from error
 
 
+def parse_once(path: str, parse: Callable[[bytes], T]) -> T:
+    """Return `parse(content)` of a file that is not worth a kept descriptor; its ValueError becomes Malformed. Raises ReadError."""
+    raw = read_once(path)
+    try:
+        return parse(raw)
+    except ValueError as error:
+        raise Malformed(path, f"not the documented format ({error}): {raw[:80]!r}") from error
+
+
 def read_whole(path: str) -> bytes:
     """Read a whole kernel file, also a list that comes in pieces. Raises OSError."""
     fd = os.open(path, FLAGS)
