@@ -1,6 +1,7 @@
 """The whole page of whole nodes: a change of it is read as a diff, and accepted with --update-golden (tests/nodes/README.md)."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
@@ -88,8 +89,9 @@ def test_docker_node_shows_what_was_staged() -> None:
     assert (threads["crowded",], threads["careless",]) == (8, 5), "zombies hold their place in the PID table"
     assert values("docker-6.1", "coroner_container_cpu_cfs_throttled_periods_total")["throttled",] > 0
     assert values("docker-6.1", "coroner_container_cpu_limit_cores") == {("throttled",): 0.2}
-    assert values("docker-6.1", "coroner_container_memory_limit_bytes") == {("greedy",): 30 << 20}
-    assert values("docker-6.1", "coroner_containers") == {("created",): 0, ("running",): 5, ("paused",): 1, ("exited",): 1}
+    assert values("docker-6.1", "coroner_container_memory_limit_bytes") == {("greedy",): 30 << 20, ("nearly-full",): 48 << 20}
+    assert values("docker-6.1", "coroner_container_oom_candidate_info") == {("worker", "nearly-full", "other", "container", "process"): 1}
+    assert values("docker-6.1", "coroner_containers") == {("created",): 0, ("running",): 6, ("paused",): 1, ("exited",): 1}
     namespaces = values("docker-6.1", "coroner_pid_namespace_zombies")
     assert [count for key, count in namespaces.items() if len(key) == 1 and count] == [2]
     assert sources("docker-6.1") == {("cgroup",): 1, ("proc",): 1, ("kmsg",): 1, ("docker",): 1}
@@ -151,6 +153,20 @@ def test_zombies_of_a_pod_with_one_pid_namespace_are_those_of_their_container() 
     assert zombies("coroner_pid_namespace_zombies") == [({"container": "", **pod, "pid_namespace": ""}, 3)]
 
 
+def test_near_a_pods_limit_the_candidate_is_the_process_that_the_pod_would_lose() -> None:
+    """The static pod's limit is the only one its containers have; postgres has its pod's, but pause takes something of that too."""
+    headroom = values("kubernetes-5.10", "coroner_container_memory_headroom_bytes")
+    assert sorted((key[0], key[-1]) for key in headroom) == [
+        *(("35f7b9d1e3c5", "pod"), ("c0ffee254729", "pod"), ("log-shipper", "container")),
+        *(("postgres", "pod"), ("web", "container")),
+    ]
+    candidates = values("kubernetes-5.10", "coroner_container_oom_candidate_info")
+    assert candidates == {("etcd", "c0ffee254729", "init", "pod", "container"): 1}
+    assert values("kubernetes-5.10", "coroner_container_oom_candidate_badness_bytes")["c0ffee254729",] < 0, (
+        "it is protected, but not as pause is"
+    )
+
+
 def test_without_cgroup_v2_the_rest_is_served() -> None:
     """The source says so; zombies and the PID table need only /proc."""
     assert sources("no-cgroup-v2")["cgroup",] == 0
@@ -170,7 +186,7 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
     expected = {name for name, family in whole.items() if any(dict(labels).get("container") for labels in family[2])}
 
     assert all("sound" in shown[name] for name in of_containers)
-    assert {name for name in expected - of_containers if "zombie" not in name and "pid_namespace" not in name} == set()
+    assert {name for name in expected - of_containers if not re.search("zombie|pid_namespace|oom_candidate", name)} == set()
     assert "torn" not in shown["coroner_container_memory_usage_bytes"] | shown["coroner_container_cpu_usage_seconds"]
     assert "junk" not in shown["coroner_container_memory_working_set_bytes"] | shown["coroner_container_frozen"]
     assert shown["coroner_container_info"] == {"sound", "torn", "junk", "bare"}
@@ -178,7 +194,7 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
 
 def test_broken_files_fail_the_collectors_that_read_them_and_no_other() -> None:
     """A file that a kernel does not have is no failure; of half a process table there is no count."""
-    assert failed("broken") == {"lifecycle", "memory", "cpu", "io", "pids", "zombies", "oom", "host"}
+    assert failed("broken") == {"lifecycle", "memory", "headroom", "cpu", "io", "pids", "zombies", "oom", "host"}
     assert not values("broken", "coroner_pid_namespace_zombies")
     assert golden.pages("broken").failures.keys() == failed("broken")
     assert all("not the documented format" in reason for reason in golden.pages("broken").failures.values())

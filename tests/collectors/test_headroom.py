@@ -239,7 +239,12 @@ def test_no_process_is_looked_at_while_no_limit_is_near(tmp_path: Path, monkeypa
     tree(tmp_path, {**host(holder(100, path, rss=80)), **cgroup(path, {**memory(89, 100), **procs(100)})})
     opened: list[str] = []
     really = os.open
-    monkeypatch.setattr(os, "open", lambda name, flags: opened.append(str(name).removeprefix(str(tmp_path))) or really(name, flags))
+
+    def remember(name: str, flags: int) -> int:
+        opened.append(name.removeprefix(str(tmp_path)))
+        return really(name, flags)
+
+    monkeypatch.setattr(os, "open", remember)
 
     assert collect(Headroom(), node(tmp_path)) == space(LABELS[A], "container", 11, 100) | NOBODY
     assert opened

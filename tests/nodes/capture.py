@@ -21,25 +21,24 @@ from collectors.kernel import cgroupfs, container_id, procfs
 
 T = TypeVar("T")
 
-NODE_FILES = ("loadavg", "partitions", "sys/kernel/pid_max", "sys/kernel/random/boot_id", "sys/kernel/threads-max")
-PROCESS_FILES = ("stat", "status", "cgroup")
+NODE_FILES = (
+    "loadavg",
+    "meminfo",
+    "partitions",
+    "sys/kernel/pid_max",
+    "sys/kernel/random/boot_id",
+    "sys/kernel/threads-max",
+    "sys/vm/swappiness",
+)
+PROCESS_FILES = ("stat", "status", "cgroup", "oom_score_adj")
 PROCESS_LINK = "ns/pid"
 ROOT_FILES = ("cgroup.controllers",)
-CGROUP_FILES = ("cgroup.stat",)
+CGROUP_FILES = (
+    *("cgroup.stat", "memory.current", "memory.events", "memory.events.local", "memory.max", "memory.oom.group", "memory.stat"),
+)
 CONTAINER_FILES = (
-    *("cgroup.events", "cpu.max", "cpu.pressure", "cpu.stat", "io.pressure", "io.stat"),
-    *(
-        "memory.current",
-        "memory.events",
-        "memory.events.local",
-        "memory.high",
-        "memory.low",
-        "memory.max",
-        "memory.oom.group",
-        "memory.peak",
-        "memory.pressure",
-        "memory.stat",
-    ),
+    *("cgroup.events", "cgroup.procs", "cpu.max", "cpu.pressure", "cpu.stat", "io.pressure", "io.stat"),
+    *("memory.high", "memory.low", "memory.peak", "memory.pressure", "memory.swap.max"),
     *("pids.current", "pids.events", "pids.max", "pids.peak"),
 )
 

@@ -45,6 +45,23 @@ except BlockingIOError:
 signal.pause()
 """
 
+NEARLY_FULL = """
+import ctypes, os, signal
+ready, tell = os.pipe()
+for name, mebibytes in ("job", 6), ("worker", 12):
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(15, name.encode())
+        held = b"x" * (mebibytes << 20)
+        os.write(tell, b".")
+        signal.pause()
+    os.read(ready, 1)
+with open("/dev/shm/filler", "ab", buffering=0) as filler:
+    while int(open("/sys/fs/cgroup/memory.current").read()) < 46 << 20:
+        filler.write(bytes(1 << 18))
+print("ready")
+signal.pause()
+"""
+
 
 def is_ready(container: Container, living: int) -> bool:
     """Tell whether all that will die is dead; zombies are not in cgroup.procs."""
@@ -63,12 +80,13 @@ def test_capture(run: Run, run_python: Run, docker: DockerClient) -> None:
         crowded = run_python(CROWDED, name="crowded", pids_limit=8)
         throttled = run("sh", "-c", "while :; do :; done", name="throttled", cpu_period=100_000, cpu_quota=20_000)
         greedy = run("sh", "-c", "tail /dev/zero; sleep 1000", name="greedy", mem_limit="30m")
+        nearly_full = run_python(NEARLY_FULL, name="nearly-full", mem_limit="48m")
         paused = run("sleep", "1000", name="paused", mem_reservation="16m")
         paused.pause()
 
         assert unshared.stdout is not None
         assert unshared.stdout.readline() == "ready\n"
-        for container, living in (careless, 1), (tinied, 2), (crowded, 8):
+        for container, living in (careless, 1), (tinied, 2), (crowded, 8), (nearly_full, 3):
             wait_for(partial(is_ready, container, living), 30, f"{container.name} is not ready")
         wait_for(lambda: memory_events(greedy)["oom_kill"] == 1, 30, "nothing was killed")
         wait_for(lambda: "nr_throttled 0\n" not in (cgroup(throttled) / "cpu.stat").read_text(), 30, "nothing was throttled")
