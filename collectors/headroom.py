@@ -1,7 +1,6 @@
 """Headroom: how far from its nearest memory limit a container is, and whom the OOM killer would take there."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -59,7 +58,7 @@ _UNLIMITED = _Limit(Cgroup("/", "", 0, has_children=True), inf, inf)
 
 
 class _Unknown(Exception):
-    """Which of the processes below a limit would be chosen cannot be told."""
+    """The process is not the one that its cgroup lists."""
 
 
 class Headroom:
@@ -80,7 +79,8 @@ class Headroom:
                 limit = limits[path]
                 if limit is None:
                     break  # it may be the nearest one
-                nearest = min(nearest, limit, key=lambda each: each.free)
+                if limit.free < nearest.free:
+                    nearest = limit
             else:
                 if nearest is not _UNLIMITED:
                     labels = (*container.labels, _scope(nearest, container))
@@ -88,7 +88,7 @@ class Headroom:
                     yield NEAREST, labels, nearest.bytes
         if cgroups:
             near = [limit for limit in limits.values() if limit is not None and limit.free * NEAR <= limit.bytes < inf]
-            yield from _candidates(node, near)
+            yield from _candidates(node, near, cgroups)
 
 
 def _limit(node: Node, cgroup: Cgroup) -> _Limit | None:
@@ -110,36 +110,36 @@ def _limit(node: Node, cgroup: Cgroup) -> _Limit | None:
     return _Limit(cgroup, limit, max(0, limit - max(0, usage - inactive)))
 
 
-def _candidates(node: Node, near: list[_Limit]) -> Iterator[Sample]:
+def _candidates(node: Node, near: list[_Limit], cgroups: Mapping[str, Cgroup]) -> Iterator[Sample]:
     containers = {container.cgroup.path: container for container in node.containers}
     below: dict[str, list[Cgroup]] = {limit.cgroup.path: [] for limit in near}
     for cgroup in node.cgroups if near else ():
         for path in _upwards(cgroup.path):
             if path in below:
                 below[path].append(cgroup)
+    crowds = [(limit, below[limit.cgroup.path], _processes(node, below[limit.cgroup.path])) for limit in near]
     left, unknown = MOST, 0
     told: set[str] = set()
-    # Innermost first: they are the smaller ones, and a container's own limit is the one to tell of.
-    for limit in sorted(near, key=lambda limit: limit.cgroup.path.count("/"), reverse=True):
-        cgroups = below[limit.cgroup.path]
+    # The small ones first: a crowd costs nobody else its candidate. An inner limit has fewer below it than the one around it.
+    for limit, nested, processes in sorted(crowds, key=lambda crowd: len(crowd[1]) + len(crowd[2] or ())):
+        left -= len(nested) + len(processes or ())
+        if processes is None or left < 0:
+            unknown += 1
+            continue
         try:
-            processes = _processes(cgroups, left)
-            left -= len(cgroups) + len(processes)
             chosen = badness.choose(node.proc_root, processes, _total(node, limit))
-            home = processes[chosen.pid] if chosen else limit.cgroup
-            owner = next((path for path in _upwards(home.path) if path in containers), "")
-            if chosen is None or not owner or owner in told:
-                continue
-            role = _role(node, chosen.pid, home)
-        except Malformed as error:
-            node.malformed.append(error)
+            role = _role(node, chosen.pid, processes[chosen.pid]) if chosen else ""
+        except (ReadError, _Unknown) as error:
             unknown += 1
-        except (ReadError, _Unknown):
-            unknown += 1
-        else:
+            if isinstance(error, Malformed):
+                node.malformed.append(error)
+            continue
+        home = processes[chosen.pid].path if chosen else ""
+        owner = next((path for path in _upwards(home) if path in containers), "")
+        if chosen and owner and owner not in told:
             told.add(owner)
             labels = containers[owner].labels
-            takes = "container" if role == "init" else _takes(node, home, containers[owner].cgroup, limit.cgroup)
+            takes = "container" if role == "init" else _takes(node, cgroups, home, owner, limit.cgroup.path)
             comm = chosen.footprint.comm.decode(errors="backslashreplace")
             yield CANDIDATE, (*labels, _scope(limit, containers[owner]), comm, role, takes), 1
             yield BADNESS, labels, chosen.badness * badness.PAGE
@@ -147,17 +147,20 @@ def _candidates(node: Node, near: list[_Limit]) -> Iterator[Sample]:
     yield UNKNOWN, (), unknown
 
 
-def _processes(cgroups: list[Cgroup], left: int) -> dict[int, Cgroup]:
-    """List the processes of these cgroups. Raises _Unknown for too many, and for one outside of the agent's PID namespace."""
+def _processes(node: Node, cgroups: list[Cgroup]) -> dict[int, Cgroup] | None:
+    """List the processes of these cgroups; None for too many, and when one is outside of the agent's PID namespace."""
     found: dict[int, Cgroup] = {}
-    for number, cgroup in enumerate(cgroups, 1):
-        if number + len(found) > left:
-            raise _Unknown
-        with suppress(Gone, Unsupported):  # one that has ended, or a threaded one: the cgroup above lists its processes
+    for cgroup in cgroups:
+        if len(cgroups) + len(found) > MOST:
+            return None
+        try:
             found.update(dict.fromkeys(cgroupfs.processes(cgroup.directory), cgroup))
-    if 0 in found or len(cgroups) + len(found) > left:
-        raise _Unknown
-    return found
+        except (Gone, Unsupported):  # it has ended, or is a threaded one: the cgroup above lists its processes
+            continue
+        except Malformed as error:
+            node.malformed.append(error)
+            return None
+    return None if 0 in found else found
 
 
 def _total(node: Node, limit: _Limit) -> int:
@@ -177,14 +180,13 @@ def _role(node: Node, pid: int, home: Cgroup) -> str:
     return "init" if parse_once(f"{node.proc_root}/{pid}/status", parse_namespace_pids)[-1:] == (1,) else "other"
 
 
-def _takes(node: Node, home: Cgroup, container: Cgroup, limit: Cgroup) -> str:
+def _takes(node: Node, cgroups: Mapping[str, Cgroup], home: str, container: str, limit: str) -> str:
     """Tell what ends with the process: the highest cgroup below the limit with memory.oom.group (mem_cgroup_get_oom_group)."""
-    cgroups = {cgroup.path: cgroup for cgroup in node.cgroups}
     takes = "process"
-    for path in _upwards(home.path):
+    for path in _upwards(home):
         if node.read(cgroupfs.memory_oom_group, cgroups[path]):
-            takes = "container" if len(path) <= len(container.path) else "group"
-        if path == limit.path:
+            takes = "container" if len(path) <= len(container) else "group"
+        if path == limit:
             break
     return takes
 

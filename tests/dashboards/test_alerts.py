@@ -61,8 +61,15 @@ def test_cases_of_a_changed_rule_fail(tmp_path: Path) -> None:
 
 
 def test_every_alert_is_there() -> None:
-    """The five promises."""
-    assert NAMES == ["CoronerAgentDown", "CoronerOomKill", "CoronerSourceBlind", "CoronerZombieGrowth", "CoronerZombiesNearPidLimit"]
+    """The six promises."""
+    assert NAMES == [
+        "CoronerAgentDown",
+        "CoronerOomKill",
+        "CoronerOomNear",
+        "CoronerSourceBlind",
+        "CoronerZombieGrowth",
+        "CoronerZombiesNearPidLimit",
+    ]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=rule_id)
