@@ -143,7 +143,7 @@ def _candidates(node: Node, near: list[_Limit], cgroups: Mapping[str, Cgroup]) -
             comm = chosen.footprint.comm.decode(errors="backslashreplace")
             yield CANDIDATE, (*labels, _scope(limit, containers[owner]), comm, role, takes), 1
             yield BADNESS, labels, chosen.badness * badness.PAGE
-            yield RSS, labels, chosen.footprint.rss
+            yield RSS, labels, chosen.footprint.rss * 1024
     yield UNKNOWN, (), unknown
 
 
@@ -165,7 +165,7 @@ def _processes(node: Node, cgroups: list[Cgroup]) -> dict[int, Cgroup] | None:
 
 def _total(node: Node, limit: _Limit) -> int:
     """Bytes that may be used under the limit, swap included (mm/memcontrol.c mem_cgroup_get_max). Raises ReadError."""
-    swap, allowed = badness.usable_swap(node.proc_root), node.read(cgroupfs.memory_swap_max, limit.cgroup)
+    swap, allowed = badness.usable_swap(node.proc_root) * 1024, node.read(cgroupfs.memory_swap_max, limit.cgroup)
     return int(limit.bytes) + (swap if allowed is None else min(swap, allowed))
 
 

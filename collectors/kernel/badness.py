@@ -20,7 +20,7 @@ NEVER = -1000
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a process holds, in bytes, from /proc/PID/status."""
+    """What a process holds, in KiB, from /proc/PID/status."""
 
     comm: bytes
     rss: int
@@ -62,7 +62,7 @@ def badness(footprint: Footprint, adjustment: int, total: int) -> int | None:
     """Return the badness in pages, None for a process that is spared."""
     if adjustment == NEVER:
         return None
-    held = footprint.rss // PAGE + footprint.swap // PAGE + footprint.page_tables // PAGE
+    held = sum(kib * 1024 // PAGE for kib in (footprint.rss, footprint.swap, footprint.page_tables))
     return held + adjustment * (total // PAGE // 1000)
 
 
@@ -94,7 +94,7 @@ def parse_status(raw: bytes) -> Footprint | None:
 
 def _kib(raw: bytes, key: bytes) -> int:
     start = raw.index(key) + len(key)
-    return int(raw[start : raw.index(b" kB\n", start)]) * 1024
+    return int(raw[start : raw.index(b" kB\n", start)])
 
 
 def oom_score_adj(root: str, pid: int) -> int:
@@ -103,7 +103,7 @@ def oom_score_adj(root: str, pid: int) -> int:
 
 
 def usable_swap(root: str) -> int:
-    """Bytes of swap on the node that the OOM killer adds to a limit: none with vm.swappiness 0. Raises ReadError."""
+    """KiB of swap on the node that the OOM killer adds to a limit: none with vm.swappiness 0. Raises ReadError."""
     if parse_once(f"{root}/sys/vm/swappiness", _number) == 0:
         return 0
     return parse_once(f"{root}/meminfo", lambda raw: _kib(raw, b"\nSwapTotal:"))

@@ -183,7 +183,8 @@ def test_what_ends_with_it_depends_on_the_oom_group(tmp_path: Path, group: dict[
 
 
 @pytest.mark.parametrize(
-    ("allowed", "swap", "comm"), [("0", 100, "large"), ("max", 0, "large"), ("max", 200, "small"), (str(150 * MIB), 200, "small")]
+    ("allowed", "swap", "comm"),
+    [("0", 300, "large"), ("max", 0, "large"), (str(50 * MIB), 300, "large"), (str(150 * MIB), 200, "small"), ("max", 200, "small")],
 )
 def test_the_swap_that_may_be_used_gives_the_adjustment_more_weight(tmp_path: Path, allowed: str, swap: int, comm: str) -> None:
     """As in the kernel, thousandths of the limit and the swap together: the lesser of memory.swap.max and what the node has."""
@@ -193,6 +194,16 @@ def test_the_swap_that_may_be_used_gives_the_adjustment_more_weight(tmp_path: Pa
 
     found = collect(Headroom(), node(tmp_path))
     assert {labels[4] for name, labels in found if name == "coroner_container_oom_candidate_info"} == {comm}
+
+
+def test_a_group_above_the_limit_that_is_hit_is_not_taken(tmp_path: Path) -> None:
+    """The kernel looks for memory.oom.group no higher than the limit: a pod's says nothing of its container's own."""
+    path = f"{POD}/{A}"
+    files = {**cgroup(POD, memory(99, memory_oom_group="1")), **cgroup(path, near(100, memory_oom_group="0"))}
+    tree(tmp_path, {**host(holder(100, path, rss=50)), **files})
+
+    expected = candidate(LABELS[A], "container", "app", "other", "process", rss=50)
+    assert collect(Headroom(), node(tmp_path)) == NEAR_A | expected | NOBODY
 
 
 def in_pod(big: int, small: int, own: dict[str, Content] | None = None) -> dict[str, Content]:
@@ -262,6 +273,7 @@ UNKNOWN: Found = {("coroner_oom_candidates_unknown", ()): 1}
     ("what", "files", "is_malformed"),
     [
         ("it is outside of the agent's PID namespace", {f"cgroup{docker(A)}/cgroup.procs": "0\n0\n"}, False),
+        ("one of them is", {f"cgroup{docker(A)}/cgroup.procs": "100\n0\n"}, False),
         ("the number is that of another process here", {"proc/100/cgroup": "0::/init.scope\n"}, False),
         ("a cgroup whose name only begins alike", {"proc/100/cgroup": f"0::{docker(A)}-b\n"}, False),
         ("there is no cgroup v2 there", {"proc/100/cgroup": "1:memory:/a\n"}, False),

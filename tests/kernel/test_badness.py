@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collectors.kernel.badness import PAGE, Candidate, Footprint, badness, choose, footprint, oom_score_adj, parse_status, usable_swap
@@ -11,6 +11,8 @@ from collectors.kernel.files import Gone, Malformed
 from tests.tree import Content, tree
 
 MIB = 1 << 20
+KIB = PAGE // 1024
+"""KiB in a page."""
 
 STATUS = """Name:\t{name}
 Umask:\t0022
@@ -46,8 +48,8 @@ def process(
 
 
 def test_status_is_parsed() -> None:
-    """Resident memory, swap and page tables, in bytes; VmHWM is none of them."""
-    assert parse_status(status(swap=12).encode()) == Footprint(b"app", 1760 << 10, 12 << 10, 48 << 10)
+    """Resident memory, swap and page tables, in KiB; VmHWM is none of them."""
+    assert parse_status(status(swap=12).encode()) == Footprint(b"app", 1760, 12, 48)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -74,24 +76,26 @@ def test_what_is_not_the_documented_format_is_no_number(raw: bytes) -> None:
         parse_status(raw)
 
 
+@example(rb"\n")
+@example(b"\\\n")
 @given(st.binary(max_size=15).filter(lambda name: b"\0" not in name))
 def test_a_name_is_what_the_process_chose_and_nothing_else(name: bytes) -> None:
     """The kernel escapes newline and backslash; a name that looks like a line of the file changes no number."""
     escaped = name.replace(b"\\", rb"\\").replace(b"\n", rb"\n")
     raw = status().encode().replace(b"app", escaped, 1)
 
-    assert parse_status(raw) == Footprint(name, 1760 << 10, 0, 48 << 10)
+    assert parse_status(raw) == Footprint(name, 1760, 0, 48)
 
 
 @pytest.mark.parametrize(
     ("held", "adjustment", "total", "expected"),
     [
-        (Footprint(b"", 100 * PAGE, 20 * PAGE, 3 * PAGE), 0, 4000 * PAGE, 123),
-        (Footprint(b"", 100 * PAGE, 0, 0), 500, 4000 * PAGE, 2100),
-        (Footprint(b"", 100 * PAGE, 0, 0), -500, 4000 * PAGE, -1900),
-        (Footprint(b"", 100 * PAGE, 0, 0), -999, 999 * PAGE, 100),  # totalpages / 1000 is 0 in whole numbers
-        (Footprint(b"", 100 * PAGE, 0, 0), 1000, 1999 * PAGE, 1100),
-        (Footprint(b"", 100 * PAGE, 0, 0), -1000, 4000 * PAGE, None),
+        (Footprint(b"", 100 * KIB, 20 * KIB, 3 * KIB), 0, 4000 * PAGE, 123),
+        (Footprint(b"", 100 * KIB, 0, 0), 500, 4000 * PAGE, 2100),
+        (Footprint(b"", 100 * KIB, 0, 0), -500, 4000 * PAGE, -1900),
+        (Footprint(b"", 100 * KIB, 0, 0), -999, 999 * PAGE, 100),  # totalpages / 1000 is 0 in whole numbers
+        (Footprint(b"", 100 * KIB, 0, 0), 1000, 1999 * PAGE, 1100),
+        (Footprint(b"", 100 * KIB, 0, 0), -1000, 4000 * PAGE, None),
     ],
 )
 def test_badness_is_the_kernels(held: Footprint, adjustment: int, total: int, expected: int | None) -> None:
@@ -110,10 +114,8 @@ def test_the_worst_is_chosen(tmp_path: Path) -> None:
     tree(tmp_path, files)
 
     chosen = choose(str(tmp_path), [1, 2, 3, 4], 64 * MIB)
-    assert chosen == Candidate(3, Footprint(b"second", 8_400 << 10, 0, 8 << 10), 8_408 * 1024 // PAGE)
-    assert choose(str(tmp_path), [3, 2, 1, 4], 64 * MIB) == Candidate(
-        2, Footprint(b"first", 8_000 << 10, 400 << 10, 8 << 10), chosen.badness
-    )
+    assert chosen == Candidate(3, Footprint(b"second", 8_400, 0, 8), 8_408 * 1024 // PAGE)
+    assert choose(str(tmp_path), [3, 2, 1, 4], 64 * MIB) == Candidate(2, Footprint(b"first", 8_000, 400, 8), chosen.badness)
 
 
 def test_a_process_that_has_ended_is_passed_over(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_a_dead_leader_holds_what_its_threads_hold(tmp_path: Path) -> None:
     threads: dict[str, Content] = {"7/task/7/status": DEAD.format(threads=2), "7/task/8/status": status("thread")}
     tree(tmp_path, {"7/status": DEAD.format(threads=2), **threads})
 
-    assert footprint(str(tmp_path), 7) == Footprint(b"thread", 1760 << 10, 0, 48 << 10)
+    assert footprint(str(tmp_path), 7) == Footprint(b"thread", 1760, 0, 48)
 
 
 @pytest.mark.parametrize("content", ["", "garbage\n", "max\n", "0"])
@@ -159,7 +161,7 @@ def test_an_adjustment_that_is_no_number_is_malformed(tmp_path: Path, content: s
 def test_swap_of_the_node_counts_unless_it_is_not_swapped_to(tmp_path: Path) -> None:
     """vm.swappiness 0 takes it out of the sum (mem_cgroup_get_max)."""
     tree(tmp_path, {"meminfo": "MemTotal:  16000 kB\nSwapTotal:    2048 kB\nSwapFree:     1024 kB\n", "sys/vm/swappiness": "60\n"})
-    assert usable_swap(str(tmp_path)) == 2 * MIB
+    assert usable_swap(str(tmp_path)) == 2048
 
     tree(tmp_path, {"sys/vm/swappiness": "0\n"})
     assert usable_swap(str(tmp_path)) == 0

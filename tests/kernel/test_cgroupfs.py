@@ -27,6 +27,7 @@ READERS: Mapping[str, Reader] = {
     "memory.max": cgroupfs.memory_max,
     "memory.high": cgroupfs.memory_high,
     "memory.low": cgroupfs.memory_low,
+    "memory.swap.max": cgroupfs.memory_swap_max,
     "memory.events": cgroupfs.memory_events,
     "memory.oom.group": cgroupfs.memory_oom_group,
     "memory.stat": cgroupfs.memory_inactive_file,
@@ -66,6 +67,8 @@ CASES: list[tuple[str, str, bytes, Any]] = [
     ("memory.high", "limited", b"134217728\n", 134217728),
     ("memory.high", "unlimited", b"max\n", None),
     ("memory.low", "none", b"0\n", 0),
+    ("memory.swap.max", "none allowed", b"0\n", 0),
+    ("memory.swap.max", "unlimited", b"max\n", None),
     ("memory.low", "all", b"max\n", None),
     ("memory.events", "4.14", b"low 0\nhigh 11\nmax 35\noom 1\n", MemoryEvents(0, 11, 35, 1, None, None)),
     ("memory.events", "5.10", b"low 0\nhigh 11\nmax 35\noom 12\noom_kill 14\n", MemoryEvents(0, 11, 35, 12, 14, None)),
@@ -398,6 +401,34 @@ def mountinfo(tmp_path: Path, table: str) -> str:
     """Write a table of mounts for find_root."""
     (tmp_path / "mountinfo").write_text(table.format(root=f"{tmp_path}/cgroup"))
     return f"{tmp_path}/mountinfo"
+
+
+@pytest.mark.parametrize(
+    ("raw", "pids"),
+    [(b"", []), (b"7\n1234567\n", [7, 1234567]), (b"0\n0\n", [0, 0]), (b"".join(b"%d\n" % pid for pid in range(9999)), [*range(9999)])],
+)
+def test_processes(tmp_path: Path, raw: bytes, pids: list[int]) -> None:
+    """All of them, also of a list longer than one read; 0 is one that the reader's PID namespace has no number for."""
+    tree(tmp_path, {"cgroup.procs": raw})
+
+    assert cgroupfs.processes(str(tmp_path)) == pids
+
+
+@pytest.mark.parametrize("raw", [b"7", b"12\n3", b"\n", b"seven\n"])
+def test_processes_of_a_wrong_file_are_malformed(tmp_path: Path, raw: bytes) -> None:
+    """A cut number would be another process."""
+    tree(tmp_path, {"cgroup.procs": raw})
+
+    with pytest.raises(Malformed, match=r"cgroup\.procs: not the documented format"):
+        cgroupfs.processes(str(tmp_path))
+
+
+def test_processes_of_a_cgroup_that_has_ended(tmp_path: Path) -> None:
+    """It is gone, and so is the file."""
+    with pytest.raises(Gone):
+        cgroupfs.processes(f"{tmp_path}/ended")
+    with pytest.raises(Unsupported):
+        cgroupfs.processes(str(tmp_path))
 
 
 def test_root_of_a_pure_hierarchy(tmp_path: Path) -> None:
