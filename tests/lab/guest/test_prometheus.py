@@ -82,12 +82,13 @@ def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path) -> 
     coroner = agent()
     server = Prometheus(coroner, tmp_path)
     server.start()
-    _, parent, _, bomb, _ = in_parallel(
+    _, parent, _, bomb, _, _ = in_parallel(
         lambda: run_python(ZOMBIES, name="careless", mem_limit="256m", pids_limit=15),
         lambda: run("sh", "-c", WHEN_TOLD + "tail /dev/zero; sleep 1000", name="parent", mem_limit="30m"),
         lambda: run("sh", "-c", "while :; do :; done", name="busy", cpu_period=100_000, cpu_quota=20_000),
         lambda: run("sh", "-c", WHEN_TOLD + FORK_BOMB, name="bomb", pids_limit=10),
         lambda: squeeze(run("sh", "-c", "while :; do head -c 6m /dev/zero | tail > /dev/null; sleep 1; done", name="squeezed")),
+        lambda: run("sh", "-c", "head -c 18944k /dev/zero > /dev/shm/filler; sleep 1000", name="nearly-full", mem_limit="20m"),
     )
     # `increase` sees only what happens after a first scrape.
     for metric, container in (("oom_kills_total", "parent"), ("fork_failures_total", "bomb")):
