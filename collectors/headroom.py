@@ -1,6 +1,7 @@
 """Headroom: how far from its nearest memory limit a container is, and whom the OOM killer would take there."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 
@@ -140,6 +141,8 @@ def _candidates(node: Node, near: list[_Limit], cgroups: Mapping[str, Cgroup]) -
             told.add(owner)
             labels = containers[owner].labels
             takes = "container" if role == "init" else _takes(node, cgroups, home, owner, limit.cgroup.path)
+            if takes == "process" and not _has_init(node, (pid for pid, cgroup in processes.items() if owner in _upwards(cgroup.path))):
+                takes = "unknown"  # in the PID namespace of its pod or of the host a container ends with its first process, whichever it is
             comm = chosen.footprint.comm.decode(errors="backslashreplace")
             yield CANDIDATE, (*labels, _scope(limit, containers[owner]), comm, role, takes), 1
             yield BADNESS, labels, chosen.badness * badness.PAGE
@@ -177,7 +180,19 @@ def _role(node: Node, pid: int, home: Cgroup) -> str:
     path = parse_once(f"{node.proc_root}/{pid}/cgroup", parse_cgroup)
     if path is None or not f"{rebase(path, node.process_table.cgroup_namespace)}/".startswith(f"{home.path}/"):
         raise _Unknown
-    return "init" if parse_once(f"{node.proc_root}/{pid}/status", parse_namespace_pids)[-1:] == (1,) else "other"
+    return "init" if _is_init(node, pid) else "other"
+
+
+def _is_init(node: Node, pid: int) -> bool:
+    return parse_once(f"{node.proc_root}/{pid}/status", parse_namespace_pids)[-1:] == (1,)
+
+
+def _has_init(node: Node, pids: Iterable[int]) -> bool:
+    for pid in pids:  # it is mostly the first
+        with suppress(ReadError):
+            if _is_init(node, pid):
+                return True
+    return False
 
 
 def _takes(node: Node, cgroups: Mapping[str, Cgroup], home: str, container: str, limit: str) -> str:

@@ -182,6 +182,17 @@ def test_what_ends_with_it_depends_on_the_oom_group(tmp_path: Path, group: dict[
     assert collect(Headroom(), node(tmp_path)) == NEAR_A | expected | NOBODY
 
 
+def test_without_a_pid_namespace_of_its_own_what_ends_with_it_is_unknown(tmp_path: Path) -> None:
+    """A container ends with its first process, which is then no PID 1; another container's init in the pod is not its own."""
+    path, other = f"{POD}/{A}", f"{POD}/{B}"
+    shared = holder(101, path, "app", rss=40), holder(102, path, "worker", rss=30), holder(200, other, rss=1, inside=1)
+    files = {**cgroup(POD, near()), **cgroup(path, {**memory(80), **procs(101, 102)}), **cgroup(other, {**memory(1), **procs(200)})}
+    tree(tmp_path, {**host(*shared), **files})
+
+    found = collect(Headroom(), node(tmp_path))
+    assert [labels[3:] for name, labels in found if name.endswith("candidate_info")] == [("pod", "app", "other", "unknown")]
+
+
 @pytest.mark.parametrize(
     ("allowed", "swap", "comm"),
     [("0", 300, "large"), ("max", 0, "large"), (str(50 * MIB), 300, "large"), (str(150 * MIB), 200, "small"), ("max", 200, "small")],
@@ -199,8 +210,8 @@ def test_the_swap_that_may_be_used_gives_the_adjustment_more_weight(tmp_path: Pa
 def test_a_group_above_the_limit_that_is_hit_is_not_taken(tmp_path: Path) -> None:
     """The kernel looks for memory.oom.group no higher than the limit: a pod's says nothing of its container's own."""
     path = f"{POD}/{A}"
-    files = {**cgroup(POD, memory(99, memory_oom_group="1")), **cgroup(path, near(100, memory_oom_group="0"))}
-    tree(tmp_path, {**host(holder(100, path, rss=50)), **files})
+    files = {**cgroup(POD, memory(99, memory_oom_group="1")), **cgroup(path, near(99, 100, memory_oom_group="0"))}
+    tree(tmp_path, {**host(holder(99, path, rss=1, inside=1), holder(100, path, rss=50)), **files})
 
     expected = candidate(LABELS[A], "container", "app", "other", "process", rss=50)
     assert collect(Headroom(), node(tmp_path)) == NEAR_A | expected | NOBODY
@@ -223,7 +234,7 @@ def test_at_a_pods_limit_only_the_container_of_the_candidate_has_one(tmp_path: P
     tree(tmp_path, in_pod(50, 40))
 
     expected = space(LABELS[A], "pod", 6, 100) | space(LABELS[B], "pod", 6, 100) | space(LABELS[C], "pod", 6, 100)
-    expected |= candidate(LABELS[A], "pod", "big", "other", "process", rss=50)
+    expected |= candidate(LABELS[A], "pod", "big", "other", "unknown", rss=50)
     assert collect(Headroom(), node(tmp_path)) == expected | NOBODY
 
 
@@ -232,7 +243,7 @@ def test_of_two_limits_that_are_near_the_inner_one_is_told(tmp_path: Path) -> No
     tree(tmp_path, in_pod(50, 40, own=memory(59, 60)))
 
     found = collect(Headroom(), node(tmp_path))
-    assert [labels[3:] for name, labels in found if name.endswith("candidate_info")] == [("container", "big", "other", "process")]
+    assert [labels[3:] for name, labels in found if name.endswith("candidate_info")] == [("container", "big", "other", "unknown")]
 
 
 def test_a_candidate_outside_of_every_container_has_no_series(tmp_path: Path) -> None:
@@ -301,7 +312,7 @@ def test_a_path_from_within_a_cgroup_namespace_is_understood(tmp_path: Path) -> 
     seen = node(tmp_path)
     seen.process_table.cgroup_namespace = docker(B)
 
-    assert collect(Headroom(), seen) == NEAR_A | candidate(LABELS[A], "container", "app", "other", "process", rss=50) | NOBODY
+    assert collect(Headroom(), seen) == NEAR_A | candidate(LABELS[A], "container", "app", "other", "unknown", rss=50) | NOBODY
 
 
 def test_more_processes_than_the_bound_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +325,7 @@ def test_more_processes_than_the_bound_are_not_looked_at(tmp_path: Path, monkeyp
     )
 
     expected = space(LABELS[A], "container", 6, 100) | space(LABELS[B], "container", 6, 100)
-    expected |= candidate(LABELS[B], "container", "app", "other", "process", rss=50)
+    expected |= candidate(LABELS[B], "container", "app", "other", "unknown", rss=50)
     assert collect(Headroom(), node(tmp_path)) == expected | UNKNOWN
 
     tree(tmp_path, {name: content for number in range(5) for name, content in cgroup(f"{docker(B)}/{number}", procs()).items()})

@@ -161,3 +161,17 @@ def test_a_group_goes_as_a_whole(agent: StartAgent, pod: StartPod) -> None:
     assert app.wait() == 137
     assert killed(before)[0] == "big"
     assert set(killed(before)) == {"big", "small", "app"}
+
+
+def test_a_container_in_its_pods_pid_namespace_has_no_pid_1_to_tell_its_end_by(agent: StartAgent, pod: StartPod) -> None:
+    """PID 1 is pause: the page does not say that only a process would end, and indeed the container does."""
+    coroner, before = agent(), last_record()
+    app = pod("web", share_pid=True, containers={"app": program(stage(30, ("small", 4)), LIMIT)})["app"]
+
+    expected = {"scope": "container", "comm": "app", "role": "other", "takes": "unknown"}
+    wait_for(lambda: candidate(coroner, "app") == expected, 30, f"it says {candidate(coroner, 'app')}")
+
+    signal_init(app.pids)
+
+    assert app.wait() == 137
+    assert killed(before) == ["app"]
