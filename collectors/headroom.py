@@ -1,7 +1,6 @@
 """Headroom: how far from its nearest memory limit a container is, and whom the OOM killer would take there."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 
@@ -9,7 +8,7 @@ from collectors.base import CONTAINER, Container, Node, Sample, gauge
 from collectors.kernel import badness, cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.files import Gone, Malformed, ReadError, Unsupported, parse_once
-from collectors.kernel.procfs import parse_cgroup, parse_namespace_pids, rebase
+from collectors.kernel.procfs import parse_cgroup, rebase
 
 HEADROOM = gauge(
     "coroner_container_memory_headroom_bytes",
@@ -141,7 +140,9 @@ def _candidates(node: Node, near: list[_Limit], cgroups: Mapping[str, Cgroup]) -
             told.add(owner)
             labels = containers[owner].labels
             takes = "container" if role == "init" else _takes(node, cgroups, home, owner, limit.cgroup.path)
-            if takes == "process" and not _has_init(node, (pid for pid, cgroup in processes.items() if owner in _upwards(cgroup.path))):
+            if takes == "process" and not badness.has_init(
+                node.proc_root, (pid for pid, cgroup in processes.items() if owner in _upwards(cgroup.path))
+            ):
                 takes = "unknown"  # in the PID namespace of its pod or of the host a container ends with its first process, whichever it is
             comm = chosen.footprint.comm.decode(errors="backslashreplace")
             yield CANDIDATE, (*labels, _scope(limit, containers[owner]), comm, role, takes), 1
@@ -180,19 +181,7 @@ def _role(node: Node, pid: int, home: Cgroup) -> str:
     path = parse_once(f"{node.proc_root}/{pid}/cgroup", parse_cgroup)
     if path is None or not f"{rebase(path, node.process_table.cgroup_namespace)}/".startswith(f"{home.path}/"):
         raise _Unknown
-    return "init" if _is_init(node, pid) else "other"
-
-
-def _is_init(node: Node, pid: int) -> bool:
-    return parse_once(f"{node.proc_root}/{pid}/status", parse_namespace_pids)[-1:] == (1,)
-
-
-def _has_init(node: Node, pids: Iterable[int]) -> bool:
-    for pid in pids:  # it is mostly the first
-        with suppress(ReadError):
-            if _is_init(node, pid):
-                return True
-    return False
+    return "init" if badness.is_init(node.proc_root, pid) else "other"
 
 
 def _takes(node: Node, cgroups: Mapping[str, Cgroup], home: str, container: str, limit: str) -> str:

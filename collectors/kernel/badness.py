@@ -5,11 +5,13 @@ may be used under the limit. /proc/PID/oom_score is of no use here: it is reckon
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from collectors.kernel.files import Gone, explain, parse_once
+from collectors.kernel.files import Gone, ReadError, explain, parse_once
 from collectors.kernel.formats import single
+from collectors.kernel.procfs import parse_namespace_pids
 
 PAGE = os.sysconf("SC_PAGESIZE")
 """The kernel reckons in pages of so many bytes."""
@@ -100,6 +102,20 @@ def _kib(raw: bytes, key: bytes) -> int:
 def oom_score_adj(root: str, pid: int) -> int:
     """From -1000 (spared) to 1000 (always first): /proc/PID/oom_score_adj. Raises ReadError."""
     return parse_once(f"{root}/{pid}/oom_score_adj", _number)
+
+
+def is_init(root: str, pid: int) -> bool:
+    """Whether it is PID 1 of its namespace, which ends with it (/proc/PID/status NSpid). Raises ReadError."""
+    return parse_once(f"{root}/{pid}/status", parse_namespace_pids)[-1:] == (1,)
+
+
+def has_init(root: str, pids: Iterable[int]) -> bool:
+    """Whether one of them is seen to be PID 1 of its namespace; it is mostly the first."""
+    for pid in pids:
+        with suppress(ReadError):
+            if is_init(root, pid):
+                return True
+    return False
 
 
 def usable_swap(root: str) -> int:
