@@ -8,6 +8,7 @@ from typing import Literal, Protocol, TypeVar
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import Gone, KernelFiles, Malformed, Unsupported
+from collectors.kernel.last_words import LastWords
 from collectors.kernel.procfs import Processes, ProcessTable
 
 T = TypeVar("T")
@@ -71,13 +72,21 @@ class Container:
     description: Description
 
 
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """A container that ended lately, and no living one has its name: its event counters stay, with these values."""
+
+    labels: tuple[str, ...]
+    words: LastWords
+
+
 @dataclass(frozen=True)
 class Node:
     """What one pass sees: made anew for each pass, and the same for all its collectors.
 
     `names` holds the labels of every container that runs or ran lately, by id: their event counters exist from the first moment and
-    outlive the cgroup. `sandboxes` has those of pods' sandboxes, which are no containers but may hold a PID namespace. `resting` counts
-    containers without a cgroup by the state their runtime gives them.
+    outlive the cgroup; `departed` has the final values of those without one. `sandboxes` has those of pods' sandboxes, which are no
+    containers but may hold a PID namespace. `resting` counts containers without a cgroup by the state their runtime gives them.
     """
 
     proc_root: str
@@ -86,6 +95,7 @@ class Node:
     cgroups: Sequence[Cgroup] = ()
     instances: Sequence[Instance] = ()
     containers: Sequence[Container] = ()
+    departed: Sequence[Departed] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sandboxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resting: Mapping[str, int] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from collectors.base import Node, Sample, counter, gauge
 from collectors.kernel import cgroupfs
+from collectors.kernel.cgroupfs import CpuStat
 
 USAGE = counter("coroner_container_cpu_usage_seconds_total", "CPU time used (cpu.stat usage_usec).")
 USER = counter("coroner_container_cpu_user_seconds_total", "CPU time used in user mode (cpu.stat user_usec).")
@@ -29,17 +30,23 @@ class Cpu:
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield seconds and counts."""
         for container in node.containers:
-            stat = node.read(cgroupfs.cpu_stat, container.cgroup)
-            if stat is not None:
-                yield USAGE, container.labels, stat.usage_usec / _MICROSECONDS
-                yield USER, container.labels, stat.user_usec / _MICROSECONDS
-                yield SYSTEM, container.labels, stat.system_usec / _MICROSECONDS
-                if stat.nr_periods is not None:
-                    yield PERIODS, container.labels, stat.nr_periods
-                if stat.nr_throttled is not None:
-                    yield THROTTLED_PERIODS, container.labels, stat.nr_throttled
-                if stat.throttled_usec is not None:
-                    yield THROTTLED, container.labels, stat.throttled_usec / _MICROSECONDS
+            yield from _counted(container.labels, node.read(cgroupfs.cpu_stat, container.cgroup))
             limit = node.read(cgroupfs.cpu_limit, container.cgroup)
             if limit is not None:
                 yield LIMIT, container.labels, limit
+        for departed in node.departed:
+            yield from _counted(departed.labels, departed.words.cpu_stat)
+
+
+def _counted(labels: tuple[str, ...], stat: CpuStat | None) -> Iterable[Sample]:
+    if stat is None:
+        return
+    yield USAGE, labels, stat.usage_usec / _MICROSECONDS
+    yield USER, labels, stat.user_usec / _MICROSECONDS
+    yield SYSTEM, labels, stat.system_usec / _MICROSECONDS
+    if stat.nr_periods is not None:
+        yield PERIODS, labels, stat.nr_periods
+    if stat.nr_throttled is not None:
+        yield THROTTLED_PERIODS, labels, stat.nr_throttled
+    if stat.throttled_usec is not None:
+        yield THROTTLED, labels, stat.throttled_usec / _MICROSECONDS

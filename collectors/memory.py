@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from collectors.base import Node, Sample, counter, gauge
 from collectors.kernel import cgroupfs
+from collectors.kernel.cgroupfs import MemoryEvents
 
 USAGE = gauge("coroner_container_memory_usage_bytes", "Memory charged to the container, page cache included (memory.current).")
 WORKING_SET = gauge("coroner_container_memory_working_set_bytes", "Usage without inactive page cache (memory.current - inactive_file).")
@@ -52,14 +53,20 @@ class Memory:
                 level = node.read(reader, container.cgroup)
                 if level is not None:
                     yield metric, container.labels, level
-            events = node.read(cgroupfs.memory_events, container.cgroup)
-            if events is not None:
-                yield EVENT_LOW, container.labels, events.low
-                yield EVENT_HIGH, container.labels, events.high
-                yield EVENT_MAX, container.labels, events.max
-                if events.oom is not None:
-                    yield EVENT_OOM, container.labels, events.oom
-                if events.oom_kill is not None:
-                    yield EVENT_OOM_KILL, container.labels, events.oom_kill
-                if events.oom_group_kill is not None:
-                    yield EVENT_OOM_GROUP_KILL, container.labels, events.oom_group_kill
+            yield from _counted(container.labels, node.read(cgroupfs.memory_events, container.cgroup))
+        for departed in node.departed:
+            yield from _counted(departed.labels, departed.words.memory_events)
+
+
+def _counted(labels: tuple[str, ...], events: MemoryEvents | None) -> Iterable[Sample]:
+    if events is None:
+        return
+    yield EVENT_LOW, labels, events.low
+    yield EVENT_HIGH, labels, events.high
+    yield EVENT_MAX, labels, events.max
+    if events.oom is not None:
+        yield EVENT_OOM, labels, events.oom
+    if events.oom_kill is not None:
+        yield EVENT_OOM_KILL, labels, events.oom_kill
+    if events.oom_group_kill is not None:
+        yield EVENT_OOM_GROUP_KILL, labels, events.oom_group_kill

@@ -31,3 +31,6 @@ class Pids:
                 value = node.read(reader, container.cgroup)
                 if value is not None:
                     yield metric, container.labels, value
+        for departed in node.departed:
+            if departed.words.fork_failures is not None:
+                yield FORK_FAILURES, departed.labels, departed.words.fork_failures

@@ -7,14 +7,14 @@ import errno
 import os
 import resource
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from collectors.base import Collector, Container, Description, Instance, Node
+from collectors.base import Collector, Container, Departed, Description, Instance, Node
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.files import KernelFiles
 from collectors.kernel.procfs import ProcessTable
@@ -139,6 +139,7 @@ def node(
     descriptions: Mapping[str, Description] | None = None,
     sandboxes: Mapping[str, tuple[str, ...]] | None = None,
     resting: Mapping[str, int] | None = None,
+    departed: Sequence[Departed] = (),
     files: KernelFiles | None = None,
     process_table: ProcessTable | None = None,
 ) -> Node:
@@ -162,6 +163,7 @@ def node(
             for one in instances
             if one.id.key in names
         ],
+        departed=departed,
         names={one.id.key: names[one.id.key] for one in instances if one.id.key in names},
         sandboxes=sandboxes or {},
         resting=resting or {},

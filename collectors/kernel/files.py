@@ -150,6 +150,11 @@ class KernelFiles:
         value: T = file.value
         return value
 
+    def remembered(self, directory: str, name: str) -> Any:
+        """Return what directory/name was parsed to last, None if it never was; it may be gone since, but for retain()."""
+        file = self._directories.get(directory, {}).get(name)
+        return None if file is None else file.value
+
     def retain(self, directories: Collection[str]) -> None:
         """Close the descriptors of all directories but these."""
         for gone in self._directories.keys() - directories:

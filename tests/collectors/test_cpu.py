@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from collectors.base import Departed
 from collectors.cpu import Cpu
+from collectors.kernel.cgroupfs import CpuStat
 from collectors.kernel.files import Forbidden
-from tests.tree import FULL, LABELS, A, B, Content, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
+from collectors.kernel.last_words import LastWords
+from tests.tree import FULL, LABELS, A, B, C, Content, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
 
 USED = {"container_cpu_usage_seconds_total": 2.5, "container_cpu_user_seconds_total": 1.5, "container_cpu_system_seconds_total": 1.0}
 WITHHELD = {
@@ -72,3 +75,14 @@ def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.Monke
 
     with pytest.raises(Forbidden):
         collect(Cpu(), seen)
+
+
+def test_final_times_of_the_departed_stay_and_limits_do_not(tmp_path: Path) -> None:
+    """Without the cpu controller there is only the time used; where nobody read it, nothing."""
+    departed = [
+        Departed(LABELS[A], LastWords(cpu_stat=CpuStat(2500000, 1500000, 1000000, 40, 4, 250000))),
+        Departed(LABELS[B], LastWords(cpu_stat=CpuStat(2500000, 1500000, 1000000, None, None, None))),
+        Departed(LABELS[C], LastWords()),
+    ]
+
+    assert collect(Cpu(), node(tmp_path, departed=departed)) == series(LABELS[A], USED | WITHHELD) | series(LABELS[B], USED)

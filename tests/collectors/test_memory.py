@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from collectors.base import Departed
+from collectors.kernel.cgroupfs import MemoryEvents
 from collectors.kernel.files import Forbidden
+from collectors.kernel.last_words import LastWords
 from collectors.memory import Memory
-from tests.tree import FULL, LABELS, A, B, Content, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
+from tests.tree import FULL, LABELS, A, B, C, Content, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
 
 WHOLE = {
     "container_memory_usage_bytes": 5_000_000,
@@ -112,3 +115,17 @@ def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.Monke
 
     with pytest.raises(Forbidden):
         collect(Memory(), seen)
+
+
+def test_final_events_of_the_departed_stay_and_levels_do_not(tmp_path: Path) -> None:
+    """Keys that this kernel lacks are absent; where nobody read them, all are."""
+    departed = [
+        Departed(LABELS[A], LastWords(memory_events=MemoryEvents(1, 2, 3, 4, 5, 1), memory_peak=6_000_000)),
+        Departed(LABELS[B], LastWords(memory_events=MemoryEvents(1, 2, 3, None, None, None))),
+        Departed(LABELS[C], LastWords(memory_peak=6_000_000)),
+    ]
+    old = {name for name in EVENTS if "oom" not in name}
+
+    assert collect(Memory(), node(tmp_path, departed=departed)) == (
+        series(LABELS[A], {name: WHOLE[name] for name in EVENTS}) | series(LABELS[B], {name: WHOLE[name] for name in old})
+    )

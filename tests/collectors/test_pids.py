@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from collectors.base import Departed
 from collectors.kernel.files import Forbidden
+from collectors.kernel.last_words import LastWords
 from collectors.pids import Pids
 from tests.tree import FULL, LABELS, A, B, Content, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
 
@@ -77,3 +79,10 @@ def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.Monke
 
     with pytest.raises(Forbidden):
         collect(Pids(), seen)
+
+
+def test_refused_forks_of_the_departed_stay_and_levels_do_not(tmp_path: Path) -> None:
+    """Where nobody read them, nothing is shown."""
+    departed = [Departed(LABELS[A], LastWords(fork_failures=3, threads_peak=9)), Departed(LABELS[B], LastWords())]
+
+    assert collect(Pids(), node(tmp_path, departed=departed)) == series(LABELS[A], {"container_fork_failures_total": 3})
