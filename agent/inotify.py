@@ -1,6 +1,7 @@
 """inotify(7) over libc: the kernel tells what happens in directories. Notifications are hints: a queue that overflows loses some."""
 
 import ctypes
+import errno
 import os
 import struct
 from typing import NamedTuple
@@ -29,6 +30,8 @@ IN_DONT_FOLLOW = 0x2000000
 IN_ISDIR = 0x40000000
 """In an event: it is about a directory."""
 
+_LIMITS = {errno.ENOSPC: " (raise fs.inotify.max_user_watches)", errno.EMFILE: " (raise fs.inotify.max_user_instances)"}
+
 _EVENT = struct.Struct("iIII")
 _BUFFER = 65536
 
@@ -36,6 +39,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.inotify_init1.argtypes = (ctypes.c_int,)
 _libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 _libc.inotify_rm_watch.argtypes = (ctypes.c_int, ctypes.c_int)
+
+
+def remedy(error: OSError) -> str:
+    """Say what went wrong, and which limit to raise if it was one."""
+    return os.strerror(error.errno or 0) + _LIMITS.get(error.errno or 0, "")
 
 
 class Event(NamedTuple):

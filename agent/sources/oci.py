@@ -5,9 +5,7 @@ inotify tells of new ones, and a periodic rescan finds what it missed.
 
 import asyncio
 import contextlib
-import errno
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from agent.inotify import (
     IN_Q_OVERFLOW,
     Event,
     Inotify,
+    remedy,
 )
 from agent.sources.bundles import IDENTIFIER, Unreadable, entry_of, list_bundles, read_bundle
 from agent.status import Status
@@ -56,7 +55,6 @@ METRICS = (INOTIFY_UP, OVERFLOWS, BUNDLES)
 # containerd renames a bundle to .ID before it deletes what is in it, so the end of one is a move.
 _EVENTS = IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
 _UNNOTIFIED_RESCAN_SECONDS = 1.0
-_LIMITS = {errno.ENOSPC: " (raise fs.inotify.max_user_watches)", errno.EMFILE: " (raise fs.inotify.max_user_instances)"}
 
 _FILES_PER_TURN = 4
 """Reading and parsing one takes up to a millisecond, and the event loop must stay responsive."""
@@ -205,8 +203,7 @@ class OciSource:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # listing it will say so
                     watches[self._inotify.add(place.path, _EVENTS)] = place
         except OSError as error:
-            detail = os.strerror(error.errno or 0) + _LIMITS.get(error.errno or 0, "")
-            problem = [f"inotify: {detail}; new bundles are looked for every second instead"]
+            problem = [f"inotify: {remedy(error)}; new bundles are looked for every second instead"]
         if self._inotify is not None:
             for watch in self._watches.keys() - watches.keys():
                 with contextlib.suppress(OSError):  # it has ended by itself
