@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -21,6 +22,9 @@ SUCCESS = gauge("coroner_scrape_collector_success", "1 if the collector finished
 DURATION = gauge("coroner_scrape_collector_duration_seconds", "How long the collector took, or has taken so far.", ("collector",))
 
 METRICS = (SUCCESS, DURATION)
+
+PATROL_SECONDS = 4.0
+"""How long a pass that nobody asked for may take; a scrape that comes meanwhile waits for it."""
 
 log = logging.getLogger(__name__)
 
@@ -84,15 +88,24 @@ class Late(Exception):
 
 
 class Gather:
-    """Runs passes, one at a time."""
+    """Runs passes, one at a time. `counted` is called with each census, before it is collected from."""
 
     def __init__(
-        self, *, census: Census, collectors: Sequence[Collector], proc_root: str, assess: Callable[[Node, Mapping[str, str]], None]
+        self,
+        *,
+        census: Census,
+        collectors: Sequence[Collector],
+        proc_root: str,
+        assess: Callable[[Node, Mapping[str, str]], None],
+        counted: Callable[[Node], None] = lambda node: None,
     ) -> None:
         self._census = census
         self._collectors = collectors
         self._proc_root = proc_root
         self._assess = assess
+        self._counted = counted
+        self._turn = asyncio.Lock()
+        self._ended = -math.inf
         self._sampler = Sampler(proc_root)
         self._stuck: dict[str, tuple[asyncio.Future[Any], float]] = {}
         self._current: asyncio.Task[Pass] | None = None
@@ -104,20 +117,43 @@ class Gather:
             self._current = asyncio.create_task(self._pass(timeout), name="pass")
         return await asyncio.shield(self._current)
 
+    async def patrol(self, seconds: float, names: Collection[str], timeout: float = PATROL_SECONDS) -> None:
+        """For ever: when there was no pass for so many seconds, take a census and run these collectors; their samples are thrown away.
+
+        Nothing of this is on the page: a failure shows in the next pass.
+        """
+        while True:
+            if (rest := self._ended + seconds - time.monotonic()) > 0:
+                await asyncio.sleep(rest)
+                continue
+            async with self._turn:
+                deadline = time.monotonic() + timeout
+                node, _ = await self._take_census(deadline)
+                for collector in self._collectors:
+                    if node is not None and collector.name in names:
+                        node = self._with_files(node)
+                        await self._one(collector, node, deadline, [])
+                self._ended = time.monotonic()
+
     async def run(self, job: Callable[[], T]) -> T:
         """Run other work on the samples in the sampling thread: no CPU-bound Python runs beside a pass."""
         return await self._sampler.run(job)
 
     async def _pass(self, timeout: float) -> Pass:
         deadline = time.monotonic() + timeout
+        async with self._turn:
+            result = await self._whole(deadline)
+            self._ended = time.monotonic()
+        return result
+
+    async def _whole(self, deadline: float) -> Pass:
         samples: list[Sample] = []
         failures: dict[str, str] = {}
         node, failures["census"] = await self._take_census(deadline)
         for collector in self._collectors:
             started = time.monotonic()
-            # A stuck collector has kept its thread's files: the others go on with those of the fresh one.
-            if node is not None and node.files is not self._sampler.files:
-                node = replace(node, files=self._sampler.files, process_table=self._sampler.process_table)
+            if node is not None:
+                node = self._with_files(node)
             failure = failures[collector.name] = await self._one(collector, node, deadline, samples)
             if collector.name in self._stuck:
                 started = self._stuck[collector.name][1]
@@ -129,15 +165,23 @@ class Gather:
         self._report(failures)
         return Pass(samples, failures)
 
+    def _with_files(self, node: Node) -> Node:
+        """Give it the thread's files: a stuck collector has kept those of its own, and the others go on with fresh ones."""
+        if node.files is self._sampler.files:
+            return node
+        return replace(node, files=self._sampler.files, process_table=self._sampler.process_table)
+
     async def _take_census(self, deadline: float) -> tuple[Node | None, str]:
         sampler = self._sampler
         try:
-            return await self._within("census", deadline, lambda: self._census.take(sampler.files, sampler.process_table)), ""
+            node = await self._within("census", deadline, lambda: self._census.take(sampler.files, sampler.process_table))
         except Late as error:
             return None, str(error)
         except Exception as error:
             log.debug("census failed", exc_info=error)
             return None, f"{type(error).__name__}: {error}"
+        self._counted(node)
+        return node, ""
 
     async def _one(self, collector: Collector, node: Node | None, deadline: float, samples: list[Sample]) -> str:
         """Add the samples of one collector, all or none; return why it failed, or nothing."""

@@ -64,13 +64,14 @@ def wait(event: threading.Event) -> None:
     event.wait()
 
 
-def gather(census: FakeCensus, *collectors: Fake) -> Gather:
+def gather(census: FakeCensus, *collectors: Fake, counted: Callable[[Node], None] = lambda node: None) -> Gather:
     """Make a Gather over fakes."""
     return Gather(
         census=cast("Census", census),
         collectors=cast("list[Collector]", collectors),
         proc_root="/nowhere",
         assess=lambda node, failures: None,
+        counted=counted,
     )
 
 
@@ -198,3 +199,76 @@ async def test_a_failure_is_logged_once_and_its_end_too(census: FakeCensus, capl
         await one.collect(5)
 
     assert [record.message for record in caplog.records] == ["collector failed", "collector works again"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, with a deadline."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def test_without_scrapes_a_patrol_runs_some_collectors_and_nothing_of_it_is_on_the_page(census: FakeCensus) -> None:
+    """A failure of it is not reported before a scrape meets it too."""
+
+    def fail(_node: Node) -> None:
+        raise RuntimeError("boom")
+
+    counted: list[Node] = []
+    watched, failing, other = Fake("oom"), Fake("bad", fail), Fake("memory")
+    one = gather(census, failing, watched, other, counted=counted.append)
+    patrol = asyncio.create_task(one.patrol(0, {"oom", "bad"}))
+    await until(lambda: watched.runs >= 2)
+    patrol.cancel()
+
+    assert other.runs == 0
+    assert failing.runs >= 1
+    assert len(counted) >= 2
+    failing.before = lambda node: None
+    result = await one.collect(5)
+    assert successes(result) == {"oom": 1, "bad": 1, "memory": 1}
+    assert result.failures == {}
+
+
+async def test_a_patrol_rests_while_there_are_scrapes(census: FakeCensus) -> None:
+    """They do all that it does."""
+    one = gather(census, Fake("oom"))
+    await one.collect(5)
+    patrol = asyncio.create_task(one.patrol(3600, {"oom"}))
+    await asyncio.sleep(0)
+    assert census.taken == 1
+    await one.collect(5)
+    patrol.cancel()
+
+    assert census.taken == 2
+
+
+async def test_a_scrape_waits_for_a_patrol_and_makes_a_pass_of_its_own(census: FakeCensus) -> None:
+    """Both in one sampling thread, neither between the census and the collectors of the other."""
+    order: list[str] = []
+    census.before = lambda: order.append("census")
+    oom = Fake("oom", lambda _node: order.append("oom"))
+    one = gather(census, oom, Fake("memory", lambda _node: order.append("memory")))
+    patrol = asyncio.create_task(one.patrol(0, {"oom"}))
+    await until(lambda: census.taken >= 1)
+    results = [await one.collect(5) for _ in range(3)]
+    patrol.cancel()
+
+    assert all(values(result) == {"oom", "memory"} for result in results)
+    rounds = "".join(word[0] for word in order).split("c")
+    assert set(rounds[1:-1]) <= {"o", "om"}
+    assert sum(each == "om" for each in rounds) == 3
+
+
+async def test_a_patrol_that_hangs_is_left_behind_like_a_pass(census: FakeCensus, release: threading.Event) -> None:
+    """The scrape that waited for it says what hangs, and serves the rest."""
+    stuck, other = Fake("oom", lambda _node: wait(release)), Fake("memory")
+    one = gather(census, stuck, other)
+    patrol = asyncio.create_task(one.patrol(0, {"oom"}, timeout=0.2))
+    await until(lambda: stuck.runs == 1)
+
+    result = await one.collect(5)
+
+    patrol.cancel()
+    assert successes(result) == {"oom": 0, "memory": 1}
+    assert stuck.runs == 1
