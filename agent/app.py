@@ -24,6 +24,7 @@ from agent.directory import Directory
 from agent.gather import Gather, Pass
 from agent.newborn import Newborn
 from agent.page import Page, compress, registry_lines
+from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
 from agent.sources.kmsg import KernelLog
 from agent.sources.kubernetes import KubernetesSource
@@ -33,10 +34,14 @@ from agent.supervise import keep_running
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
 from collectors import all_collectors
-from collectors.base import Node, Sample, gauge
+from collectors.base import CONTAINER, Node, Sample, gauge
 from collectors.kernel import cgroupfs
+from collectors.kernel.cgroupfs import Cgroup
+from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import ReadError
+from collectors.kernel.last_words import LastWords
 from collectors.kills import KillLedger
+from collectors.oom import Oom
 from collectors.zombies import Zombies
 
 BUILD_INFO = gauge("coroner_build_info", "Always 1; which agent, on which Python.", ("version", "python_version"))
@@ -45,6 +50,9 @@ METRICS = (BUILD_INFO,)
 
 OWN_CGROUP = "/sys/fs/cgroup"
 """Where the agent sees its own cgroup namespace, wherever the host's tree is mounted (--path.cgroupfs)."""
+
+WALK_SECONDS = 10.0
+"""The cgroup tree is walked at least so often, scraped or not: notifications are hints, and this finds what they miss."""
 
 _FIRST_NAMES_SECONDS = 3.0
 """How long `coroner metrics` waits for the first list of names: a daemon has a minute of scrapes for that, one page has not."""
@@ -63,7 +71,7 @@ class App:
         self.docker_status = Status("docker", optional=_is_absent(config.docker_url))
 
         mountinfo = f"{config.procfs}/self/mountinfo"
-        directory = Directory()
+        self._directory = directory = Directory()
         # One page has no use for a memory, and must not take that of the daemon beside it.
         self.casebook = Casebook(config.state if config.command == "daemon" else "", config.procfs)
         state, same_boot = self.casebook.open()
@@ -88,6 +96,12 @@ class App:
             else None
         )
         self.docker = DockerSource(url=config.docker_url, directory=directory, status=self.docker_status) if config.docker_url else None
+        self.cgroup_notices = Status("cgroup-inotify")
+        self.cgroup = (
+            CgroupSource(root=cgroup_root, born=self.born, ended=self.ended, status=self.cgroup_notices)
+            if cgroup_root is not None
+            else None
+        )
         self.census = Census(
             cgroup_root=cgroup_root,
             proc_root=config.procfs,
@@ -95,6 +109,7 @@ class App:
             status=self.cgroup_status,
             own_cgroup_inode=_inode(OWN_CGROUP),
             names=ledger.known,
+            deaths=lambda: self.cgroup.last_words if self.cgroup else {},
         )
         self.gather = Gather(
             census=self.census,
@@ -105,6 +120,7 @@ class App:
             ],
             proc_root=config.procfs,
             assess=self._assess,
+            counted=self._counted,
         )
         self._page = Page()
         self._newborn = Newborn()
@@ -150,9 +166,10 @@ class App:
                 # The first pass takes the baseline: what memory.events counts by now happened before the agent, and is not counted.
                 first = tasks.create_task(self._first_pass(), name="first pass")
                 house = tasks.create_task(self.casebook.keep_house(), name="casebook")
+                patrol = tasks.create_task(self.gather.patrol(WALK_SECONDS, {Oom.name}), name="patrol")
                 await stop.wait()
                 log.info("stopping")
-                for task in (*followers, first, house):
+                for task in (*followers, first, house, patrol):
                     task.cancel()
         finally:
             await runner.cleanup()
@@ -192,6 +209,8 @@ class App:
 
     def _follow(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         followers = [tasks.create_task(keep_running(self.kernel_log.follow, self.kmsg_status), name="kmsg")]
+        if self.cgroup:
+            followers.append(tasks.create_task(keep_running(self.cgroup.follow, self.cgroup_notices), name="cgroup"))
         if self.oci:
             followers.append(tasks.create_task(keep_running(self.oci.follow, self.oci_status), name="oci"))
         if self.kubernetes:
@@ -207,13 +226,15 @@ class App:
         yield from self.kernel_log.samples()
         yield from self.census.samples()
         yield from self.casebook.samples()
+        if self.cgroup:
+            yield from self.cgroup.samples()
         if self.oci and self.oci_status.is_expected:
             yield from self.oci.samples()
 
     def _status(self) -> str:
         return status_page(
             telemetry_path=self.config.telemetry_path,
-            sources=self.sources,
+            sources=[*self.sources, *([self.cgroup_notices] if self.cgroup else [])],
             collectors=self.config.collectors,
             failures=self._last.failures,
             notes=[*self.notes, *([f"Casebook: {self.casebook.reason}"] if self.casebook.reason else [])],
@@ -236,6 +257,38 @@ class App:
             self.notes.append(f"cgroup v2 at {root} has no controller {', '.join(missing)}: what they measure is absent")
             log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
         return root
+
+    def born(self, container: ContainerId, _cgroup: Cgroup) -> None:
+        """Take note of a container whose cgroup was just made: it is on the page even if no pass ever sees it."""
+        if container.host_id:
+            return  # a container's word
+        if container.pod_uid:
+            self._directory.ask(container.key)  # it may be a sandbox, which only who knows its name can tell
+        else:
+            self._directory.hear(self.cgroup_status.source, container.key)
+
+    def ended(self, container: ContainerId, _cgroup: Cgroup, words: LastWords | None) -> None:
+        """Take note of a container whose last process has ended; `words` is None if its cgroup was gone before it could be read."""
+        entry = self._directory.entries.get(container.key)
+        if entry is not None and entry.is_sandbox:
+            return
+        facts: dict[str, object] = dict(zip(CONTAINER, entry.name, strict=True)) if entry is not None and entry.name else {}
+        if words is not None:
+            facts["memory_peak_bytes"] = words.memory_peak
+            facts["threads_peak"] = words.threads_peak
+            facts["fork_failures"] = words.fork_failures
+            if words.memory_events is not None:
+                facts["oom_kill"] = words.memory_events.oom_kill
+            if words.cpu_stat is not None:
+                facts["cpu_seconds"] = words.cpu_stat.usage_usec / 1e6
+                facts["throttled_periods"] = words.cpu_stat.nr_throttled
+        known = {key: value for key, value in facts.items() if value is not None}
+        level = logging.DEBUG if container.host_id else logging.INFO  # one container may make many of these
+        log.log(level, "container ended", extra={"id": container.url, **known})
+
+    def _counted(self, node: Node) -> None:
+        if self.cgroup is not None:
+            self.cgroup.compare(node)
 
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
         """Judge /proc by the pass that has just read it."""

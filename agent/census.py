@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
 from agent.status import Status
-from collectors.base import Container, Description, Instance, Node, Sample, counter, gauge
+from collectors.base import Container, Departed, Description, Instance, Node, Sample, counter, gauge
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import KernelFiles, ReadError
+from collectors.kernel.last_words import Death, last_read
 from collectors.kernel.procfs import ProcessTable
 
 NAME_WITHIN_SECONDS = 10
@@ -37,8 +38,8 @@ class Census:
     """Takes stock of the node once per pass, and remembers what each container was called.
 
     `own_cgroup_inode` is that of the root of the agent's own cgroup namespace: found in the tree, it tells what the paths in
-    /proc/PID/cgroup are relative to. `names` are the labels that an agent before this one exported, kept for life;
-    empty for a container that had none yet.
+    /proc/PID/cgroup are relative to. `deaths` gives the last words that were read in time, by key of the container. `names` are the labels
+    that an agent before this one exported, kept for life; empty for a container that had none yet.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Census:
         directory: Directory,
         status: Status,
         own_cgroup_inode: int = 0,
+        deaths: Callable[[], Mapping[str, Death]] = dict,
         names: Mapping[str, tuple[str, ...]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,6 +64,9 @@ class Census:
         now = clock()
         self._people: dict[str, _Person] = {identifier: _Person(now, now, labels) for identifier, labels in (names or {}).items()}
         self._identifiers: dict[str, ContainerId | None] = {}
+        self._deaths = deaths
+        self._unheard: dict[str, Death] = {}
+        self._before: list[Instance] = []
 
     def take(self, files: KernelFiles, process_table: ProcessTable) -> Node:
         """Walk the tree and name what is in it."""
@@ -69,13 +74,16 @@ class Census:
         entries = self._directory.entries
         cgroups = self._walk()
         process_table.cgroup_namespace = next((cgroup.path for cgroup in cgroups if cgroup.inode == self._own_cgroup_inode), "/")
-        files.retain({cgroup.directory for cgroup in cgroups})
         instances = self._instances(cgroups)
+        if cgroups:
+            self._bury(instances, files)
+        files.retain({cgroup.directory for cgroup in cgroups})
         living = {instance.id.key for instance in instances}
         self._meet(living, entries, now)
         for identifier, person in self._people.items():
             self._name(identifier, person, entries.get(identifier), now)
         names, sandboxes = self._called(entries)
+        containers = self._exported(instances, names, entries)
         self._unnamed = sum(1 for instance in instances if not (entry := entries.get(instance.id.key)) or not entry.name)
         # Without a tree the runtime's word is all there is.
         states = _RESTING if cgroups else (*_RESTING, "running", "paused")
@@ -88,7 +96,8 @@ class Census:
             process_table=process_table,
             cgroups=cgroups,
             instances=instances,
-            containers=self._exported(instances, names, entries),
+            containers=containers,
+            departed=self._departed(containers, living, names) if cgroups else (),
             names=names,
             sandboxes=sandboxes,
             resting=resting,
@@ -130,6 +139,29 @@ class Census:
             if identifier is not None and identifier.container_path == path:
                 found.append(Instance(identifier, cgroup))
         return found
+
+    def _bury(self, instances: list[Instance], files: KernelFiles) -> None:
+        """Keep what the last pass read of those that are gone, for those whose last words nobody hears."""
+        there = {instance.cgroup.inode for instance in instances}
+        for instance in self._before:
+            if instance.cgroup.inode not in there:
+                self._unheard[instance.id.key] = Death(instance.cgroup.inode, last_read(files, instance.cgroup.directory))
+        self._before = instances
+
+    def _departed(self, containers: list[Container], living: set[str], names: Mapping[str, tuple[str, ...]]) -> list[Departed]:
+        """Find the containers that ended lately and have no successor; of several with one name the last."""
+        self._unheard = {key: death for key, death in self._unheard.items() if key in self._people}
+        deaths = dict(self._unheard)
+        for key, death in self._deaths().items():
+            if key not in deaths or death.inode >= deaths[key].inode:
+                deaths[key] = death
+        taken = {container.labels for container in containers}
+        last: dict[tuple[str, ...], Death] = {}
+        # As of the living: what a container made inside of itself never takes the place of another one.
+        for key, death in sorted(deaths.items(), key=lambda item: ("/" not in item[0], item[1].inode)):
+            if key in names and key not in living and names[key] not in taken:
+                last[names[key]] = death
+        return [Departed(labels, death.words) for labels, death in last.items()]
 
     def _name(self, identifier: str, person: _Person, entry: Entry | None, now: float) -> None:
         if person.labels:

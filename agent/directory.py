@@ -13,7 +13,7 @@ KEEP_DEAD_SECONDS = 15 * 60
 
 KEEP_DEAD_MOST = 10_000
 
-PRECEDENCE = ("docker", "oci", "kubernetes", "kmsg")
+PRECEDENCE = ("docker", "oci", "kubernetes", "kmsg", "cgroup")
 """Where two sources tell of one container, each fact is taken from the first that has it."""
 
 
@@ -98,6 +98,10 @@ class Directory:
         """Note an id that something happened to: it gets a name even if nobody ever lists it, and whoever knows more may look now."""
         if key not in self.entries or not self.entries[key].seen_alive:
             self.put(source, {key: Entry(state=HEARD_OF, ended=self._clock())})
+        self.ask(key)
+
+    def ask(self, key: str) -> None:
+        """Have whoever may know more of an id look now; if nobody does, it stays unknown."""
         for look in self._heard:
             look(key)
 

@@ -1,5 +1,6 @@
 """The census: who is exported under which name, and for how long."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from agent.census import NAME_WITHIN_SECONDS, Census
 from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
 from agent.status import Status
 from collectors.base import Node
+from collectors.kernel import cgroupfs
 from collectors.kernel.files import KernelFiles
+from collectors.kernel.last_words import Death, LastWords
 from collectors.kernel.procfs import ProcessTable
 
 WEB, DB = "a" * 64, "b" * 64
@@ -24,8 +27,14 @@ class Host:
         self.directory = Directory(lambda: self.now)
         self.status = Status("cgroup")
         self.census = Census(
-            cgroup_root=str(self.root), proc_root="/nowhere", directory=self.directory, status=self.status, clock=lambda: self.now
+            cgroup_root=str(self.root),
+            proc_root="/nowhere",
+            directory=self.directory,
+            status=self.status,
+            deaths=lambda: self.deaths,
+            clock=lambda: self.now,
         )
+        self.deaths: dict[str, Death] = {}
         self._files = KernelFiles(100)
 
     def start(self, path: str) -> None:
@@ -34,7 +43,17 @@ class Host:
 
     def stop(self, path: str) -> None:
         """Remove a cgroup."""
-        (self.root / path).rmdir()
+        shutil.rmtree(self.root / path)
+
+    def inode(self, path: str) -> int:
+        """Return the inode of a cgroup."""
+        return (self.root / path).stat().st_ino
+
+    def departed(self) -> dict[str, LastWords]:
+        """Return the last words of containers that ended, by name, after another census."""
+        departed = self.take().departed
+        assert len({each.labels for each in departed}) == len(departed)
+        return {each.labels[2]: each.words for each in departed}
 
     def take(self) -> Node:
         """Take the census."""
@@ -271,3 +290,109 @@ def test_the_root_of_the_agents_own_cgroup_namespace_is_found_by_its_inode(host:
     census.take(KernelFiles(10), table)
 
     assert table.cgroup_namespace == "/kubepods/pod1/agent"
+
+
+WORDS, OTHERS = LastWords(fork_failures=1), LastWords(fork_failures=2)
+
+
+def test_last_words_stay_as_long_as_the_name_does(host: Host) -> None:
+    """While the cgroup is there it is read itself."""
+    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.start(f"docker/{WEB}")
+    host.deaths[WEB] = Death(host.inode(f"docker/{WEB}"), WORDS)
+    assert host.departed() == {}
+    host.stop(f"docker/{WEB}")
+    host.directory.end("docker", WEB, "removed")
+
+    assert host.departed() == {"web": WORDS}
+    host.now += KEEP_DEAD_SECONDS
+    assert host.departed() == {"web": WORDS}
+    host.now += 1
+    assert host.departed() == {}
+
+
+def test_last_words_of_one_that_no_census_saw_are_shown_under_its_name(host: Host) -> None:
+    """It was born and died between two scrapes; a runtime told of it."""
+    host.directory.put("docker", {WEB: Entry(("", "", "short"))})
+    host.directory.end("docker", WEB, "removed")
+    host.deaths[WEB] = Death(7, WORDS)
+
+    assert host.departed() == {"short": WORDS}
+
+
+def test_last_words_of_one_that_nobody_named_are_shown_under_its_id(host: Host) -> None:
+    """As a living one, after the same wait."""
+    host.directory.hear("cgroup", WEB)
+    host.deaths[WEB] = Death(7, WORDS)
+
+    assert host.departed() == {}
+    host.now += NAME_WITHIN_SECONDS
+    assert host.departed() == {WEB[:12]: WORDS}
+
+
+def test_a_sandbox_has_no_last_words(host: Host) -> None:
+    """It is no container, neither alive nor dead."""
+    host.directory.put("oci", {WEB: Entry(("shop", "web-0", ""), is_sandbox=True)})
+    host.directory.hear("cgroup", WEB)
+    host.deaths[WEB] = Death(7, WORDS)
+    host.take()
+    host.now += NAME_WITHIN_SECONDS
+
+    assert host.departed() == {}
+
+
+def test_whoever_lives_under_the_name_is_shown_and_of_the_dead_the_last(host: Host) -> None:
+    """A container of a pod that was started again and again."""
+    for identifier in (WEB, DB):
+        host.directory.put("docker", {identifier: Entry(("", "", "web"))})
+    host.start(f"docker/{DB}")
+    inode = host.inode(f"docker/{DB}")
+    host.deaths.update({WEB: Death(inode + 1, OTHERS), DB: Death(inode, WORDS)})
+    assert host.departed() == {}
+    host.stop(f"docker/{DB}")
+
+    assert host.departed() == {"web": OTHERS}
+
+
+def test_last_words_that_nobody_heard_are_what_was_read_last(host: Host) -> None:
+    """Late by up to a scrape, which is better than nothing; a second life at the same path replaces those of the first."""
+    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.start(f"docker/{WEB}")
+    (host.root / "docker" / WEB / "pids.events").write_text("max 2\n")
+    node = host.take()
+    node.read(cgroupfs.pids_events_max, node.containers[0].cgroup)
+    inode = host.inode(f"docker/{WEB}")
+    host.deaths[WEB] = Death(inode - 1, WORDS)
+    host.stop(f"docker/{WEB}")
+
+    assert host.departed() == {"web": OTHERS}
+    host.deaths[WEB] = Death(inode, WORDS)
+    assert host.departed() == {"web": WORDS}
+
+
+def test_nobody_has_departed_when_the_tree_cannot_be_read(host: Host) -> None:
+    """They are not seen, that is all."""
+    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.start(f"docker/{WEB}")
+    host.take()
+    host.deaths[WEB] = Death(7, WORDS)
+    host.root.rename(host.root.parent / "elsewhere")
+    assert host.departed() == {}
+    (host.root.parent / "elsewhere").rename(host.root)
+
+    assert host.departed() == {}
+    assert host.exported() == ["web"]
+
+
+def test_what_a_container_makes_inside_of_itself_has_no_last_words_for_another(host: Host) -> None:
+    """Neither of a living one nor of a dead one."""
+    inner = f"{DB}/{WEB}"
+    host.directory.put("docker", {WEB: Entry(("", "", WEB[:12]))})
+    host.start(f"docker/{DB}/docker/{WEB}")
+    host.take()
+    host.now += NAME_WITHIN_SECONDS
+    host.take()
+    host.deaths.update({WEB: Death(7, WORDS), inner: Death(1 << 60, OTHERS)})
+    host.stop(f"docker/{DB}")
+
+    assert host.departed()[WEB[:12]] == WORDS

@@ -64,7 +64,7 @@ def make_pages(node: Path) -> Pages:
 
 async def _pages(node: Path, records: list[bytes] | None, state: str) -> Pages:
     app, clock = build(node, state)
-    async with _kernel_log(app, records), _bundles(app):
+    async with _kernel_log(app, records), _bundles(app), _tree(app):
         await app.gather.collect(_SECONDS)
         clock.now += 10
         text = await app.render(_SECONDS, openmetrics=False, compressed=False)
@@ -142,6 +142,21 @@ async def _bundles(app: App) -> AsyncIterator[None]:
     try:
         await app.oci_status.looked(_SECONDS)
         assert app.oci_status.is_up
+        yield
+    finally:
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _tree(app: App) -> AsyncIterator[None]:
+    """Let the agent watch the cgroup tree, if the node has one."""
+    if app.cgroup is None:
+        yield
+        return
+    follower = asyncio.create_task(app.cgroup.follow())
+    try:
+        await app.cgroup_notices.looked(_SECONDS)
         yield
     finally:
         follower.cancel()
