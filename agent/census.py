@@ -75,8 +75,7 @@ class Census:
         cgroups = self._walk()
         process_table.cgroup_namespace = next((cgroup.path for cgroup in cgroups if cgroup.inode == self._own_cgroup_inode), "/")
         instances = self._instances(cgroups)
-        if cgroups:
-            self._bury(instances, files)
+        self._bury(instances, files)
         files.retain({cgroup.directory for cgroup in cgroups})
         living = {instance.id.key for instance in instances}
         self._meet(living, entries, now)
@@ -97,7 +96,7 @@ class Census:
             cgroups=cgroups,
             instances=instances,
             containers=containers,
-            departed=self._departed(containers, living, names) if cgroups else (),
+            departed=self._departed(containers, names) if cgroups else (),
             names=names,
             sandboxes=sandboxes,
             resting=resting,
@@ -148,7 +147,7 @@ class Census:
                 self._unheard[instance.id.key] = Death(instance.cgroup.inode, last_read(files, instance.cgroup.directory))
         self._before = instances
 
-    def _departed(self, containers: list[Container], living: set[str], names: Mapping[str, tuple[str, ...]]) -> list[Departed]:
+    def _departed(self, containers: list[Container], names: Mapping[str, tuple[str, ...]]) -> list[Departed]:
         """Find the containers that ended lately and have no successor; of several with one name the last."""
         self._unheard = {key: death for key, death in self._unheard.items() if key in self._people}
         deaths = dict(self._unheard)
@@ -159,7 +158,7 @@ class Census:
         last: dict[tuple[str, ...], Death] = {}
         # As of the living: what a container made inside of itself never takes the place of another one.
         for key, death in sorted(deaths.items(), key=lambda item: ("/" not in item[0], item[1].inode)):
-            if key in names and key not in living and names[key] not in taken:
+            if key in names and names[key] not in taken:
                 last[names[key]] = death
         return [Departed(labels, death.words) for labels, death in last.items()]
 

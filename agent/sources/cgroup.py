@@ -46,6 +46,8 @@ MOST_CGROUPS = 20_000
 _BIRTHS = IN_CREATE | IN_DELETE | IN_ONLYDIR
 _TURN_SECONDS = 0.005
 """How long the event loop is kept from its other work."""
+_SURE_SECONDS = 1.0
+"""While runc starts a container, its cgroup may have lost the first process and not have the next yet. That is no end to tell of."""
 
 Born = Callable[[ContainerId, Cgroup], None]
 Ended = Callable[[ContainerId, Cgroup, LastWords | None], None]
@@ -58,12 +60,14 @@ class _Life:
     id: ContainerId
     cgroup: Cgroup
     has_lived: bool = False
-    has_ended: bool = False
-    """Its last process has; it may get processes again."""
+    words: LastWords | None = None
+    """Its last process has ended; it may get processes again."""
+    is_told: bool = False
 
 
 class CgroupSource:
-    """Follows the cgroup tree. `born` and `ended` are called in the event loop; `ended` with None when its last words came too late.
+    """Follows the cgroup tree. `born` and `ended` are called in the event loop: `ended` when the cgroup is gone, or has been without a
+    process for a while, with None when its last words came too late.
 
     `last_words` has the ends of the last 15 minutes by key of the container. It is replaced whole, so any thread may read it.
     """
@@ -96,6 +100,7 @@ class CgroupSource:
         self._directories: set[str] = set()
         self._lives: dict[str, _Life] = {}
         self._deaths: OrderedDict[str, Death] = OrderedDict()
+        self._untold: set[str] = set()
         self._is_published = True
         self._changed: OrderedDict[str, None] = OrderedDict()
         self._visits: OrderedDict[str, bool] = OrderedDict()
@@ -179,12 +184,9 @@ class CgroupSource:
 
     def _take_census(self) -> None:
         node, self._census = self._census, None
-        if node is None or not node.cgroups:  # the walk failed: nobody knows who has ended
+        if node is None:
             return
-        was_blind = self._inotify is None
         self._open()
-        if was_blind and self._inotify is not None:
-            self._look_at_all()
         found = {cgroup.path for cgroup in node.cgroups}
         unknown = [
             instance.cgroup.path
@@ -196,6 +198,11 @@ class CgroupSource:
         for path in unknown:  # nor was anybody told of its parents, if they are not known
             while (path := path.rpartition("/")[0]) and path not in self._directories:
                 self._visits.setdefault(path, False)
+        for path in list(self._untold):
+            life = self._lives[path]
+            if (death := self._deaths.get(life.id.key)) is None or self._clock() - death.at >= _SURE_SECONDS:
+                self._untold.discard(path)
+                self._tell(life)
         self._forget_long_dead()
 
     def _work(self) -> bool:
@@ -217,16 +224,20 @@ class CgroupSource:
 
     def _visit(self, path: str, was_created: bool) -> None:
         """Make what is known of a path what is there."""
-        identifier = container_id.parse(path)
-        if identifier is not None and identifier.container_path == path:
-            self._visit_container(path, identifier, was_created=was_created)
-        elif identifier is None or not path.startswith(f"{identifier.container_path}/"):  # the latter: one called "ID (deleted)"
+        identifier = container_id.parse(f"{path}/")  # a directory may be called "ID (deleted)", which means something at the end only
+        if identifier is None:
             self._visit_directory(path)
+        elif identifier.container_path == path:
+            self._visit_container(path, identifier, was_created=was_created)
 
     def _visit_directory(self, path: str) -> None:
         directory = self._root + path.rstrip("/")
         if not self._watch(path, directory, _BIRTHS):
             self._directories.discard(path)
+            self._unwatched.discard(path)
+            if path == "/":
+                self._unwatched.add(path)
+                self._problem = f"{directory} is not there"
             return
         self._directories.add(path)
         # Listed after it is watched: what is made between the two is seen twice, not never.
@@ -269,27 +280,26 @@ class CgroupSource:
             is_populated = False
         except ReadError:
             return
-        if not is_populated and not life.has_ended:
+        if not is_populated and life.words is None:
             words = last_words.read(directory)
         inode = _inode(directory)
         if inode not in (life.cgroup.inode, None):  # what was read is another one's, which has the same path
             self._visits[life.cgroup.path] = True
         elif is_populated:
-            life.has_lived, life.has_ended = True, False
+            life.has_lived, life.words = True, None
+            self._untold.discard(life.cgroup.path)
             if (death := self._deaths.get(life.id.key)) is not None and death.inode == life.cgroup.inode:
                 del self._deaths[life.id.key]
                 self._is_published = False
-        elif not life.has_ended:
+        elif life.words is None:
             # A container without processes may be one that has none yet.
-            life.has_lived |= words.cpu_stat is not None and words.cpu_stat.usage_usec > 0
+            life.has_lived |= bool(words.threads_peak or (words.cpu_stat and words.cpu_stat.usage_usec))
             if inode is None and words == LastWords():
                 self._gone(life)
             elif life.has_lived:
-                life.has_ended = True
+                life.words, life.is_told = words, is_history
                 self._remember(life, words)
-                if not is_history:
-                    self._heard["read"] += 1
-                    self._ended(life.id, life.cgroup, words)
+                self._untold.add(life.cgroup.path)
 
     def _gone(self, life: _Life) -> None:
         """Note that a cgroup is no more."""
@@ -297,12 +307,17 @@ class CgroupSource:
         self._lives.pop(path, None)
         self._unwatched.discard(path)
         self._forget_watch(path)
-        if life.has_ended:
-            if (death := self._deaths.get(life.id.key)) is not None and death.inode == life.cgroup.inode:
-                self._remember(life, death.words)  # its time begins now
-        elif life.has_lived:
-            self._heard["late"] += 1
-            self._ended(life.id, life.cgroup, None)
+        self._untold.discard(path)
+        if life.words is not None:
+            self._remember(life, life.words)  # its time begins now
+        if life.has_lived:
+            self._tell(life)
+
+    def _tell(self, life: _Life) -> None:
+        if not life.is_told:
+            life.is_told = True
+            self._heard["late" if life.words is None else "read"] += 1
+            self._ended(life.id, life.cgroup, life.words)
 
     def _remember(self, life: _Life, words: LastWords) -> None:
         self._deaths[life.id.key] = Death(life.cgroup.inode, words, self._clock())
@@ -312,7 +327,7 @@ class CgroupSource:
         self._is_published = False
 
     def _forget_long_dead(self) -> None:
-        there = {life.id.key for life in self._lives.values() if life.has_ended}
+        there = {life.id.key for life in self._lives.values() if life.words is not None}
         for key, death in list(self._deaths.items()):
             if self._clock() - death.at > KEEP_DEAD_SECONDS and key not in there:
                 del self._deaths[key]
@@ -329,10 +344,6 @@ class CgroupSource:
                     return True
             except (FileNotFoundError, NotADirectoryError):
                 self._forget_watch(path)
-                self._unwatched.discard(path)
-                if path == "/":
-                    self._problem = f"{self._root} is not there"
-                    self._unwatched.add(path)
                 return False
             except OSError as error:
                 self._refuse(remedy(error))

@@ -40,6 +40,7 @@ EMPTY: Mapping[str, Content] = {
     **FULL,
     "cgroup.events": "populated 0\nfrozen 0\n",
     "cpu.stat": "usage_usec 0\nuser_usec 0\nsystem_usec 0\n",
+    "pids.peak": "0\n",
 }
 """A cgroup that was just made."""
 
@@ -103,6 +104,11 @@ class Host:
         (value,) = [value for found, _, value in self.source.samples() if found is metric]
         return value
 
+    def held(self) -> int:
+        """How many watches the kernel keeps."""
+        assert self.source._inotify is not None
+        return Path(f"/proc/self/fdinfo/{self.source._inotify.fd}").read_text().count("inotify wd:")
+
     def census(self) -> Node:
         """Walk the tree as a pass does."""
         cgroups = list(cgroupfs.walk(str(self.root)))
@@ -155,13 +161,31 @@ async def test_the_last_words_are_read_when_the_last_process_ends(host: Host) ->
     async with host.follow():
         assert (host.born, host.ended) == ([], []), "it was there before"
         host.populate(docker(A), 0)
-        await host.until(lambda: host.ended)
-        assert host.ended == [(A, WORDS)]
-        assert deaths(host) == {A: WORDS}
+        await host.until(lambda: deaths(host) == {A: WORDS})
+        assert host.ended == [], "the runtime may only be starting it"
 
         host.remove(docker(A))
-        await host.until(lambda: not host.source._lives)
+        await host.until(lambda: host.ended)
+        assert host.ended == [(A, WORDS)]
         assert (host.heard(), deaths(host)) == ((1, 0), {A: WORDS})
+
+
+async def test_an_end_is_told_when_the_cgroup_stays_too(host: Host) -> None:
+    """A second later, once."""
+    host.start(docker(A))
+    async with host.follow():
+        host.populate(docker(A), 0)
+        await host.until(lambda: deaths(host))
+        await host.walk()
+        assert host.ended == []
+        host.now += 1
+        await host.walk()
+        assert host.ended == [(A, WORDS)]
+        await host.walk()
+        host.remove(docker(A))
+        await host.until(lambda: not host.source._lives)
+
+        assert (len(host.ended), host.heard()) == (1, (1, 0))
 
 
 async def test_a_birth_is_told_once_and_so_is_its_end(host: Host) -> None:
@@ -174,6 +198,8 @@ async def test_a_birth_is_told_once_and_so_is_its_end(host: Host) -> None:
         await host.until(lambda: host.source._lives[docker(A)].has_lived)
         assert host.ended == []
         host.populate(docker(A), 0)
+        await host.until(lambda: deaths(host))
+        host.remove(docker(A))
         await host.until(lambda: host.ended)
 
         assert host.born == [A]
@@ -187,6 +213,8 @@ async def test_a_life_that_was_over_when_it_was_first_looked_at_is_heard(host: H
     (host.root / "docker").mkdir()
     async with host.follow():
         host.start(docker(A), {**FULL, "cgroup.events": "populated 0\nfrozen 0\n"})
+        await host.until(lambda: deaths(host))
+        host.remove(docker(A))
         await host.until(lambda: host.ended)
 
         assert (host.born, host.ended) == ([A], [(A, WORDS)])
@@ -229,7 +257,9 @@ async def test_a_cgroup_that_gets_processes_again_takes_its_last_words_back(host
         await host.until(lambda: deaths(host))
 
         assert deaths(host)[A].threads_peak == 10
-        assert len(host.ended) == 2
+        host.remove(docker(A))
+        await host.until(lambda: host.ended)
+        assert len(host.ended) == 1
 
 
 async def test_a_cgroup_made_anew_at_the_same_path_is_another_life(host: Host) -> None:
@@ -238,15 +268,43 @@ async def test_a_cgroup_made_anew_at_the_same_path_is_another_life(host: Host) -
     async with host.follow():
         first = host.source._lives[docker(A)].cgroup.inode
         host.populate(docker(A), 0)
-        await host.until(lambda: host.ended)
+        await host.until(lambda: deaths(host))
         kept = (host.root / docker(A)[1:]).rename(host.root.parent / "kept")  # so that its inode is not given again
         host.start(docker(A), EMPTY)
         await host.until(lambda: host.born)
 
         assert host.source._lives[docker(A)].cgroup.inode != first
+        assert host.held() == len(host.source._watches) == 3, "a removed cgroup's watch lives on up to kernel 6.12"
         assert kept.exists()
         assert deaths(host) == {A: WORDS}
         assert len(host.ended) == 1
+
+
+async def test_what_is_read_of_a_second_life_is_not_taken_for_the_first(host: Host) -> None:
+    """The news of the end came when another cgroup was at its path already."""
+    host.start(docker(A))
+    async with host.follow():
+        host.populate(docker(A), 0)
+        (host.root / docker(A)[1:]).rename(host.root.parent / "kept")
+        host.start(docker(A), {**FULL, "cgroup.events": "populated 0\nfrozen 0\n", "pids.peak": "10\n"})
+        await host.until(lambda: deaths(host))
+
+        assert (host.ended, host.born) == ([(A, None)], [A])
+        assert deaths(host)[A].threads_peak == 10
+
+
+async def test_a_container_that_only_seemed_to_end_while_it_was_started_is_not_told_of(host: Host) -> None:
+    """runc's first process has ended, and its next is there."""
+    host.start(docker(A))
+    async with host.follow():
+        host.populate(docker(A), 0)
+        await host.until(lambda: deaths(host))
+        host.populate(docker(A), 1)
+        await host.until(lambda: not deaths(host))
+        host.now += 10
+        await host.walk()
+
+        assert (host.ended, host.heard()) == ([], (0, 0))
 
 
 async def test_directories_are_followed_as_they_are_made_whatever_is_in_them_already(host: Host) -> None:
@@ -280,9 +338,9 @@ async def test_files_that_this_kernel_lacks_are_absent_in_the_last_words(host: H
     host.start(docker(A), {name: FULL[name] for name in ("cgroup.events", "cpu.stat")})
     async with host.follow():
         host.populate(docker(A), 0)
-        await host.until(lambda: host.ended)
+        await host.until(lambda: deaths(host))
 
-        assert host.ended == [(A, LastWords(cpu_stat=WORDS.cpu_stat))]
+        assert deaths(host) == {A: LastWords(cpu_stat=WORDS.cpu_stat)}
 
 
 async def test_a_malformed_file_costs_its_own_value_and_no_more(host: Host) -> None:
@@ -291,9 +349,9 @@ async def test_a_malformed_file_costs_its_own_value_and_no_more(host: Host) -> N
     host.start(docker(B), {**FULL, "cgroup.events": "garbage\n\0\0\0"})
     async with host.follow():
         host.populate(docker(A), 0)
-        await host.until(lambda: host.ended)
+        await host.until(lambda: deaths(host))
 
-        assert [(key, words.threads_peak if words else 0) for key, words in host.ended] == [(A, None)]
+        assert {key: words.threads_peak for key, words in deaths(host).items()} == {A: None}
 
 
 async def test_what_had_ended_before_the_agent_is_history(host: Host) -> None:
@@ -313,7 +371,7 @@ async def test_ends_are_forgotten_after_a_quarter_of_an_hour_from_when_the_cgrou
     host.start(docker(B))
     async with host.follow():
         host.populate(docker(A), 0)
-        await host.until(lambda: host.ended)
+        await host.until(lambda: deaths(host))
         host.now += KEEP_DEAD_SECONDS + 1
         await host.walk()
         assert set(deaths(host)) == {A}
@@ -334,9 +392,8 @@ async def test_ends_are_bounded(host: Host, monkeypatch: pytest.MonkeyPatch) -> 
         host.start(docker(identifier))
     async with host.follow():
         for identifier in (A, B, C):
-            before = len(host.ended)
             host.populate(docker(identifier), 0)
-            await host.until(lambda before=before: len(host.ended) > before)  # type: ignore[misc] # mypy: no type for a default
+            await host.until(lambda each=identifier: each in deaths(host))  # type: ignore[misc] # mypy: no type for a default
 
         assert set(deaths(host)) == {B, C}
 
@@ -367,12 +424,12 @@ async def test_a_walk_finds_births_and_deaths_that_nobody_told_of(tmp_path: Path
 
 
 async def test_a_walk_that_failed_ends_nobody(host: Host) -> None:
-    """A census without a single cgroup is one that could not be taken."""
+    """A census without a single cgroup is one that could not be taken: what is not in one is looked for."""
     host.start(docker(A))
     async with host.follow():
         node = host.census()
         host.source.compare(Node("/nowhere", node.files, node.process_table))
-        await host.until(lambda: host.source._census is None)
+        await host.until(lambda: host.source._census is None and not host.source._visits)
 
         assert set(host.source._lives) == {docker(A)}
 
@@ -398,10 +455,10 @@ async def test_without_inotify_walks_are_all_there_is(tmp_path: Path) -> None:
         await host.until(lambda: not host.source._visits)
 
         await host.walk()  # the third time it works
-        assert host.ended == [(A, WORDS)]
+        assert deaths(host) == {A: WORDS}
         await host.until(lambda: host.value(module.INOTIFY_UP) == 1)
         host.populate(docker(B), 0)
-        await host.until(lambda: len(host.ended) == 2)
+        await host.until(lambda: len(deaths(host)) == 2)
 
 
 class Few(Inotify):
@@ -434,15 +491,31 @@ async def test_what_is_beyond_the_limit_is_found_by_walks_and_the_rest_goes_on(t
         (unwatched,) = host.source._unwatched
         for identifier in (A, B):
             host.populate(docker(identifier), 0)
-        await host.until(lambda: host.ended)
-        assert host.ended == [(B if unwatched == docker(A) else A, WORDS)]
+        await host.until(lambda: deaths(host))
+        assert deaths(host) == {B if unwatched == docker(A) else A: WORDS}
         await host.walk()
-        assert len(host.ended) == 2
+        await host.until(lambda: len(deaths(host)) == 2)
 
         monkeypatch.setattr(Few, "limit", 10)
         await host.walk()
         await host.until(lambda: host.status.is_up)
         assert host.value(module.WATCHES) == 4
+
+
+async def test_what_could_not_be_watched_and_is_gone_is_no_trouble_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a directory nor a container."""
+    monkeypatch.setattr(Few, "limit", 2)
+    host = Host(tmp_path, Few)
+    host.start(docker(A))
+    async with host.follow():
+        assert len(host.source._watches) == 2
+        (host.root / "system.slice").mkdir()
+        await host.until(lambda: len(host.source._unwatched) == 2)
+        host.remove("/docker")
+        host.remove("/system.slice")
+        await host.walk()
+
+        await host.until(lambda: host.status.is_up)
 
 
 async def test_more_cgroups_than_anybody_has_are_not_watched(tmp_path: Path) -> None:
@@ -491,9 +564,9 @@ async def test_after_an_overflow_all_is_looked_at_anew(tmp_path: Path) -> None:
         lost[0] = True
         host.populate(docker(A), 0)
         host.start(docker(C))
-        await host.until(lambda: host.born and host.ended)
+        await host.until(lambda: host.born and deaths(host))
 
-        assert (host.born, host.ended) == ([C], [(A, WORDS)])
+        assert (host.born, deaths(host)) == ([C], {A: WORDS})
         assert host.value(module.OVERFLOWS) >= 1
 
 
@@ -518,7 +591,7 @@ async def test_a_follower_that_starts_again_knows_whom_it_knew(host: Host) -> No
         await host.until(lambda: host.born)
         assert host.born == [B]
         host.populate(docker(A), 0)
-        await host.until(lambda: host.ended)
+        await host.until(lambda: deaths(host))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
