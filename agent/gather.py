@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,8 +22,8 @@ DURATION = gauge("coroner_scrape_collector_duration_seconds", "How long the coll
 
 METRICS = (SUCCESS, DURATION)
 
-PATROL_SECONDS = 4.0
-"""How long a pass that nobody asked for may take; a scrape that comes meanwhile waits for it."""
+PATROL_SECONDS = 10.0
+"""How long a pass that nobody asked for may take: as long as a usual one, or it would find a slow node stuck where that does not."""
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class Gather:
         self._assess = assess
         self._counted = counted
         self._turn = asyncio.Lock()
-        self._ended = -math.inf
+        self._ended = time.monotonic()
         self._sampler = Sampler(proc_root)
         self._stuck: dict[str, tuple[asyncio.Future[Any], float]] = {}
         self._current: asyncio.Task[Pass] | None = None
