@@ -52,7 +52,7 @@ def test_final_counters_of_containers_that_no_scrape_saw_are_on_the_page(agent: 
 
     forks, spins, allocates = in_parallel(
         lambda: live(FORKS, "forks", pids_limit=8),
-        lambda: live(SPINS, "spins", cpu_period=20000, cpu_quota=2000),
+        lambda: live(SPINS, "spins", cpu_period=20000, cpu_quota=10000),
         lambda: live(ALLOCATES, "allocates", mem_limit="16m"),
     )
 
@@ -67,8 +67,8 @@ def test_final_counters_of_containers_that_no_scrape_saw_are_on_the_page(agent: 
         used = coroner.value("coroner_container_cpu_usage_seconds_total", container="spins")
         assert throttled is not None
         assert used is not None
-        # It went on for a moment after it had read its own account.
-        assert 0 <= throttled - spins["nr_throttled"] <= 5
+        # It went on for a moment after it had read its own account: ending takes time too, more so with half a CPU on a busy machine.
+        assert 0 <= throttled - spins["nr_throttled"] <= 50
         assert 0 <= used - spins["usage_usec"] / 1e6 < 1
     assert coroner.value("coroner_container_memory_usage_bytes", container="allocates") is None
     assert coroner.value("coroner_container_threads", container="forks") is None
@@ -117,6 +117,18 @@ def test_how_many_quick_containers_are_heard(agent: StartAgent, live: Live) -> N
 
     wait_for(lambda: sum(heard(coroner).values()) == QUICK, 30, f"not {QUICK}: {heard(coroner)}")
     assert heard(coroner)["read"] >= QUICK * 0.9
+
+
+def test_how_many_quick_containers_of_a_pod_are_heard(agent: StartAgent, pod: StartPod) -> None:
+    """With containerd."""
+    coroner = agent("--docker.url=")
+    quick = pod("quick")
+
+    for number in range(QUICK // 2):
+        quick.run(f"quick{number}", Program(["true"])).wait()
+
+    wait_for(lambda: sum(heard(coroner).values()) == QUICK // 2, 30, f"not {QUICK // 2}: {heard(coroner)}")
+    assert heard(coroner)["read"] >= QUICK // 2 * 0.9
 
 
 @pytest.fixture
