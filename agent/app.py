@@ -33,7 +33,7 @@ from agent.status import Status
 from agent.supervise import keep_running
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
-from collectors import all_collectors
+from collectors import all_collectors, oom
 from collectors.base import CONTAINER, Node, Sample, gauge
 from collectors.kernel import cgroupfs
 from collectors.kernel.cgroupfs import Cgroup
@@ -41,7 +41,6 @@ from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import ReadError
 from collectors.kernel.last_words import LastWords
 from collectors.kills import KillLedger
-from collectors.oom import Oom
 from collectors.zombies import Zombies
 
 BUILD_INFO = gauge("coroner_build_info", "Always 1; which agent, on which Python.", ("version", "python_version"))
@@ -70,12 +69,12 @@ class App:
         self.kmsg_status = Status("kmsg")
         self.docker_status = Status("docker", optional=_is_absent(config.docker_url))
 
-        mountinfo = f"{config.procfs}/self/mountinfo"
+        self._local_events = cgroupfs.events_are_local(f"{config.procfs}/self/mountinfo")
         self._directory = directory = Directory()
         # One page has no use for a memory, and must not take that of the daemon beside it.
         self.casebook = Casebook(config.state if config.command == "daemon" else "", config.procfs)
         state, same_boot = self.casebook.open()
-        ledger = KillLedger(self.casebook, state, same_boot=same_boot)
+        self._ledger = ledger = KillLedger(self.casebook, state, same_boot=same_boot)
         cgroup_root = self._find_cgroup_root()
         self.kernel_log = KernelLog(
             path=config.kmsg,
@@ -115,7 +114,7 @@ class App:
             census=self.census,
             collectors=[
                 collector
-                for collector in all_collectors(ledger, config.pod_labels, local_events=cgroupfs.events_are_local(mountinfo))
+                for collector in all_collectors(ledger, config.pod_labels, local_events=self._local_events)
                 if collector.name in config.collectors
             ],
             proc_root=config.procfs,
@@ -166,7 +165,7 @@ class App:
                 # The first pass takes the baseline: what memory.events counts by now happened before the agent, and is not counted.
                 first = tasks.create_task(self._first_pass(), name="first pass")
                 house = tasks.create_task(self.casebook.keep_house(), name="casebook")
-                patrol = tasks.create_task(self.gather.patrol(WALK_SECONDS, {Oom.name}), name="patrol")
+                patrol = tasks.create_task(self.gather.patrol(WALK_SECONDS, {oom.Oom.name}), name="patrol")
                 await stop.wait()
                 log.info("stopping")
                 for task in (*followers, first, house, patrol):
@@ -267,8 +266,10 @@ class App:
         else:
             self._directory.hear(self.cgroup_status.source, container.key)
 
-    def ended(self, container: ContainerId, _cgroup: Cgroup, words: LastWords | None) -> None:
+    def ended(self, container: ContainerId, cgroup: Cgroup, words: LastWords | None) -> None:
         """Take note of a container whose last process has ended; `words` is None if its cgroup was gone before it could be read."""
+        if words is not None and words.memory_events is not None and not self._local_events:
+            oom.read_last(self._ledger, container, cgroup, words.memory_events)
         entry = self._directory.entries.get(container.key)
         if entry is not None and entry.is_sandbox:
             return

@@ -22,6 +22,8 @@ _MOST_LIVES = 2
 """Of one container id: the present one, and the one before, of which the log may still tell."""
 _ROUNDS = 3
 """After so many rounds the line of a kill that a slice has risen for will not come any more."""
+_GONE = 0
+"""Stands for the inode of an instance that was gone when the log told of it, and is not known otherwise."""
 _SUMS = ("outside", "unattributed", "ended")
 """Kills outside of containers, of nobody knows whom, and of containers that ended long ago."""
 
@@ -106,18 +108,20 @@ class KillLedger:
         reading tells of a kill and not of whose limit was hit: settle() may be told.
         """
         with self._lock:
-            life = self._lives.get(container.key, {}).get(inode) or self._meet(container, inode)
-            if life.kills_at_first is None:
-                # What lies before the agent's first pass is history, unless it was logged since the agent's start; an instance found
-                # later was born after it, at 0.
-                history = (0, 0) if self._started else (max(0, kills - life.counted_before), ooms)
-                life.kills_at_first, life.ooms_settled = history
+            life = self._take(container, inode, kills, ooms)
             life.read_before, life.read_in = life.read_in, self._round
-            life.kills = max(life.kills, kills)
             if doubtful:
                 life.kills_at_first = max(0, life.kills - life.counted_before)
-            life.ooms = max(life.ooms, ooms)
             return life.missing > 0 and life.ooms <= life.ooms_settled
+
+    def read_last(self, container: ContainerId, inode: int, kills: int, ooms: int) -> None:
+        """Take the reading of memory.events made when its last process had ended, in or between two rounds; settle() counts it."""
+        with self._lock:
+            lives = self._lives.get(container.key, {})
+            if inode not in lives and _GONE in lives:
+                lives[inode] = lives.pop(_GONE)
+            self._take(container, inode, kills, ooms)
+            self._save()
 
     def knows_slice(self, path: str) -> bool:
         """Whether a slice was read before: the first reading is made after those of its containers, the others before."""
@@ -174,7 +178,7 @@ class KillLedger:
 
     def _log(self, container: ContainerId, inode: int | None, scope: str, *, late: bool) -> None:
         lives = self._lives.setdefault(container.key, {})
-        newest = max(lives, default=0)
+        newest = max(lives, default=_GONE)
         if inode is None or (late and inode not in lives and lives and lives[newest].guessed):
             inode = newest
         life = lives.get(inode) or self._meet(container, inode)
@@ -182,6 +186,16 @@ class KillLedger:
             life.guessed -= 1  # it keeps its scope, or that count would fall
         else:
             self._count(container.key, life, scope, life.read_in)
+
+    def _take(self, container: ContainerId, inode: int, kills: int, ooms: int) -> Life:
+        life = self._lives.get(container.key, {}).get(inode) or self._meet(container, inode)
+        if life.kills_at_first is None:
+            # What lies before the agent's first pass is history, unless it was logged since the agent's start; an instance found
+            # later was born after it, at 0.
+            history = (0, 0) if self._started else (max(0, kills - life.counted_before), ooms)
+            life.kills_at_first, life.ooms_settled = history
+        life.kills, life.ooms = max(life.kills, kills), max(life.ooms, ooms)
+        return life
 
     def _meet(self, container: ContainerId, inode: int) -> Life:
         """Open the account of an instance. Kills nested in it may be counted already, and are in its memory.events."""

@@ -1,11 +1,14 @@
 """OOM kills: the count of record, from memory.events and the kernel log together."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from collectors.accounts import Labels
 from collectors.base import Instance, Node, Sample, counter
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
+from collectors.kernel.container_id import ContainerId
+from collectors.kernel.files import KernelFiles, ReadError
 from collectors.kills import KillLedger
 
 KILLS = counter(
@@ -129,6 +132,26 @@ class Oom:
             for cgroup in above:
                 if cgroup.inode not in self._ooms:
                     self._has_risen(node, cgroup)
+
+
+def read_last(ledger: KillLedger, container: ContainerId, cgroup: Cgroup, events: MemoryEvents) -> None:
+    """Give the ledger what memory.events said when a container's last process had ended.
+
+    Left to the kernel log where only that tells which kills were counted twice, and with memory_localevents, which leaves nested ones out.
+    """
+    if not events.oom_kill or (ledger.log_is_followed and (events.oom_group_kill is None or _is_below_group(cgroup))):
+        return
+    ledger.read_last(container, cgroup.inode, *_counts(events))
+
+
+def _is_below_group(cgroup: Cgroup) -> bool:
+    """Whether a cgroup above is killed as a group (memory.oom.group)."""
+    path, directory, files = cgroup.path, cgroup.directory, KernelFiles(0)
+    while (path := path.rpartition("/")[0]) and (directory := directory.rpartition("/")[0]):
+        with suppress(ReadError):
+            if cgroupfs.memory_oom_group(files, directory):
+                return True
+    return False
 
 
 def _counts(events: MemoryEvents) -> tuple[int, int]:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from collectors.kernel import container_id
+from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.files import Forbidden
 from collectors.kernel.kmsg import OomKill
 from collectors.kills import KillLedger
-from collectors.oom import Oom
+from collectors.oom import Oom, read_last
 from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, tree
 
 Found = dict[tuple[str, tuple[str, ...]], float]
@@ -380,6 +382,73 @@ def test_a_group_above_the_container(tmp_path: Path, followed: bool, expected: i
             ledger.logged(replace(victim(IN_POD), oom_memcg=POD.encode()), None)
 
     assert collect(collector, node(tmp_path))["coroner_container_oom_kills_total", LABELS[A]] == expected
+
+
+LAST = MemoryEvents(low=0, high=0, max=0, oom=1, oom_kill=3, oom_group_kill=1)
+"""What memory.events says at a container's end."""
+
+
+def told_last(root: Path, ledger: KillLedger, words: MemoryEvents, path: str = docker(C)) -> None:
+    """Let a container that no pass saw end with these last words."""
+    container = container_id.parse(path)
+    assert container is not None
+    read_last(ledger, container, Cgroup(path, f"{root}/cgroup{path}", 77, has_children=False), words)
+
+
+def of_c(found: Found) -> float:
+    """The count of container C."""
+    return found["coroner_container_oom_kills_total", LABELS[C]]
+
+
+@pytest.mark.parametrize("log_first", [None, True, False])
+def test_last_words_of_a_container_that_no_pass_saw(tmp_path: Path, log_first: bool | None) -> None:
+    """They are its kills, whether the log tells of them too, before or after."""
+    ledger = KillLedger()
+    collector = Oom(ledger)
+    events(tmp_path, A)
+    seen = node(tmp_path)
+    seen = replace(seen, names={**seen.names, C: LABELS[C]})
+    collect(collector, seen)
+    for told in (log_first is True, None, log_first is False):
+        if told is None:
+            told_last(tmp_path, ledger, LAST)
+            if log_first is False:
+                collect(collector, seen)
+        elif told:
+            logged(ledger, C)
+            logged(ledger, C)
+
+    assert collect(collector, seen) == kills({A: 0, C: 2}, container=2)
+
+
+def test_last_words_before_the_first_pass_are_history(tmp_path: Path) -> None:
+    """The agent has just been started."""
+    ledger = KillLedger()
+    events(tmp_path, A)
+    told_last(tmp_path, ledger, LAST)
+    seen = node(tmp_path)
+
+    assert of_c(collect(Oom(ledger), replace(seen, names={**seen.names, C: LABELS[C]}))) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "group_above", "expected"), [(replace(LAST, oom_group_kill=None), False, 0), (LAST, True, 0), (LAST, False, 2)]
+)
+def test_while_the_log_is_followed_it_alone_tells_which_were_counted_twice(
+    tmp_path: Path, words: MemoryEvents, group_above: bool, expected: int
+) -> None:
+    """Before 5.17, and when a cgroup above is killed as a group, last words do not say."""
+    ledger = KillLedger()
+    ledger.log_is_followed = True
+    collector = Oom(ledger)
+    kubepods(tmp_path)
+    tree(tmp_path, cgroup(POD, {"memory.oom.group": f"{int(group_above)}\n"}))
+    seen = node(tmp_path)
+    seen = replace(seen, names={**seen.names, C: LABELS[C]})
+    collect(collector, seen)
+    told_last(tmp_path, ledger, words, IN_POD.replace(A, C))
+
+    assert of_c(collect(collector, seen)) == expected
 
 
 def test_local_events_are_summed_up(tmp_path: Path) -> None:
