@@ -7,7 +7,7 @@ from dataclasses import astuple, fields
 from operator import attrgetter
 from typing import Any
 
-from collectors.accounts import SCOPES, Life, Slice, State, Victim
+from collectors.accounts import SCOPES, Cursor, Life, Slice, State, Victim
 
 Execute = Callable[..., Iterable[Any]]
 """Statement and values -> rows."""
@@ -21,8 +21,8 @@ _NOW = "CAST(strftime('%s', 'now') AS INTEGER)"
 
 MIGRATIONS = (
     (  # to version 1
-        "CREATE TABLE epoch (one INTEGER PRIMARY KEY CHECK (one = 1), boot_id TEXT NOT NULL, cursor INTEGER, started INTEGER NOT NULL,"
-        " unnamed_of_ended INTEGER NOT NULL)",
+        "CREATE TABLE epoch (one INTEGER PRIMARY KEY CHECK (one = 1), boot_id TEXT NOT NULL, sequence INTEGER, time_us INTEGER,"
+        " started INTEGER NOT NULL, unnamed_of_ended INTEGER NOT NULL)",
         "CREATE TABLE lives (identifier TEXT, inode INTEGER, path TEXT NOT NULL, kills_at_first INTEGER, kills INTEGER NOT NULL,"
         " ooms INTEGER NOT NULL, ooms_settled INTEGER NOT NULL, settled INTEGER NOT NULL, guessed INTEGER NOT NULL,"
         f" shared INTEGER NOT NULL, {_COUNTS},"
@@ -50,7 +50,7 @@ _SLICE = ("inode", "kills_at_first", "kills", "counted")
 _NAME = ("namespace", "pod", "container")
 _VICTIM = tuple(field.name for field in fields(Victim))
 _TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "epoch": (("one",), ("boot_id", "cursor", "started", "unnamed_of_ended")),
+    "epoch": (("one",), ("boot_id", "sequence", "time_us", "started", "unnamed_of_ended")),
     "lives": (("identifier", "inode"), (*_LIFE, *SCOPES)),
     "slices": (("path",), (*_SLICE, *SCOPES)),
     "sums": (("name",), SCOPES),
@@ -64,7 +64,8 @@ _of_life, _of_slice = attrgetter(*_LIFE), attrgetter(*_SLICE)
 
 def rows(state: State, boot_id: str) -> dict[RowKey, tuple[Any, ...]]:
     """Return the whole state as rows. What is assumed without a row has none: most containers never see a kill."""
-    found: dict[RowKey, tuple[Any, ...]] = {("epoch", _ONE): (boot_id, state.cursor, int(state.started), state.unnamed_of_ended)}
+    cursor = state.cursor or (None, None)
+    found: dict[RowKey, tuple[Any, ...]] = {("epoch", _ONE): (boot_id, *cursor, int(state.started), state.unnamed_of_ended)}
     for key, life in state.lives.items():
         if not life.is_blank:
             found["lives", key] = (*_of_life(life), *_counts(life.by_scope))
@@ -81,13 +82,14 @@ def rows(state: State, boot_id: str) -> dict[RowKey, tuple[Any, ...]]:
 
 def read(execute: Execute) -> State | None:
     """Return the whole state; None if there is none yet."""
-    epoch = next(iter(execute("SELECT cursor, started, unnamed_of_ended FROM epoch")), None)
+    epoch = next(iter(execute(_select("epoch"))), None)
     if epoch is None:
         return None
+    _, _, sequence, time_us, started, unnamed_of_ended = epoch
     return State(
-        cursor=epoch[0],
-        started=bool(epoch[1]),
-        unnamed_of_ended=epoch[2],
+        cursor=None if time_us is None else Cursor(sequence, time_us),
+        started=bool(started),
+        unnamed_of_ended=unnamed_of_ended,
         lives={
             (identifier, inode): Life(**dict(zip(_LIFE, values, strict=False)), by_scope=_scopes(values[len(_LIFE) :]))
             for identifier, inode, *values in execute(_select("lives"))

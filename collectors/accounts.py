@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.kmsg import OomKill
@@ -149,15 +149,28 @@ LifeKey = tuple[str, int]
 """Container id and inode of its cgroup."""
 
 
+class Cursor(NamedTuple):
+    """A place in the kernel log of this boot: all kills up to it are counted."""
+
+    sequence: int | None
+    """Of /dev/kmsg; None if the log was read through syslog(2), which has no numbers."""
+    time_us: int
+    """Highest timestamp so far."""
+
+
+WHOLE_LOG = Cursor(-1, -1)
+"""Before the first record."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """All that the ledger knows, the cursor included: what is kept is kept together, or a restart would count twice or never.
 
-    `cursor` is the sequence number in the kernel log up to which all kills are counted; None: the log was never read to its end.
-    `started`: a pass was made, so that an instance found later was born since, at 0.
+    `cursor` is None if the log was never read to its end, or has nothing to tell places by. `started`: a pass was made, so that an
+    instance found later was born since, at 0.
     """
 
-    cursor: int | None = None
+    cursor: Cursor | None = None
     started: bool = False
     unnamed_of_ended: int = 0
     lives: Mapping[LifeKey, Life] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from collectors.accounts import SCOPES, Book, Labels, Life, LifeKey, NoBook, Slice, State, Victim, scope_of
+from collectors.accounts import SCOPES, WHOLE_LOG, Book, Cursor, Labels, Life, LifeKey, NoBook, Slice, State, Victim, scope_of
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.kmsg import OomKill
@@ -54,7 +54,7 @@ class KillLedger:
         self._started = False
         self._round = 1
         self._unnamed_of_ended = 0
-        self.cursor: int | None = None
+        self.cursor: Cursor | None = None
         self.names: Mapping[str, Labels] = {}
         if state is not None:
             self._restore(state, same_boot=same_boot)
@@ -65,8 +65,10 @@ class KillLedger:
         nameless = (key for (key, _), life in self._all_lives() if life.total and key not in self.names)
         return {**dict.fromkeys(nameless, ()), **self.names}
 
-    def logged(self, kill: OomKill, inode: int | None, victim: Victim | None = None, *, late: bool = False) -> None:
-        """Take one victim from the kernel log. `inode` is that of its container's cgroup, None if it is already gone.
+    def logged(
+        self, kill: OomKill, inode: int | None, victim: Victim | None = None, *, late: bool = False, place: Cursor | None = None
+    ) -> None:
+        """Take one victim from the kernel log, read to this place. `inode` is that of its container's cgroup, None if it is already gone.
 
         `late` is for what was logged while the agent was down: since then the container may have begun another life.
         """
@@ -74,7 +76,7 @@ class KillLedger:
         container = container_id.parse(path)
         scope = scope_of(kill, container)
         with self._lock:
-            self.cursor = max(self.cursor or 0, kill.sequence)
+            self.cursor = place
             if container is not None:
                 self._log(container, inode, scope, late=late)
             elif kill.task_memcg is not None:
@@ -83,11 +85,11 @@ class KillLedger:
                 self._sums["nameless"][scope] += 1
             self._save(victim)
 
-    def reached(self, sequence: int) -> None:
+    def reached(self, place: Cursor | None) -> None:
         """All kills up to here are counted; what is the first such place is kept at once, a later one with whatever is kept next."""
         with self._lock:
             is_first = self.cursor is None
-            self.cursor = max(self.cursor or 0, sequence)
+            self.cursor = place
             if is_first:
                 self._save()
 
@@ -340,5 +342,5 @@ class KillLedger:
                 self._fold(identifier, inode, self.names.get(identifier))
             for path in list(self._slices):
                 self._close_slice(path)
-            self.cursor, self._started = -1, True
+            self.cursor, self._started = WHOLE_LOG, True
         self._save()

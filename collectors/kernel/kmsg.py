@@ -26,7 +26,7 @@ from collectors.kernel.files import Malformed
 
 _HEADER = re.compile(rb"(\d{1,4}),(\d{1,20}),(\d{1,20}),([^,;\n]*)(,[^;\n]*)?;")
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})|\\(?:x[0-9a-f]?)?\Z")
-_SHORTEST_CUT_TEXT = 975
+SHORTEST_CUT_TEXT = 975
 """LOG_LINE_MAX is 1024 - 48 with CONFIG_PRINTK_CALLER (5.10); later kernels cut a single printk() at up to 1024 bytes."""
 _SHORTEST_CUT_RECORD = 2047
 """Since 6.3 a record is formatted into 2048 bytes (PRINTK_MESSAGE_MAX), escapes included."""
@@ -78,7 +78,7 @@ def parse_record(raw: bytes) -> Record:
         continuation=flag in (b"c", b"+"),
         caller=caller,
         text=text,
-        cut=len(raw) >= _SHORTEST_CUT_RECORD or len(text) >= _SHORTEST_CUT_TEXT,
+        cut=len(raw) >= _SHORTEST_CUT_RECORD or len(text) >= SHORTEST_CUT_TEXT,
     )
 
 
@@ -124,9 +124,11 @@ class OomKill:
 _KILL = re.compile(
     rb"(?:(Memory cgroup out|Out) of memory(?: \([^)]*\))?: )?Killed process (?P<pid>\d{1,20}) \((?P<comm>.*)\)"
     rb",? (?:UID (?P<uid_el7>\d{1,20}), )?total-vm:(?P<total_vm>\d{1,20})kB, anon-rss:(?P<anon>\d{1,20})kB, file-rss:(?P<file>\d{1,20})kB"
-    rb"(?:, shmem-rss:(?P<shmem>\d{1,20})kB)?(?:, UID:(?P<uid>\d{1,20}))?(?: pgtables:\d+kB)?(?: oom_score_adj:(?P<adj>-?\d{1,20}))?",
+    rb"(?:, shmem-rss:(?P<shmem>\d{1,20})kB)?(?:, UID:(?P<uid>\d{1,20}))?(?: pgtables:\d+kB)?(?: oom_score_adj:(?P<adj>-?\d{1,20}))?"
+    rb"(?:,? [\w-]+:[^\s:]+)*",
     re.DOTALL,
 )
+"""To the end of the line, with fields yet to come: `TEXT: Can't open blockdev` begins with any text that a mount(2) asks for."""
 # Up to 5.0 each kill is announced, also when its report is suppressed; the killed process may then be a child of the announced one.
 _CANDIDATE = re.compile(
     rb"(Memory cgroup out|Out) of memory(?: \([^)]*\))?: Kill process \d+ \(.*\) score \d+ or sacrifice child", re.DOTALL
@@ -158,11 +160,16 @@ _SHORTEST_REPORT = 16
 """Records in a report: two headers, a stack trace, memory counters, a task table."""
 
 
+def concerns_oom(text: bytes) -> bool:
+    """Whether a record with this text can change what the recogniser thinks, other than by its being there."""
+    return text.startswith(_STARTS)
+
+
 def looks_like_oom(text: bytes) -> bool:
     """Whether a text would count as evidence of an OOM kill. In a record of facility != 0 that is a forgery."""
     if not text.startswith(_STARTS):
         return False
-    return text.startswith(b"oom-kill:constraint=") or bool(_KILL.match(text) or _GROUP.fullmatch(text))
+    return text.startswith(b"oom-kill:constraint=") or bool(_KILL.fullmatch(text) or _GROUP.fullmatch(text))
 
 
 class OomRecogniser:
@@ -202,7 +209,7 @@ class OomRecogniser:
             # The level keeps out the warning `COMM invoked oom-killer:`, which begins with a name of the process's choice.
             if record.level == _KERN_INFO:
                 (self._begin_group if text.startswith(b"Tasks in ") else self._begin_report)(record)
-        elif kill := _KILL.match(text):
+        elif kill := _KILL.fullmatch(text):
             return self._kill(record, kill)
         elif (usage := _USAGE.fullmatch(text)) and record.level == _KERN_INFO:
             limit = int(usage[2]) * 1024

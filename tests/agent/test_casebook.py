@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from agent.casebook import FILE, KEEP_SECONDS, RETRY_SECONDS, TIDY_SECONDS, VERSION, Casebook
 from agent.records import KEEP_VICTIMS
-from collectors.accounts import Life, Slice, State, Victim
+from collectors.accounts import Cursor, Life, Slice, State, Victim
 
 BOOT = "11111111-2222-3333-4444-555555555555"
 VICTIM = Victim(
@@ -43,7 +43,7 @@ VICTIM = Victim(
     shmem_rss_bytes=None,
 )
 STATE = State(
-    cursor=1234,
+    cursor=Cursor(1234, 5),
     started=True,
     unnamed_of_ended=2,
     lives={
@@ -134,7 +134,7 @@ def test_only_what_has_changed_is_written_and_nothing_else_is_forgotten(desk: De
     book = desk.opened()
     book.save(STATE)
     changed = State(
-        cursor=1300,
+        cursor=Cursor(None, 7),
         started=True,
         lives={("b" * 64, 9): Life("/docker/b", 0, 1)},
         slices={"/system.slice": Slice()},
@@ -286,7 +286,7 @@ def test_housekeeping_keeps_the_log_of_writes_short(desk: Desk) -> None:
     grown = []
     for turn in range(6):
         for kills in range(50):
-            book.save(replace(STATE, cursor=1000 * turn + kills))
+            book.save(replace(STATE, cursor=Cursor(1000 * turn + kills, 5)))
         grown.append(wal.stat().st_size)
         book.tidy()
 
@@ -365,10 +365,10 @@ def test_a_file_lost_or_broken_while_it_is_open_is_made_anew_at_once(desk: Desk,
             (desk.state / "other").write_bytes(b"garbage" * 5000)
             (desk.state / "other").replace(desk.file)
 
-    assert saved(book, replace(STATE, cursor=1235), VICTIM)
+    assert saved(book, replace(STATE, cursor=Cursor(1235, 5)), VICTIM)
     assert value(book, "failures_total") == 1
     assert [row["pid"] for row in book.victims(10)] == [77]
-    assert desk.kept() == replace(STATE, cursor=1235)
+    assert desk.kept() == replace(STATE, cursor=Cursor(1235, 5))
 
 
 def test_a_newer_schema_is_not_touched(desk: Desk) -> None:
@@ -407,15 +407,15 @@ def test_a_foreign_lock_is_waited_out(desk: Desk) -> None:
     book.save(STATE)
     with closing(sqlite3.connect(desk.file, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        assert not saved(book, replace(STATE, cursor=1300), VICTIM)
+        assert not saved(book, replace(STATE, cursor=Cursor(1300, 5)), VICTIM)
         assert "locked" in book.reason
         connection.execute("ROLLBACK")
-    assert not saved(book, replace(STATE, cursor=1400)), "not at every kill"
+    assert not saved(book, replace(STATE, cursor=Cursor(1400, 5))), "not at every kill"
 
     desk.now += RETRY_SECONDS
-    assert saved(book, replace(STATE, cursor=1500))
+    assert saved(book, replace(STATE, cursor=Cursor(1500, 5)))
     assert [row["pid"] for row in book.victims(10)] == [77]
-    assert desk.kept() == replace(STATE, cursor=1500)
+    assert desk.kept() == replace(STATE, cursor=Cursor(1500, 5))
 
 
 def test_a_full_disk(desk: Desk) -> None:
@@ -427,10 +427,10 @@ def test_a_full_disk(desk: Desk) -> None:
     book._connection.execute(f"PRAGMA max_page_count={pages}")
     many = {(f"{number:064}", number): Life("/docker/x" * 10) for number in range(1000)}
 
-    assert not saved(book, replace(STATE, cursor=2000, lives=many))
+    assert not saved(book, replace(STATE, cursor=Cursor(2000, 5), lives=many))
     assert "full" in book.reason
     desk.now += RETRY_SECONDS
-    assert saved(book, replace(STATE, cursor=2000, lives=many)), "on a connection of its own, which may grow"
+    assert saved(book, replace(STATE, cursor=Cursor(2000, 5), lives=many)), "on a connection of its own, which may grow"
     kept = desk.kept()
     assert kept is not None
     assert kept.lives == many

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from agent.directory import Directory
-from agent.sources.kmsg import KernelLog, open_device
+from agent.sources.devkmsg import open_device
+from agent.sources.kmsg import KernelLog
 from agent.status import Status
 from agent.supervise import Blind
-from collectors.accounts import State, Victim
+from collectors.accounts import Cursor, State, Victim
 from collectors.kills import KillLedger
 
 ID = "c" * 64
@@ -56,7 +57,7 @@ class Log:
             status=self.status,
             opener=self._open,
         )
-        monkeypatch.setattr("agent.sources.kmsg.os.read", self._read)
+        monkeypatch.setattr("agent.sources.devkmsg.os.read", self._read)
 
     def _open(self, _path: str) -> int:
         self.opened += 1
@@ -146,7 +147,7 @@ async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:
 
 def restarted(log: Log, cursor: int) -> None:
     """Let the agent be one whose casebook says that all kills up to `cursor` are counted."""
-    log.ledger = KillLedger(state=State(cursor=cursor, started=True))
+    log.ledger = KillLedger(state=State(cursor=Cursor(cursor, 0), started=True))
     log.kernel_log = KernelLog(
         path="/dev/kmsg",
         cgroup_root=str(log.tmp_path),
@@ -165,7 +166,7 @@ async def test_after_a_restart_it_goes_on_behind_the_cursor(log: Log) -> None:
         assert log.kills == 1
         assert log.value("coroner_kmsg_records_total") == 3
         assert log.lost == 0
-        assert log.ledger.cursor == 16
+        assert log.ledger.cursor == Cursor(16, 16000)
 
 
 async def test_a_kill_whose_report_was_read_by_the_last_agent_still_has_its_cgroup(log: Log) -> None:
@@ -215,7 +216,7 @@ async def test_the_end_of_the_history_is_kept_at_once(log: Log) -> None:
     log.ledger._book = Book()
     log.reads += kill(10)
     async with log.following():
-        assert kept[-1].cursor == 11
+        assert kept[-1].cursor == Cursor(11, 11000)
         assert not kept[-1].started
 
 
@@ -333,7 +334,7 @@ def test_a_log_that_cannot_be_opened_says_path_and_remedy(monkeypatch: pytest.Mo
     def refuse(path: str, flags: int) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("agent.sources.kmsg.os.open", refuse)
+    monkeypatch.setattr("agent.sources.devkmsg.os.open", refuse)
 
     with pytest.raises(Blind, match=remedy) as caught:
         open_device("/dev/kmsg")
@@ -347,3 +348,10 @@ def test_a_regular_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(Blind, match="not a character device"):
         open_device(str(path))
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/zero", "/dev/full"])
+def test_another_device_is_refused_by_its_number(path: str) -> None:
+    """kind and LXC bind /dev/null or a console over it; of a console nothing would ever be read, so that silence looks like no kill."""
+    with pytest.raises(Blind, match=rf"^{path}: device \d+:\d+, this is not the kernel log, which is 1:11"):
+        open_device(path)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from collectors.accounts import SCOPES, Labels, State, Victim
+from collectors.accounts import SCOPES, WHOLE_LOG, Cursor, Labels, State, Victim
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.kmsg import OomKill
@@ -476,7 +476,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.ledger = KillLedger(self.book)
-        self.ledger.reached(0)
+        self.ledger.reached(Cursor(0, 0))
         self._round = self._pieces()
         for history, identifier in enumerate(NAMES):
             self.begin(identifier, oom_kill=history)
@@ -511,7 +511,7 @@ class World:
         if self.at < len(self.log) and not self.is_down:
             life, line = self.log[self.at]
             self.at += 1
-            self.ledger.logged(line, life.inode if life and life.alive else None, late=self.at <= self.late)
+            self.ledger.logged(line, life.inode if life and life.alive else None, late=self.at <= self.late, place=Cursor(self.at, 0))
 
     def deliver_all(self) -> None:
         """Let the agent read the log to its end."""
@@ -545,7 +545,7 @@ class World:
             self.book.is_dying = self.is_down = False
             self.ledger = KillLedger(self.book, state)
             self.names.update(self.ledger.names)  # one whose closing was not kept has its name again
-            self.at, self.late = state.cursor or 0, len(self.log)
+            self.at, self.late = (state.cursor and state.cursor.sequence) or 0, len(self.log)
             self._round = self._pieces()
 
     def whole_round(self) -> None:
@@ -748,7 +748,7 @@ def test_another_boot_begins_new_lives_and_the_counts_go_on() -> None:
 
     again = KillLedger(book, book.state(), same_boot=False)
 
-    assert again.cursor == -1
+    assert again.cursor == WHOLE_LOG
     assert nonzero(settle(again, Events(A, 1, 2, oom=2))) == ({LABELS[A]: 3}, {"container": 3})
     assert nonzero(settle(KillLedger(book, book.state()), Events(A, 1, 2, oom=2))) == ({LABELS[A]: 3}, {"container": 3})
 
@@ -814,7 +814,7 @@ def test_nested_kills_are_counted_once_in_any_order(steps: list[str]) -> None:
     """Of each kill the log tells or memory.events, or both, in whatever order: the total is right when all was read."""
     book = Book()
     ledger = KillLedger(book)
-    ledger.reached(0)
+    ledger.reached(Cursor(0, 0))
     round_of(ledger, 0, 0)
     truth, log = Counter[str](), []
     nameless = ledger.nameless()

@@ -158,6 +158,18 @@ def test_no_bytes_do_worse_than_malformed(raw: bytes) -> None:
     OomRecogniser().feed(record)
 
 
+@pytest.mark.parametrize(
+    "end", [b": Can't open blockdev", b"\n: Can't open blockdev", b" x:: Can't open blockdev", b" x", b", x", b"\n", b"\nx"]
+)
+@pytest.mark.parametrize("tail", [SIZES, TAIL])
+def test_a_message_that_begins_with_a_kill_line_is_none(tail: bytes, end: bytes) -> None:
+    """mount(2) lets its caller begin a message of the kernel with what he likes; he does not choose its end."""
+    log = Log()
+    log.write(MEMCG + b"Killed process 7 (x) " + tail + end, level=3)
+
+    assert log.kills() == []
+
+
 @given(st.binary(max_size=200))
 def test_every_text_survives_the_kernel_s_escaping(text: bytes) -> None:
     """Escaping is unambiguous, because the backslash itself is escaped."""
@@ -415,7 +427,7 @@ POD = b"/kubepods/pod951f0b3c-6b1c-11e9-a6b2-0cc47ad5a3ec/0249" + b"a" * 60
             id="lists with commas, and a name in parentheses",
         ),
         pytest.param(
-            [(3, MEMCG + b"Killed process 5 (later) " + TAIL + b", memcg:/a new field")],
+            [(3, MEMCG + b"Killed process 5 (later) " + TAIL + b", memcg:/a,new-field other:-7kB")],
             {"pid": 5, "uid": 7, "oom_score_adj": -3},
             id="a later kernel with more fields",
         ),

@@ -29,7 +29,7 @@ from collectors.zombies import Zombies
 HERE = Path(__file__).parent
 NODES = sorted(path.parent.name for path in HERE.glob("*/proc"))
 
-VARYING = ("coroner_scrape_collector_duration_seconds", "coroner_source_last_answer_timestamp_seconds")
+VARYING = ("coroner_casebook_saves_total", "coroner_scrape_collector_duration_seconds", "coroner_source_last_answer_timestamp_seconds")
 """Metrics whose values are another every time."""
 
 ZOMBIES_FIRST_SEEN = 1_700_000_000
