@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -293,7 +294,9 @@ def test_without_either_way_last_words_count_a_container_of_200_ms(agent: StartA
     assert node_kills(coroner) == coroner.value("coroner_oom_kills_total", scope="container") == 5
 
 
-def test_what_no_container_tells_of_is_in_the_rise_of_the_slice(agent: StartAgent, run: Run, restricted_kernel_log: None) -> None:
+def test_what_no_container_tells_of_is_in_the_rise_of_the_slice(
+    agent: StartAgent, run: Run, docker: DockerClient, restricted_kernel_log: None
+) -> None:
     """Without the log and without last words the kill has no name, but the node's total has it."""
     instances = Path("/proc/sys/fs/inotify/max_user_instances")
     before = instances.read_text()
@@ -301,7 +304,10 @@ def test_what_no_container_tells_of_is_in_the_rise_of_the_slice(agent: StartAgen
     try:
         coroner = agent("--path.kmsg=/nonexistent/kmsg", under=NO_KERNEL_LOG)
         assert coroner.value("coroner_cgroup_inotify_up") == 0
-        run("tail", "/dev/zero", name="short", mem_limit="16m", auto_remove=True).wait()
+        coroner.process.send_signal(signal.SIGSTOP)  # no pass sees it
+        run("tail", "/dev/zero", name="short", mem_limit="16m", auto_remove=True)
+        wait_for(lambda: not docker.containers.list(all=True, sparse=True, filters={"name": "short"}), 30, "not removed")
+        coroner.process.send_signal(signal.SIGCONT)
 
         wait_for(lambda: node_kills(coroner) == 1, 60, "not on the page")
         assert coroner.value("coroner_oom_kills_total", scope="ancestor") == 1
