@@ -48,7 +48,7 @@ class Life:
     @property
     def total(self) -> int:
         """Kills of this life: max(E - G, K), as soon as they are settled."""
-        return self.by_scope.total()
+        return sum(self.by_scope.values()) if self.by_scope else 0  # of most there are none, and all are asked in every pass
 
     @property
     def logged(self) -> int:

@@ -106,6 +106,11 @@ class Node:
         """The one process scan of this pass, made when the first collector asks for it. Raises ReadError."""
         return self.process_table.scan()
 
+    @cached_property
+    def by_path(self) -> Mapping[str, Cgroup]:
+        """Every cgroup by its path."""
+        return {cgroup.path: cgroup for cgroup in self.cgroups}
+
     def read(self, reader: Callable[[KernelFiles, str], T], cgroup: Cgroup) -> T | None:
         """Read one file of one cgroup; None when the container has ended or the kernel lacks the file: the series is then absent.
 

@@ -69,7 +69,7 @@ class Headroom:
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield bytes for each container, and a candidate where a limit is near."""
-        cgroups = {cgroup.path: cgroup for cgroup in node.cgroups}
+        cgroups = node.by_path
         limits: dict[str, _Limit | None] = {}
         for container in node.containers:
             nearest = _UNLIMITED

@@ -158,8 +158,7 @@ class KillLedger:
         with self._lock:
             self._started |= sighted
             unnamed = self._unnamed_of_ended
-            # What is nested first: its kills are in the memory.events of what is around it, too.
-            for (identifier, _), life in sorted(self._all_lives(), key=lambda item: -item[1].path.count("/")):
+            for (identifier, _), life in self._inside_out():
                 self._guess(identifier, life, (whose or {}).get(identifier, "ancestor"))
                 unnamed += max(0, life.risen - life.logged_before)
             for path, one in self._slices.items():
@@ -308,6 +307,12 @@ class KillLedger:
 
     def _all_lives(self) -> Iterator[tuple[LifeKey, Life]]:
         return (((identifier, inode), life) for identifier, lives in self._lives.items() for inode, life in lives.items())
+
+    def _inside_out(self) -> Iterator[tuple[LifeKey, Life]]:
+        """Yield what is nested first: its kills are in the memory.events of what is around it, too."""
+        nested = [item for item in self._all_lives() if "/" in item[0][0]]
+        yield from sorted(nested, key=lambda item: -item[1].path.count("/"))
+        yield from (item for item in self._all_lives() if "/" not in item[0][0])
 
     def _save(self, victim: Victim | None = None) -> None:
         state = State(

@@ -36,7 +36,7 @@ class Oom:
         self._names: Mapping[str, Labels] = ledger.names
         self._local_events = local_events
         self._nested: dict[int, dict[int, MemoryEvents]] = {}
-        self._ooms: dict[int, int] = {}
+        self._ooms: dict[int, int | None] = {}
         self._slice_ooms: dict[str, tuple[int, int]] = {}
 
     def collect(self, node: Node) -> Iterable[Sample]:
@@ -47,10 +47,9 @@ class Oom:
         slices = [cgroup for cgroup in node.cgroups if _is_slice(cgroup)]
         known = [cgroup for cgroup in slices if self._ledger.knows_slice(cgroup.path)]
         whose = {cgroup.path: self._read_slice(node, cgroup) for cgroup in known}
-        above = _above(node)
         for instance in node.instances:
-            if self._read(node, instance, above[instance.cgroup.path]):
-                whose[instance.id.key] = self._whose(node, above[instance.cgroup.path])
+            if self._read(node, instance):
+                whose[instance.id.key] = self._whose(node, _above(node, instance.cgroup))
         for cgroup in slices:
             if cgroup not in known:  # a kill in between shall be history here, where it can be counted for its container
                 self._read_slice(node, cgroup)
@@ -67,7 +66,7 @@ class Oom:
         for scope, count in totals.by_scope.items():
             yield NODE_KILLS, (scope,), count
 
-    def _read(self, node: Node, instance: Instance, above: list[Cgroup]) -> bool:
+    def _read(self, node: Node, instance: Instance) -> bool:
         """Give one instance's counts to the ledger; true when they tell of a kill, but not of whose limit was hit."""
         events = node.read(cgroupfs.memory_events, instance.cgroup)
         if events is None or events.oom_kill is None:
@@ -75,6 +74,7 @@ class Oom:
         doubtful = False
         if events.oom_kill and self._ledger.log_is_followed:
             # Before 5.17, and when it is a cgroup above that is killed as a group, only the log tells which kills were counted twice.
+            above = _above(node, instance.cgroup)
             groups = [instance.cgroup, *above] if events.oom_group_kill is None else above
             doubtful = any(node.read(cgroupfs.memory_oom_group, cgroup) for cgroup in groups)
         kills, ooms = _counts(events)
@@ -110,7 +110,7 @@ class Oom:
         Only asked for a kill that the log does not tell of, and whose container did not hit its own limit.
         """
         risen = [cgroup for cgroup in above if self._has_risen(node, cgroup)]
-        if not self._ooms.keys() & {cgroup.inode for cgroup in above}:
+        if all(self._ooms[cgroup.inode] is None for cgroup in above):
             return "ancestor"  # none of them could be read
         if not risen:
             return "node"
@@ -118,20 +118,19 @@ class Oom:
 
     def _has_risen(self, node: Node, cgroup: Cgroup) -> bool:
         events = node.read(cgroupfs.memory_events_local, cgroup)
-        if events is None or events.oom is None:
-            return False
-        before, self._ooms[cgroup.inode] = self._ooms.get(cgroup.inode, events.oom), events.oom
-        return events.oom > before
+        ooms = events.oom if events else None
+        before = self._ooms.get(cgroup.inode, ooms)
+        self._ooms[cgroup.inode] = ooms
+        return ooms is not None and before is not None and ooms > before
 
     def _retain(self, node: Node) -> None:
-        """Take a first look at every cgroup above a container, and forget those that are gone."""
+        """Take a first look at every cgroup that may be above a container, and forget those that are gone."""
         present = {cgroup.inode for cgroup in node.cgroups}
         self._nested = {inode: nested for inode, nested in self._nested.items() if inode in present}
         self._ooms = {inode: ooms for inode, ooms in self._ooms.items() if inode in present}
-        for above in _above(node).values():
-            for cgroup in above:
-                if cgroup.inode not in self._ooms:
-                    self._has_risen(node, cgroup)
+        for cgroup in node.cgroups:
+            if cgroup.has_children and cgroup.inode not in self._ooms:
+                self._has_risen(node, cgroup)
 
 
 def read_last(ledger: KillLedger, container: ContainerId, cgroup: Cgroup, events: MemoryEvents) -> None:
@@ -163,12 +162,8 @@ def _is_slice(cgroup: Cgroup) -> bool:
     return cgroup.path.count("/") == 1 and cgroup.path != "/" and container_id.parse(cgroup.path) is None
 
 
-def _above(node: Node) -> dict[str, list[Cgroup]]:
-    """The cgroups above each instance, from the root's child down, by the path of the instance."""
-    by_path = {cgroup.path: cgroup for cgroup in node.cgroups}
-    above: dict[str, list[Cgroup]] = {}
-    for instance in node.instances:
-        names = instance.cgroup.path.split("/")
-        paths = ("/".join(names[:depth]) for depth in range(2, len(names)))
-        above[instance.cgroup.path] = [by_path[path] for path in paths if path in by_path]
-    return above
+def _above(node: Node, cgroup: Cgroup) -> list[Cgroup]:
+    """The cgroups above one, from the root's child down."""
+    names = cgroup.path.split("/")
+    paths = ("/".join(names[:depth]) for depth in range(2, len(names)))
+    return [node.by_path[path] for path in paths if path in node.by_path]
