@@ -61,9 +61,10 @@ def test_cases_of_a_changed_rule_fail(tmp_path: Path) -> None:
 
 
 def test_every_alert_is_there() -> None:
-    """The six promises."""
+    """The seven promises."""
     assert NAMES == [
         "CoronerAgentDown",
+        "CoronerCasebookDown",
         "CoronerOomKill",
         "CoronerOomNear",
         "CoronerSourceBlind",
