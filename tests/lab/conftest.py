@@ -1,4 +1,4 @@
-"""Run the tests of guest/ in the lab. pytest collects and selects them here, one boot runs all that were selected, and
+"""Run the tests of guest/ in the lab. pytest collects and selects them here, one or two boots run all that were selected, and
 the reports of each (setup, call, teardown) come back as if it had run here. Inside the lab this file does nothing.
 """
 
@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,52 +22,70 @@ NOTHING_MAY_BE_SKIPPED = os.environ.get("CI") == "true"
 TEST_SECONDS = 120  # a slower test is failed inside, by pytest-timeout, with its stack
 HANG_SECONDS = 30  # no report after that much more: the guest itself hangs
 BOOT_SECONDS = 60
+MOST_GUESTS = 2
+WORTH_A_BOOT = 10
 
 
-class Lab:
-    """The one boot of a test run, and the reports that came out of it so far."""
+class Guest:
+    """One boot with its share of the tests, and the reports that came out of it so far."""
 
-    def __init__(self) -> None:
-        self._machine: Machine | None = None
+    def __init__(self, tests: Sequence[str]) -> None:
+        self._machine = _boot(tests)
         self._is_lost = False
         self._reports: dict[str, list[Mapping[str, object]]] = defaultdict(list)
         self._finished: set[str] = set()
         self._lines_read = 0
+        self._deadline = time.monotonic() + BOOT_SECONDS + TEST_SECONDS + HANG_SECONDS
 
-    def run(self, item: pytest.Item) -> list[Mapping[str, object]]:
-        """Return the reports of one test as soon as it has finished; fail or skip when it never will."""
-        if missing := missing_packages():
-            _cannot(f"the lab needs these Debian packages: {' '.join(missing)}")
-        if self._is_lost:
+    def run(self, nodeid: str) -> list[Mapping[str, object]]:
+        """Return the reports of one test as soon as it has finished; fail when it never will."""
+        if self._is_lost and nodeid not in self._finished:
             pytest.fail("the lab was lost in an earlier test", pytrace=False)
-        deadline = time.monotonic() + TEST_SECONDS + HANG_SECONDS
-        if self._machine is None:
-            deadline += BOOT_SECONDS
-            self._machine = _boot([test.nodeid for test in item.session.items if runs_inside(test)])
-        while item.nodeid not in self._finished:
-            ended, late = self._machine.has_ended(), time.monotonic() > deadline
+        while nodeid not in self._finished:
+            ended = self._machine.has_ended()
             self._receive(self._machine.shared / "reports")
-            if (ended or late) and item.nodeid not in self._finished:
+            if (ended or time.monotonic() > self._deadline) and nodeid not in self._finished:
                 self._is_lost = True
                 console = self._machine.console()[-8000:]
                 self._machine.stop()
                 pytest.fail(f"the lab {'went off' if ended else 'hangs'}; its console ends with:\n{console}", pytrace=False)
             time.sleep(0.05)
-        return self._reports.pop(item.nodeid)
+        return self._reports.pop(nodeid)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Leave nothing running."""
-        if self._machine is not None:
-            self._machine.stop()
+        self._machine.stop()
 
     def _receive(self, file: Path) -> None:
         lines = file.read_text(encoding="ascii").split("\n")[:-1] if file.exists() else []
         for line in map(json.loads, lines[self._lines_read :]):
+            # It is alive, if perhaps not yet at the test that is asked for.
+            self._deadline = time.monotonic() + TEST_SECONDS + HANG_SECONDS
             if "finished" in line:
                 self._finished.add(line["finished"])
             else:
                 self._reports[line["nodeid"]].append(line)
         self._lines_read = len(lines)
+
+
+class Lab:
+    """The boots of a test run, as many as there are processors: a guest has one. They work while the other tests run here."""
+
+    def __init__(self, tests: Sequence[pytest.Item]) -> None:
+        self._guest_of: dict[str, Guest] = {}
+        self._guests: list[Guest] = []
+        for share in _shares(tests, min(MOST_GUESTS, os.cpu_count() or 1)):
+            self._guests.append(Guest([test.nodeid for test in share]))
+            self._guest_of.update(dict.fromkeys((test.nodeid for test in share), self._guests[-1]))
+
+    def run(self, item: pytest.Item) -> list[Mapping[str, object]]:
+        """Return the reports of one test as soon as it has finished; fail when it never will."""
+        return self._guest_of[item.nodeid].run(item.nodeid)
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        for guest in self._guests:
+            guest.stop()
 
 
 LAB = pytest.StashKey[Lab]()
@@ -84,6 +102,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("lab")
         if not INSIDE:
             item.add_marker(pytest.mark.timeout(0), append=False)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Switch the lab on."""
+    tests = [item for item in session.items if runs_inside(item)]
+    if tests and not (INSIDE or session.config.option.collectonly or missing_packages()):
+        session.stash[LAB] = Lab(tests)
 
 
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
@@ -103,7 +128,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.stash[LAB].close()
 
 
-def _boot(tests: list[str]) -> Machine:
+def _shares(tests: Sequence[pytest.Item], most: int) -> list[list[pytest.Item]]:
+    """Deal the files out, the largest first: a file's tests may share what they start. A few tests are not worth a second boot."""
+    files: dict[Path, list[pytest.Item]] = defaultdict(list)
+    for test in tests:
+        files[test.path].append(test)
+    shares: list[list[pytest.Item]] = [[] for _ in range(most if len(tests) > WORTH_A_BOOT else 1)]
+    for file in sorted(files.values(), key=len, reverse=True):
+        min(shares, key=len).extend(file)
+    return [share for share in shares if share]
+
+
+def _boot(tests: Sequence[str]) -> Machine:
     command = [sys.executable, "-m", "pytest", "-v", "--color=no", "-p", "no:cacheprovider", "-p", "tests.lab.inside"]
     return Machine([*command, f"--timeout={TEST_SECONDS}", "@/run/lab/tests"], files={"tests": "\n".join(tests)})
 
@@ -114,9 +150,14 @@ def _cannot(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def _run(item: pytest.Item) -> list[Mapping[str, object]]:
+    if missing := missing_packages():
+        _cannot(f"the lab needs these Debian packages: {' '.join(missing)}")
+    return item.session.stash[LAB].run(item)
+
+
 def _reports(item: pytest.Item) -> list[pytest.TestReport]:
-    lab = item.session.stash.setdefault(LAB, Lab())
-    call = pytest.CallInfo.from_call(lambda: lab.run(item), when="call", reraise=KeyboardInterrupt)
+    call = pytest.CallInfo.from_call(lambda: _run(item), when="call", reraise=KeyboardInterrupt)
     if call.excinfo is not None:
         return [item.ihook.pytest_runtest_makereport(item=item, call=call)]
     return [_restored(item.config, line) for line in call.result]
