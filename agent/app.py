@@ -193,8 +193,8 @@ class App:
 
         def body() -> bytes:
             extra = registry_lines(self._registry, openmetrics=openmetrics)
-            page = self._page.render(self._newborn.shown(samples, scraper), openmetrics=openmetrics, extra=extra)
-            return compress(page) if compressed else page
+            parts = self._page.parts(self._newborn.shown(samples, scraper), openmetrics=openmetrics, extra=extra)
+            return compress(parts) if compressed else b"".join(parts)
 
         return await self.gather.run(body)
 

@@ -6,8 +6,8 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
-import gzip
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -25,6 +25,7 @@ PLAIN_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 """The Content-Type of a page rendered with openmetrics=False."""
 
 _EOF = b"# EOF\n"
+_GZIP = 16 + zlib.MAX_WBITS
 _MAX_VALUE_BYTES = 256  # a pod's cgroup path has some 180, and an image with its digest not many fewer
 _DIGEST_BYTES = 4
 
@@ -44,10 +45,15 @@ class Page:
         self._last: dict[Metric, _Family] = {}
 
     def render(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> bytes:
-        """Render one whole page; `extra` are lines of other metrics in the same format (see registry_lines).
+        """Render one whole page, as `parts` does."""
+        return b"".join(self.parts(samples, openmetrics=openmetrics, extra=extra))
 
-        Families come in the order of their first sample. Of two samples with the same metric and labels the first is
-        kept, for the second would make the page invalid. What was rendered is remembered for the next page, no longer.
+    def parts(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> list[bytes]:
+        """Render one page, in pieces that need not be joined to be compressed: that of a large node has megabytes.
+
+        `extra` are lines of other metrics in the same format (see registry_lines). Families come in the order of their first sample.
+        Of two samples with the same metric and labels the first is kept, for the second would make the page invalid. What was
+        rendered is remembered for the next page, no longer.
         Raises ValueError for a sample whose number of label values is not that of its metric.
         """
         by_metric: defaultdict[Metric, list[Sample]] = defaultdict(list)
@@ -66,7 +72,7 @@ class Page:
             self.duplicates += len(values) - family.distinct
             parts += (_header(metric, openmetrics), family.lines)
         self._last = families
-        return b"".join((*parts, extra, _EOF if openmetrics else b""))
+        return [*parts, extra, _EOF if openmetrics else b""]
 
 
 class _Family:
@@ -173,9 +179,10 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return any(coding in ("gzip", "*") and quality > 0 for coding, _, quality in _preferences(accept_encoding))
 
 
-def compress(body: bytes) -> bytes:
+def compress(parts: Iterable[bytes]) -> bytes:
     """Compress with gzip. Level 1: level 9 takes nine times as long for a quarter less. Equal pages give equal bytes."""
-    return gzip.compress(body, compresslevel=1, mtime=0)
+    gzip = zlib.compressobj(level=1, wbits=_GZIP)
+    return b"".join((*map(gzip.compress, parts), gzip.flush()))
 
 
 def _preferences(header: str) -> Iterator[tuple[str, dict[str, str], float]]:

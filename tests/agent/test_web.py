@@ -26,7 +26,7 @@ class Agent:
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str) -> bytes:
         self.asked.append((seconds, openmetrics, compressed))
         self.scrapers.append(scraper)
-        return compress(self.body) if compressed else self.body
+        return compress([self.body]) if compressed else self.body
 
 
 @pytest.fixture

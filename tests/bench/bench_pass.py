@@ -16,6 +16,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from agent.census import NAME_WITHIN_SECONDS
 from collectors.kernel.files import descriptor_budget
 from collectors.kernel.procfs import ProcessTable
 
@@ -86,14 +87,12 @@ def scan_ratio() -> str:
     return f"{min(rounds) * 1000:.1f} ms, {min(rounds) / in_c:.2f}x the C program's {in_c * 1000:.1f} ms"
 
 
-def main() -> None:
-    """Measure and print."""
-    processes, scrapes = (int(number) for number in [*sys.argv[1:3], *("2000", "240")[len(sys.argv[1:3]) :]])
-    leader = sleepers(processes)
+def measure(scrapes: int, *flags: str) -> None:
+    """Start the agent with these flags, scrape it, and print what that costs."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = [f"--web.listen-address={address}", "--docker.url=", "--log.level=error"]
-    agent = subprocess.Popen([f"{sys.prefix}/bin/coroner", *flags])
+    usual = [f"--web.listen-address={address}", "--docker.url=", "--path.state=", "--log.level=error"]
+    agent = subprocess.Popen([f"{sys.prefix}/bin/coroner", *usual, *flags])
     try:
         request = urllib.request.Request(
             f"http://{address}/metrics", headers={"Accept": "application/openmetrics-text", "Accept-Encoding": "gzip"}
@@ -106,20 +105,30 @@ def main() -> None:
             except OSError:
                 assert time.monotonic() < deadline, "the agent does not answer"
                 time.sleep(0.1)
+        time.sleep(NAME_WITHIN_SECONDS)  # what nobody names has a name by then
         before = cpu_seconds(agent.pid)
         for _ in range(scrapes):
             with urllib.request.urlopen(request, timeout=30) as response:
                 body = response.read()
         cpu = cpu_seconds(agent.pid) - before
         page = gzip.decompress(body)
-        print(f"processes        {processes}")
         print(f"scrape           {cpu / scrapes * 1000:.1f} ms of CPU")
         print(f"page             {len(page) / 1024:.1f} KiB, {len(body) / 1024:.1f} KiB compressed, {page.count(b'coroner_')} lines")
         print(f"resident memory  {resident_mib(agent.pid):.1f} MiB after {scrapes} scrapes")
-        print(f"process scan     {scan_ratio()}")
     finally:
         agent.terminate()
         agent.wait()
+
+
+def main() -> None:
+    """Measure and print."""
+    processes, scrapes = (int(number) for number in [*sys.argv[1:3], *("2000", "240")[len(sys.argv[1:3]) :]])
+    leader = sleepers(processes)
+    try:
+        print(f"processes        {processes}")
+        measure(scrapes)
+        print(f"process scan     {scan_ratio()}")
+    finally:
         os.killpg(leader, signal.SIGKILL)
         os.waitpid(leader, 0)
 
