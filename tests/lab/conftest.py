@@ -136,7 +136,7 @@ def _shares(tests: Sequence[pytest.Item], most: int) -> list[list[pytest.Item]]:
     shares: list[list[pytest.Item]] = [[] for _ in range(most if len(tests) > WORTH_A_BOOT else 1)]
     for file in sorted(files.values(), key=len, reverse=True):
         min(shares, key=len).extend(file)
-    return [share for share in shares if share]
+    return [sorted(share, key=tests.index) for share in shares if share]
 
 
 def _boot(tests: Sequence[str]) -> Machine:
