@@ -167,3 +167,13 @@ def agent(tmp_path: Path) -> Iterator[StartAgent]:
     """Start the agent and wait until it is ready: ``agent("--no-collector.cpu")``; it is killed after the test."""
     with agents(tmp_path) as start:
         yield start
+
+
+@pytest.fixture
+def restricted_kernel_log() -> Iterator[None]:
+    """Debian, Ubuntu and RHEL keep the kernel log from whoever lacks CAP_SYSLOG; this kernel's default does not."""
+    setting = Path("/proc/sys/kernel/dmesg_restrict")
+    before = setting.read_text()
+    setting.write_text("1")
+    yield
+    setting.write_text(before)

@@ -23,6 +23,8 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 CGROUPS = Path("/sys/fs/cgroup")
 DOCKER_URL = "unix:///run/docker.sock"
 PODMAN_URL = "unix:///run/podman.sock"
+NO_KERNEL_LOG = ["setpriv", "--bounding-set=-syslog,-sys_admin", "--inh-caps=-all"]
+"""Starts an agent that may not read the kernel log in any way, with restricted_kernel_log."""
 PYTHON_TREES = sorted({"/usr", "/lib", "/lib64", sys.base_prefix})
 """Where a container must see the machine's own files for python_command to work."""
 FORK_BOMB = "sh -c 'for n in $(seq 30); do sleep 1000 & done'; sleep 1000"

@@ -1,24 +1,11 @@
 """What the agent may not see, or what is not there, costs only itself and is said."""
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.lab.guest.node import Run, StartAgent, wait_for
 
 NO_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 TWO_ZOMBIES = "import os, signal\nfor _ in range(2):\n    os.fork() or os._exit(0)\nsignal.pause()"
-
-
-@pytest.fixture
-def restricted_kernel_log() -> Iterator[None]:
-    """Debian, Ubuntu and RHEL keep the kernel log from whoever lacks CAP_SYSLOG; this kernel's default does not."""
-    setting = Path("/proc/sys/kernel/dmesg_restrict")
-    before = setting.read_text()
-    setting.write_text("1")
-    yield
-    setting.write_text(before)
 
 
 def test_without_any_capability_the_rest_is_served_and_the_remedy_is_named(

@@ -14,9 +14,8 @@ import pytest
 from docker import DockerClient
 
 from collectors.kernel.kmsg import looks_like_oom, parse_record
-from tests.lab.guest.node import CGROUPS, Agent, Run, StartAgent, cgroup, kernel_log, memory_events, wait_for
+from tests.lab.guest.node import CGROUPS, NO_KERNEL_LOG, Agent, Run, StartAgent, cgroup, kernel_log, memory_events, wait_for
 
-NO_KERNEL_LOG = ["setpriv", "--bounding-set=-syslog,-sys_admin", "--inh-caps=-all"]
 FLOOD = """
 import os
 log = os.open("/dev/kmsg", os.O_WRONLY)
@@ -65,16 +64,6 @@ def unlimited_writers() -> Iterator[None]:
     setting = Path("/proc/sys/kernel/printk_devkmsg")
     before = setting.read_text()
     setting.write_text("on\n")  # the kernel insists on the newline
-    yield
-    setting.write_text(before)
-
-
-@pytest.fixture
-def restricted_kernel_log() -> Iterator[None]:
-    """Debian, Ubuntu and RHEL keep the kernel log from whoever lacks CAP_SYSLOG; this kernel's default does not."""
-    setting = Path("/proc/sys/kernel/dmesg_restrict")
-    before = setting.read_text()
-    setting.write_text("1")
     yield
     setting.write_text(before)
 

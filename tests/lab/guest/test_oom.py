@@ -1,11 +1,14 @@
 """OOM kills: each counted once, whoever dies, and however soon the container is gone."""
 
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from docker import DockerClient
 
-from tests.lab.guest.node import CGROUPS, Agent, Run, StartAgent, cgroup, in_parallel, memory_events, wait_for
+from tests.lab.guest.node import CGROUPS, NO_KERNEL_LOG, Agent, Run, StartAgent, cgroup, in_parallel, memory_events, wait_for
 
 
 def kills(agent: Agent, container: str) -> float | None:
@@ -155,7 +158,7 @@ def test_with_oom_group_each_process_counts_once(agent: StartAgent, run: Run) ->
     assert node_kills(coroner) == {"container": truth, "pod": 0, "ancestor": 0, "node": 0}
 
 
-def test_a_kill_at_the_pods_limit_has_the_scope_pod(agent: StartAgent, run: Run) -> None:
+def test_a_kill_at_the_pods_limit_has_the_scope_pod(agent: StartAgent, run: Run, restricted_kernel_log: None) -> None:
     """The container has no limit of its own; with the log and without it."""
     pod = "kubepods/burstable/pod12345678-1234-1234-1234-123456789abc"
     directory = CGROUPS / pod
@@ -163,7 +166,7 @@ def test_a_kill_at_the_pods_limit_has_the_scope_pod(agent: StartAgent, run: Run)
     for parent in (CGROUPS / "kubepods", CGROUPS / "kubepods/burstable", directory):
         (parent / "cgroup.subtree_control").write_text("+memory +pids +cpu +io")
     (directory / "memory.max").write_text(str(16 << 20))
-    told, blind = agent(), agent("--path.kmsg=/nonexistent")
+    told, blind = agent(), agent("--path.kmsg=/nonexistent", under=NO_KERNEL_LOG)
     container = run("sh", "-c", "sleep 2; tail /dev/zero; sleep 1000", name="in-pod", cgroup_parent=f"/{pod}")
     for coroner in (told, blind):
         wait_for(lambda c=coroner: kills(c, "in-pod") is not None, 30, "not born")  # type: ignore[misc]
@@ -173,6 +176,63 @@ def test_a_kill_at_the_pods_limit_has_the_scope_pod(agent: StartAgent, run: Run)
     for coroner in (told, blind):
         wait_for(lambda c=coroner: kills(c, "in-pod") == 1, 30, "not on the page")  # type: ignore[misc]
         assert node_kills(coroner) == {"container": 0, "pod": 1, "ancestor": 0, "node": 0}
+
+
+LEADER_ENDS = """
+import ctypes, threading
+def eat():
+    b = bytearray()
+    while True:
+        b += bytes(1 << 20)
+threading.Thread(target=eat).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit, of this thread alone
+"""
+
+
+def test_a_victim_whose_leader_has_ended_is_one_kill(agent: StartAgent, run_python: Run) -> None:
+    """Go and Java programs may end their first thread: the kernel then names one of the others, by its own number."""
+    coroner = agent()
+    run_python(f"import os, signal\nif not os.fork():\n exec({LEADER_ENDS!r})\nos.wait()\nsignal.pause()", name="threads", mem_limit="60m")
+
+    wait_for(lambda: kills(coroner, "threads") == 1, 60, "not on the page")
+    [victim] = json.loads(coroner.get("/api/v1/victims"))["victims"]
+    assert (victim["container"], victim["scope"]) == ("threads", "container")
+    assert [kills(coroner, "threads") for _ in range(3)] == [1, 1, 1]
+    assert node_kills(coroner) == {"container": 1, "pod": 0, "ancestor": 0, "node": 0}
+
+
+@pytest.fixture
+def local_events() -> Iterator[None]:
+    """Mount the hierarchy so that a cgroup counts its own events only."""
+    subprocess.run(["mount", "-o", "remount,memory_localevents", CGROUPS], check=True)
+    yield
+    subprocess.run(["mount", "-o", "remount", CGROUPS], check=True)
+
+
+def test_with_local_events_what_is_nested_is_summed_up(
+    agent: StartAgent, run: Run, local_events: None, restricted_kernel_log: None
+) -> None:
+    """memory_localevents: the container's own memory.events says nothing of the cgroup in it, whose process is killed."""
+    told, blind = agent(), agent("--path.kmsg=/nonexistent", under=NO_KERNEL_LOG)
+    container = run("sh", "-c", WAIT + "tail /dev/zero; sleep 1000", name="outer", mem_limit="30m")
+    for coroner in (told, blind):
+        wait_for(lambda c=coroner: kills(c, "outer") == 0, 30, "not born at 0")  # type: ignore[misc]
+    own = cgroup(container)
+    inner = own / "inner"
+    inner.mkdir()
+    for pid in (own / "cgroup.procs").read_text().split():
+        (inner / "cgroup.procs").write_text(pid)
+    (own / "cgroup.subtree_control").write_text("+memory")
+    for coroner in (told, blind):
+        coroner.scrape()  # what is in the container was there before
+    (inner / "memory.max").write_text(str(16 << 20))
+    (Path(f"/proc/{(inner / 'cgroup.procs').read_text().split()[0]}/root") / "go").touch()
+    wait_for(lambda: "oom_kill 1" in (inner / "memory.events").read_text(), 30, "no kill")
+
+    assert memory_events(container)["oom_kill"] == 0
+    for coroner in (told, blind):
+        wait_for(lambda c=coroner: kills(c, "outer") == 1, 30, "not on the page")  # type: ignore[misc]
+        assert node_kills(coroner) == {"container": 1, "pod": 0, "ancestor": 0, "node": 0}
 
 
 def test_a_node_without_memory_has_kills_of_scope_node(agent: StartAgent, run: Run) -> None:
