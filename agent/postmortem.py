@@ -7,7 +7,7 @@ from collectors.accounts import Victim, scope_of
 from collectors.kernel import container_id
 from collectors.kernel.files import ReadError, read_once
 from collectors.kernel.formats import single
-from collectors.kernel.kmsg import OomKill
+from collectors.kernel.oom_log import OomKill
 from collectors.kernel.procfs import parse_namespace_pids
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from collectors.kernel.container_id import ContainerId
-from collectors.kernel.kmsg import OomKill
+from collectors.kernel.oom_log import OomKill
 
 SCOPES = ("container", "pod", "ancestor", "node")
 """Whose limit was hit. `ancestor` is any other cgroup, and one that neither the kernel log nor a rise of `oom` tells."""

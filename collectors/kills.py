@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from collectors.accounts import SCOPES, WHOLE_LOG, Book, Cursor, Labels, Life, LifeKey, NoBook, Slice, State, Victim, scope_of
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
-from collectors.kernel.kmsg import OomKill
+from collectors.kernel.oom_log import OomKill
 
 _MOST_IDENTITIES = 10_000
 _MOST_LIVES = 2

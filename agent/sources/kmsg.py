@@ -19,7 +19,8 @@ from collectors.accounts import Cursor
 from collectors.base import Sample, counter
 from collectors.kernel import container_id
 from collectors.kernel.files import Malformed, explain
-from collectors.kernel.kmsg import OomKill, OomRecogniser, Record, looks_like_oom
+from collectors.kernel.kmsg import Record
+from collectors.kernel.oom_log import OomKill, OomRecogniser, looks_like_oom
 from collectors.kills import KillLedger
 
 RECORDS = counter("coroner_kmsg_records_total", "Kernel log records read since the agent started (/dev/kmsg).", ())

@@ -20,7 +20,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from collectors.kernel.kmsg import SHORTEST_CUT_TEXT, Record, concerns_oom
+from collectors.kernel.kmsg import SHORTEST_CUT_TEXT, Record
+from collectors.kernel.oom_log import concerns_oom
 
 _TIMED = re.compile(rb"<(\d{1,4})>\[ *(\d{1,12})\.(\d{6})\](?:\[ *([TC]\d{1,10})[^]\n]*\])? ")
 _UNTIMED = re.compile(rb"<(\d{1,4})>()()(?:\[ *([TC]\d{1,10})[^]\n]*\] )?")

@@ -17,7 +17,8 @@ from agent.sources.syslog import Syslog
 from agent.status import Status
 from agent.supervise import Blind, keep_running
 from collectors.accounts import Cursor, State
-from collectors.kernel.kmsg import OomKill, OomRecogniser, parse_record
+from collectors.kernel.kmsg import parse_record
+from collectors.kernel.oom_log import OomKill, OomRecogniser
 from collectors.kernel.syslog import Tail
 from collectors.kills import KillLedger
 from tests.agent import fake_kernel_log

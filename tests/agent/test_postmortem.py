@@ -7,7 +7,7 @@ import pytest
 
 from agent.postmortem import examine
 from collectors.accounts import Victim
-from collectors.kernel.kmsg import OomKill
+from collectors.kernel.oom_log import OomKill
 from tests.tree import A, tree
 
 PATH = f"/docker/{A}"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from collectors.accounts import SCOPES, WHOLE_LOG, Cursor, Labels, State, Victim
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
-from collectors.kernel.kmsg import OomKill
+from collectors.kernel.oom_log import OomKill
 from collectors.kills import KillLedger, Totals
 from tests.tree import LABELS, A, B, C, docker
 

@@ -8,7 +8,7 @@ import pytest
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.files import Forbidden
-from collectors.kernel.kmsg import OomKill
+from collectors.kernel.oom_log import OomKill
 from collectors.kills import KillLedger
 from collectors.oom import Oom, read_last
 from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, tree

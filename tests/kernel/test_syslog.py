@@ -7,10 +7,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collectors.kernel import syslog
-from collectors.kernel.kmsg import OomKill, OomRecogniser, Record, concerns_oom, looks_like_oom, parse_record
+from collectors.kernel.kmsg import Record, parse_record
+from collectors.kernel.oom_log import OomKill, OomRecogniser, concerns_oom, looks_like_oom
 from collectors.kernel.syslog import Tail
 from tests.agent.fake_kernel_log import Entry, KernelLog
-from tests.kernel.test_kmsg import KERNELS, captured, kills
+from tests.kernel.test_kmsg import KERNELS, captured
+from tests.kernel.test_oom_log import kills
 
 KILL = b"Memory cgroup out of memory: Killed process %d (x) total-vm:1kB, anon-rss:1kB, file-rss:0kB, shmem-rss:0kB"
 

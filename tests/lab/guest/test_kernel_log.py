@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from collectors.kernel.kmsg import looks_like_oom, parse_record
+from collectors.kernel.kmsg import parse_record
+from collectors.kernel.oom_log import looks_like_oom
 from tests.lab.guest.node import CGROUPS, NO_KERNEL_LOG, Agent, Run, StartAgent, cgroup, kernel_log, memory_events, wait_for
 
 FLOOD = """
