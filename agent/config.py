@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from agent import __version__
 from agent.settings import CONFIG_FILE, SWITCH, Kind, Loader, Setting
-from agent.sources.kubernetes import SOURCES, Choice, choose
+from agent.sources.kubernetes_access import SOURCES, Choice, choose
 from agent.sources.oci import DEFAULT_BUNDLES
 from collectors.lifecycle import label_name
 

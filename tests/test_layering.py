@@ -15,7 +15,7 @@ SOURCES = {
 }
 
 HOME = {
-    "aiohttp": ("agent.web", "agent.sources.kubernetes"),
+    "aiohttp": ("agent.web", "agent.sources.kubernetes_client"),
     "docker": ("agent.sources.docker",),
     "sqlite3": ("agent.casebook",),
 }
@@ -146,8 +146,8 @@ def test_all_modules_are_looked_at() -> None:
         ("collectors.cpu", "from . import memory", "of other collectors only"),
         ("collectors.base", "from collectors.cpu import Cpu", "of other collectors only"),
         ("collectors.base", "from collectors.kills import KillLedger", "of other collectors only"),
-        ("agent.page", "from aiohttp import web", "only agent.web and agent.sources.kubernetes may"),
-        ("agent.website", "import aiohttp", "only agent.web and agent.sources.kubernetes may"),
+        ("agent.page", "from aiohttp import web", "only agent.web and agent.sources.kubernetes_client may"),
+        ("agent.website", "import aiohttp", "only agent.web and agent.sources.kubernetes_client may"),
         ("agent.app", "from docker import APIClient", "only agent.sources.docker may"),
         ("agent.app", "import docker.errors", "only agent.sources.docker may"),
         ("agent.app", "import sqlite3", "only agent.casebook may"),
@@ -174,7 +174,7 @@ def test_each_rule_can_be_broken(module: str, source: str, fault: str) -> None:
     [
         ("agent.__main__", "import sys\nsys.exit(0)"),
         ("agent.web.routes", "from aiohttp import web"),
-        ("agent.sources.kubernetes", "import aiohttp"),
+        ("agent.sources.kubernetes_client", "import aiohttp"),
         ("agent.sources.docker", "from docker import APIClient"),
         ("agent.casebook", "import sqlite3"),
         ("agent.app", "from collectors.kernel import cgroupfs\nfrom agent.sources.docker import DockerSource"),

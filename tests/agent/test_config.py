@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent import __version__
 from agent.config import BadConfig, Config, Text, load
-from agent.sources.kubernetes import choose
+from agent.sources.kubernetes_access import choose
 from agent.sources.oci import DEFAULT_BUNDLES
 
 COLLECTORS = ("memory", "zombies", "oom")

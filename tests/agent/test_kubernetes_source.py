@@ -1,10 +1,7 @@
 """Names from Kubernetes, against a kubelet and an API server that list, watch, refuse, forget, hang, lie and die. The TLS is real."""
 
 import asyncio
-import gzip
 import json
-import logging
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -13,15 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import trustme
-from aiohttp import web
 
 from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
-from agent.sources import kubernetes, pods
-from agent.sources.kubernetes import ACCOUNT, SOURCES, Access, KubernetesSource, Pace, choose
+from agent.sources import kubernetes, kubernetes_client, pods
+from agent.sources.kubernetes import KubernetesSource
+from agent.sources.kubernetes_access import Access, Pace
 from agent.status import Status
 from agent.supervise import Blind, keep_running
-from tests.agent.fake_kubernetes import NODE, Answer, Json, Kubernetes, PlainAuthority, answer, owned_by, pod_of, status_of, terminated
+from tests.agent.fake_kubernetes import NODE, Answer, Json, Kubernetes, answer, owned_by, pod_of, status_of, terminated
 
 A, B, C, D = "a" * 64, "b" * 64, "c" * 64, "d" * 64
 HASH = "3f9d2c81a7b64e50923d1f08c6e5ab47"
@@ -30,27 +26,6 @@ PATIENT = Pace(poll=3600, seek=0.01, again=0.01)
 
 Mode = Literal["kubelet", "apiserver"]
 BOTH = pytest.mark.parametrize("mode", ["kubelet", "apiserver"])
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """The cluster's certificate authority."""
-    return trustme.CA()
-
-
-@pytest.fixture
-async def cluster(authority: trustme.CA) -> AsyncIterator[Kubernetes]:
-    """A node's kubelet and the API server, at one address."""
-    async with Kubernetes(authority) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def account(tmp_path: Path, authority: trustme.CA) -> Path:
-    """The files of a service account."""
-    (tmp_path / "token").write_text("first\n")
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
-    return tmp_path
 
 
 class Remembering(Directory):
@@ -275,54 +250,6 @@ async def test_garbage_among_the_pods_is_passed_over(cluster: Kubernetes, accoun
 
 
 @BOTH
-async def test_a_token_that_was_replaced_is_read_again(cluster: Kubernetes, account: Path, mode: Mode) -> None:
-    """The kubelet replaces it hourly; also between the agent's reading it and the server's asking for it."""
-    cluster.put(pod_of("web", status_of("app", A)))
-
-    async def replaced(_: web.Request) -> web.StreamResponse:
-        (account / "token").write_text("second")
-        cluster.tokens = {"second"}
-        return web.Response(status=401)
-
-    cluster.instead = [replaced]
-    following = Following(cluster.url, account, mode)
-    async with following.run() as task:
-        await following.until(lambda: following.name(A) != () and following.status.is_up, task)
-        (account / "token").write_text("third")
-        cluster.tokens = {"third"}
-        cluster.end()
-        before = len(cluster.requests)
-        await following.until(lambda: len(cluster.requests) > before, task)
-        cluster.put(pod_of("new", status_of("app", B)))
-        await following.until(lambda: following.name(B) != (), task)
-
-    assert following.status.is_up
-
-
-@BOTH
-async def test_a_token_that_is_refused_for_good_is_blindness_with_the_remedy(cluster: Kubernetes, account: Path, mode: Mode) -> None:
-    """It is asked once more, not for ever; the token is never part of a message."""
-    cluster.tokens = set()
-    following = Following(cluster.url, account, mode)
-
-    reason = await following.blind(r"answered 401; the token in .*/token is not accepted")
-
-    assert "first" not in reason
-    assert len(cluster.requests) == 2
-
-
-@pytest.mark.parametrize(("mode", "remedy"), [("kubelet", "`get` on `nodes/pods`"), ("apiserver", "`list` and `watch` on `pods`")])
-async def test_a_missing_right_is_named(cluster: Kubernetes, account: Path, mode: Mode, remedy: str) -> None:
-    """403 says what to grant, and what not."""
-    cluster.instead = [answer(403, "Forbidden")]
-
-    reason = await Following(cluster.url, account, mode).blind("answered 403")
-
-    assert remedy in reason
-    assert ("nodes/proxy, which is too much to grant" in reason) == (mode == "kubelet")
-
-
-@BOTH
 async def test_names_stay_while_the_source_is_blind(cluster: Kubernetes, account: Path, mode: Mode) -> None:
     """They are still right; that nothing new comes is said by coroner_source_up."""
     cluster.put(pod_of("web", status_of("app", A)))
@@ -383,204 +310,12 @@ async def test_a_connection_that_is_cut_in_the_middle_of_the_list_changes_nothin
 
 
 @BOTH
-async def test_redirects_are_not_followed(cluster: Kubernetes, authority: trustme.CA, account: Path, mode: Mode) -> None:
-    """The token would go with them."""
-    async with Kubernetes(authority) as other:
-        cluster.instead = [answer(307, Location=f"{other.url}/pods")]
-
-        await Following(cluster.url, account, mode).blind("answered 307; redirects are not followed")
-
-        assert other.requests == []
-
-
-@BOTH
-async def test_compressed_answers_are_neither_asked_for_nor_unpacked(cluster: Kubernetes, account: Path, mode: Mode) -> None:
-    """A megabyte of them may be a gigabyte."""
-    body = gzip.compress(b'{"metadata": {"resourceVersion": "1"}, "items": []}')
-
-    async def packed(request: web.Request) -> web.StreamResponse:
-        assert request.headers["Accept-Encoding"] == "identity"
-        return web.Response(body=body, headers={"Content-Encoding": "gzip"})
-
-    cluster.instead = [packed]
-
-    await Following(cluster.url, account, mode).blind("the answer is not a list of pods")
-
-
-@BOTH
-async def test_proxies_of_the_environment_are_not_used(
-    cluster: Kubernetes, account: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kubelet is on the same node, and a proxy is none of the token's business."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    cluster.put(pod_of("web", status_of("app", A)))
-    following = Following(cluster.url, account, mode)
-    async with following.run() as task:
-        await following.until(lambda: following.name(A) != (), task)
-
-
-@BOTH
-@pytest.mark.parametrize("behaviour", ["hang", "dribble"])
-async def test_an_answer_that_does_not_come_blocks_nothing_and_is_given_up(
-    cluster: Kubernetes, account: Path, mode: Mode, behaviour: str
-) -> None:
-    """Neither one that never begins nor one that never ends; the loop goes on meanwhile."""
-    cluster.instead = [getattr(cluster, behaviour)]
-    following = Following(cluster.url, account, mode, Pace(answer=0.3))
-    turns = 0
-    async with following.run() as task:
-        while not task.done():
-            await asyncio.sleep(0.01)
-            turns += 1
-        with pytest.raises(Blind, match=r"no complete answer in time; the (kubelet|API server) hangs"):
-            await task
-    assert turns > 5
-
-
-@BOTH
-async def test_a_port_that_accepts_and_says_nothing_is_given_up(account: Path, mode: Mode) -> None:
-    """Not even TLS begins."""
-    connections: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
-    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-    await Following(url, account, mode, Pace(connect=0.2)).blind(r"no connection within 0\.2 s; .*\(NetworkPolicy, firewall\)")
-
-    for writer in connections:
-        writer.close()
-    server.close()
-
-
-@BOTH
 async def test_a_list_without_end_is_cut_off(cluster: Kubernetes, account: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent must not be killed for what another sends."""
     monkeypatch.setattr(pods, "_LONGEST_LIST", 2**20)
     cluster.instead = [cluster.flood]
 
     await Following(cluster.url, account, mode).blind("it is longer than 1048576 bytes")
-
-
-@BOTH
-async def test_nobody_there_is_said_with_the_address(account: Path, mode: Mode) -> None:
-    """A wrong NODE_IP looks like this."""
-    await Following("https://127.0.0.1:1", account, mode).blind(
-        r"https://127\.0\.0\.1:1/.*: connection refused; is the (kubelet|API server) running"
-    )
-
-
-@BOTH
-async def test_something_that_is_not_tls_is_said(account: Path, mode: Mode) -> None:
-    """The port of something else."""
-
-    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 mail.example.org ESMTP\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-    await Following(url, account, mode).blind("127.0.0.1.*; ")
-
-    server.close()
-
-
-# Certificates and tokens.
-
-
-async def test_a_certificate_of_another_authority_is_not_believed(cluster: Kubernetes, account: Path) -> None:
-    """The token is not even sent; what to do about kubelets that sign their own is said."""
-    trustme.CA().cert_pem.write_to_path(str(account / "ca.crt"))
-
-    reason = await Following(cluster.url, account).blind("the certificate of the kubelet is not accepted: unable to get local issuer")
-
-    assert "serverTLSBootstrap" in reason
-    assert "--kubernetes.kubelet-insecure-skip-verify" in reason
-    assert cluster.requests == []
-
-
-async def test_the_api_server_has_no_way_around_its_certificate(cluster: Kubernetes, account: Path) -> None:
-    """Its certificate is always the cluster's."""
-    trustme.CA().cert_pem.write_to_path(str(account / "ca.crt"))
-
-    reason = await Following(cluster.url, account, "apiserver").blind("the certificate of the API server is not accepted")
-
-    assert "skip-verify" not in reason
-
-
-async def test_an_authority_that_another_has_signed_is_believed(authority: trustme.CA, account: Path) -> None:
-    """Whatever is in the file is trusted, as everywhere in Kubernetes."""
-    department = authority.create_child_ca()
-    department.cert_pem.write_to_path(str(account / "ca.crt"))
-
-    async with Kubernetes(department) as cluster:
-        following = Following(cluster.url, account)
-        async with following.run() as task:
-            await following.until(lambda: following.status.is_up, task)
-
-
-async def test_an_authority_without_identifiers_is_believed(account: Path) -> None:
-    """Many clusters have one (EKS), and Python 3.13 refuses it by default: Missing Authority Key Identifier."""
-    authority = PlainAuthority()
-    (account / "ca.crt").write_bytes(authority.pem)
-
-    async with Kubernetes(authority) as cluster:
-        following = Following(cluster.url, account)
-        async with following.run() as task:
-            await following.until(lambda: following.status.is_up, task)
-
-
-async def test_a_certificate_of_another_address_is_not_believed(authority: trustme.CA, account: Path) -> None:
-    """One node's kubelet is not another's."""
-    async with Kubernetes(authority, host="10.0.0.7") as cluster:
-        await Following(cluster.url, account).blind(r"not accepted: IP address mismatch, certificate is not valid for '127\.0\.0\.1'")
-
-
-async def test_any_certificate_is_believed_if_so_told_and_that_is_said(cluster: Kubernetes, account: Path) -> None:
-    """Without any authority; the status page shows it."""
-    (account / "ca.crt").unlink()
-    cluster.put(pod_of("web", status_of("app", A)))
-    following = Following(cluster.url, account, skip_verify=True)
-    async with following.run() as task:
-        await following.until(lambda: following.name(A) != () and following.status.is_up, task)
-
-    assert following.status.reason == "any certificate of the kubelet is believed (--kubernetes.kubelet-insecure-skip-verify)"
-
-
-async def test_an_authority_that_was_replaced_is_read_again(cluster: Kubernetes, account: Path) -> None:
-    """Also when a connection of the old one is still open."""
-    following = Following(cluster.url, account)
-    async with following.run() as task:
-        await following.until(lambda: len(cluster.requests) > 2, task)
-        trustme.CA().cert_pem.write_to_path(str(account / "ca.crt"))
-        async with asyncio.timeout(20):
-            with pytest.raises(Blind, match="certificate of the kubelet is not accepted"):
-                await task
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("token", None, r"token: No such file or directory; the pod needs automountServiceAccountToken: true"),
-        ("token", "", r"token: no token in it"),
-        ("token", "two\nwords", r"token: no token in it"),
-        ("token", "sécret", r"token: no token in it"),
-        ("ca.crt", None, r"ca\.crt: No such file or directory; it comes with a service account's token"),
-        ("ca.crt", "", r"ca\.crt: no certificate in it"),
-        ("ca.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", r"ca\.crt: no certificate in it"),
-        ("ca.crt", "é", r"ca\.crt: no certificate in it"),
-    ],
-)
-async def test_a_file_of_the_account_that_is_no_use_is_named(
-    cluster: Kubernetes, account: Path, file: str, content: str | None, message: str
-) -> None:
-    """With what to do about it; and what is in it is never said."""
-    (account / file).unlink()
-    if content is not None:
-        (account / file).write_text(content)
-
-    reason = await Following(cluster.url, account).blind(message)
-
-    assert not content or content not in reason
 
 
 # The kubelet.
@@ -895,7 +630,7 @@ async def test_a_watch_that_fails_is_blindness_and_then_a_new_list(
 
 async def test_an_event_without_end_is_given_up(cluster: Kubernetes, account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No pod is as long."""
-    monkeypatch.setattr(kubernetes, "_LONGEST_EVENT", 1000)
+    monkeypatch.setattr(kubernetes_client, "_LONGEST_EVENT", 1000)
     following = Following(cluster.url, account, "apiserver")
     async with following.run() as task:
         await following.until(lambda: cluster.watches == 1, task)
@@ -937,102 +672,3 @@ async def test_a_list_without_a_version_is_no_api_server(cluster: Kubernetes, ac
     cluster.instead = [answer(200, '{"kind": "PodList", "metadata": {}, "items": []}')]
 
     await Following(cluster.url, account, "apiserver").blind("without a resourceVersion; is this a Kubernetes API server")
-
-
-async def test_nothing_secret_is_logged(cluster: Kubernetes, account: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the token nor anything of a pod."""
-    caplog.set_level(logging.DEBUG)
-    cluster.put(pod_of("web", status_of("app", A)))
-    following = Following(cluster.url, account, "apiserver")
-    async with following.run() as task:
-        await following.until(lambda: cluster.watches == 1, task)
-        cluster.tokens = set()
-        cluster.end()
-        with pytest.raises(Blind) as caught:
-            await task
-
-    text = "\n".join(str(vars(record)) for record in caplog.records if not record.name.startswith("aiohttp.access"))
-    assert "hunter2" not in text + str(caught.value)
-    assert "first" not in text + str(caught.value)
-
-
-# The choice.
-
-IN_A_POD = {
-    "KUBERNETES_SERVICE_HOST": "10.96.0.1",
-    "KUBERNETES_SERVICE_PORT": "6443",
-    "NODE_NAME": NODE,
-    "NODE_IP": "192.0.2.7",
-}
-
-
-def without(*names: str) -> dict[str, str]:
-    """Return what a pod's environment says, without these."""
-    return {name: value for name, value in IN_A_POD.items() if name not in names}
-
-
-@pytest.mark.parametrize(
-    ("source", "environ", "settings", "chosen", "url"),
-    [
-        ("auto", IN_A_POD, {}, "kubelet", "https://192.0.2.7:10250"),
-        ("auto", without("NODE_IP"), {}, "apiserver", "https://10.96.0.1:6443"),
-        ("auto", without("NODE_IP"), {"kubelet_url": "https://localhost:10250/"}, "kubelet", "https://localhost:10250"),
-        ("auto", without("NODE_IP", "NODE_NAME"), {}, "files", None),
-        ("auto", without("NODE_IP"), {"exists": lambda _: False}, "files", None),
-        ("auto", {}, {}, "files", None),
-        ("kubelet", {"NODE_IP": "2001:db8::7"}, {"exists": lambda _: False}, "kubelet", "https://[2001:db8::7]:10250"),
-        ("kubelet", IN_A_POD, {"kubelet_url": "https://node:1"}, "kubelet", "https://node:1"),
-        ("apiserver", IN_A_POD, {}, "apiserver", "https://10.96.0.1:6443"),
-        ("apiserver", {"KUBERNETES_SERVICE_HOST": "fd00::1", "NODE_NAME": NODE}, {}, "apiserver", "https://[fd00::1]:443"),
-        ("apiserver", IN_A_POD | {"KUBERNETES_SERVICE_PORT_HTTPS": "443"}, {}, "apiserver", "https://10.96.0.1:443"),
-        ("files", IN_A_POD, {}, "files", None),
-        ("none", IN_A_POD, {}, "none", None),
-    ],
-)
-def test_the_source_follows_from_the_setting_and_what_is_there(
-    source: str, environ: dict[str, str], settings: dict[str, Any], chosen: str, url: str | None
-) -> None:
-    """Where the API is not chosen by hand, it is only used if all that it needs is there."""
-    choice = choose(source, environ, **{"exists": lambda path: path == f"{ACCOUNT}/token", **settings})
-
-    assert (choice.source, choice.access.url if choice.access else None, choice.problems) == (chosen, url, ())
-    assert choice.reason
-    assert choice.source in SOURCES
-
-
-def test_settings_beat_the_environment() -> None:
-    """The node's name, the files and the certificate."""
-    settings = {"node_name": "other", "token_file": "/t", "ca_file": "/c"}
-
-    assert choose("kubelet", IN_A_POD, **settings, skip_verify=True).access == Access(  # type: ignore[arg-type] # all of them are text
-        "kubelet", "https://192.0.2.7:10250", "other", "/t", "/c", skip_verify=True
-    )
-    api = choose("apiserver", IN_A_POD, **settings, skip_verify=True).access  # type: ignore[arg-type] # as above
-    assert api == Access("apiserver", "https://10.96.0.1:6443", "other", "/t", "/c", skip_verify=False), "that one is always verified"
-
-
-@pytest.mark.parametrize("url", ["http://node:10255", "node:10250", "https://", "https://user@node", "https://node/x", "https://a b"])
-def test_a_kubelet_is_only_asked_over_tls(url: str) -> None:
-    """The token would go to whoever listens."""
-    assert choose("kubelet", IN_A_POD, kubelet_url=url).access is None
-    assert "kubernetes.kubelet-url: got" in choose("kubelet", IN_A_POD, kubelet_url=url).problems[0]
-
-
-@pytest.mark.parametrize(
-    ("source", "environ", "names"),
-    [
-        ("kubelet", {}, [["NODE_IP", "status.hostIP", "kubernetes.kubelet-url"]]),
-        ("apiserver", {}, [["KUBERNETES_SERVICE_HOST"], ["NODE_NAME", "spec.nodeName", "kubernetes.node-name"]]),
-        ("apiserver", without("NODE_NAME"), [["NODE_NAME"]]),
-        ("auto", {"NODE_IP": "192.0.2.7/x"}, [["kubernetes.kubelet-url", "https://HOST:PORT"]]),
-    ],
-)
-def test_what_is_missing_for_a_source_that_was_asked_for_is_a_problem(source: str, environ: dict[str, str], names: list[list[str]]) -> None:
-    """All of it at once."""
-    choice = choose(source, environ, exists=lambda _: True)
-
-    assert choice.access is None
-    assert len(choice.problems) == len(names)
-    for problem, expected in zip(choice.problems, names, strict=True):
-        assert re.match(rf"kubernetes\.source: got {source}, expected |kubernetes\.kubelet-url: got '.*', expected ", problem)
-        assert all(name in problem for name in expected)

@@ -18,7 +18,7 @@ import yaml
 
 import agent
 from agent.config import Config, load
-from agent.sources.kubernetes import ACCOUNT, choose
+from agent.sources.kubernetes_access import ACCOUNT, choose
 from agent.sources.oci import DEFAULT_BUNDLES
 from collectors import NAMES
 

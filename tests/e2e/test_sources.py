@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent.app import App
 from agent.config import Config, load
-from agent.sources.kubernetes import Pace
+from agent.sources.kubernetes_access import Pace
 from agent.supervise import keep_running
 from collectors import NAMES
 from tests.agent.fake_kubernetes import Kubernetes, owned_by, pod_of, status_of
