@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -21,7 +21,7 @@ from agent.casebook import Casebook
 from agent.census import Census
 from agent.config import DOCKER_URL, Config
 from agent.directory import Directory
-from agent.gather import Gather, Pass
+from agent.gather import Gather
 from agent.newborn import Newborn
 from agent.page import Page, compress, registry_lines
 from agent.sources.cgroup import CgroupSource
@@ -128,7 +128,7 @@ class App:
             ProcessCollector(registry=self._registry)
             PlatformCollector(registry=self._registry)
             GCCollector(registry=self._registry)
-        self._last = Pass((), {})
+        self._failures: Mapping[str, str] = {}
         self._is_ready = False
 
     @property
@@ -188,8 +188,10 @@ class App:
 
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str = "") -> bytes:
         """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""
-        self._last = await self.gather.collect(seconds)
-        samples = [*self._own_samples(), *self._last.samples]
+        # The samples of a large node are megabytes: nobody keeps them longer than the page needs.
+        collected = await self._collect(seconds)
+        samples = [*self._own_samples(), *collected]
+        del collected
 
         def body() -> bytes:
             extra = registry_lines(self._registry, openmetrics=openmetrics)
@@ -198,9 +200,14 @@ class App:
 
         return await self.gather.run(body)
 
+    async def _collect(self, seconds: float) -> Sequence[Sample]:
+        done = await self.gather.collect(seconds)
+        self._failures = done.failures
+        return done.samples
+
     async def _first_pass(self) -> None:
         await self.kmsg_status.looked(_FIRST_NAMES_SECONDS)  # what was logged while the agent was down has its names there
-        self._last = await self.gather.collect(DEFAULT_SCRAPE_SECONDS)
+        await self._collect(DEFAULT_SCRAPE_SECONDS)
         self._is_ready = True
         # What is alive now stays: looking through it again and again would stop the event loop for longer than all else here.
         gc.collect()
@@ -235,7 +242,7 @@ class App:
             telemetry_path=self.config.telemetry_path,
             sources=[*self.sources, *([self.cgroup_notices] if self.cgroup else [])],
             collectors=self.config.collectors,
-            failures=self._last.failures,
+            failures=self._failures,
             notes=[*self.notes, *([f"Casebook: {self.casebook.reason}"] if self.casebook.reason else [])],
         )
 

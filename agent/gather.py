@@ -140,10 +140,13 @@ class Gather:
 
     async def _pass(self, timeout: float) -> Pass:
         deadline = time.monotonic() + timeout
-        async with self._turn:
-            result = await self._whole(deadline)
-            self._ended = time.monotonic()
-        return result
+        try:
+            async with self._turn:
+                result = await self._whole(deadline)
+                self._ended = time.monotonic()
+            return result
+        finally:
+            self._current = None  # or its samples would be kept until the next pass
 
     async def _whole(self, deadline: float) -> Pass:
         samples: list[Sample] = []

@@ -50,7 +50,7 @@ def test_both_formats_say_the_same(node: str) -> None:
         return {
             family.name: (family.type, family.documentation, sorted((s.name, tuple(s.labels.items()), s.value) for s in family.samples))
             for family in families
-            if family.name not in golden.VARYING
+            if not {family.name, f"{family.name}_total"} & {*golden.VARYING}
         }
 
     assert shape(parse_text(page.text)) == shape(parse_openmetrics(page.openmetrics))  # type: ignore[no-untyped-call] # prometheus_client
