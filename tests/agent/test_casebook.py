@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.casebook import FILE, KEEP_SECONDS, RETRY_SECONDS, TIDY_SECONDS, VERSION, Casebook
-from agent.records import KEEP_VICTIMS
+from agent.records import KEEP_VICTIMS, MIGRATIONS
 from collectors.accounts import Cursor, Life, Slice, State, Victim
 
 BOOT = "11111111-2222-3333-4444-555555555555"
@@ -369,6 +369,35 @@ def test_a_file_lost_or_broken_while_it_is_open_is_made_anew_at_once(desk: Desk,
     assert value(book, "failures_total") == 1
     assert [row["pid"] for row in book.victims(10)] == [77]
     assert desk.kept() == replace(STATE, cursor=Cursor(1235, 5))
+
+
+def test_an_older_schema_is_brought_up_to_date(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step by step, each in a transaction, with what is in it; once."""
+    desk.opened().save(STATE, VICTIM)
+    desk.books[0].close()
+    steps = (*MIGRATIONS, ("ALTER TABLE victims ADD COLUMN colour TEXT", "UPDATE victims SET colour = 'red'"))
+    monkeypatch.setattr("agent.records.MIGRATIONS", steps)
+    monkeypatch.setattr("agent.casebook.VERSION", len(steps))
+
+    for _ in range(2):
+        assert desk.kept() == STATE
+        with closing(sqlite3.connect(desk.file)) as connection:
+            assert connection.execute("SELECT colour, pid FROM victims").fetchall() == [("red", 77)]
+            assert connection.execute("PRAGMA user_version").fetchone() == (len(steps),)
+
+
+def test_a_step_that_fails_leaves_the_old_schema(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither half of it, nor the number."""
+    desk.opened().save(STATE)
+    desk.books[0].close()
+    steps = (*MIGRATIONS, ("ALTER TABLE victims ADD COLUMN colour TEXT", "INSERT INTO sums SELECT * FROM sums"))
+    monkeypatch.setattr("agent.records.MIGRATIONS", steps)
+    book = desk.book()
+    assert book.open() == (None, True)
+    book.close()
+    monkeypatch.setattr("agent.records.MIGRATIONS", MIGRATIONS)
+
+    assert desk.kept() == STATE
 
 
 def test_a_newer_schema_is_not_touched(desk: Desk) -> None:

@@ -578,10 +578,16 @@ class World:
             self.rounds += 1
             yield
 
-    def end(self, life: Life, *, again: bool) -> None:
-        """Remove a cgroup, and make another one if the container is started again: by then the log was read, for that takes long."""
+    def end(self, life: Life, *, again: bool, heard: bool) -> None:
+        """Remove a cgroup, and make another one if the container is started again: by then the log was read, for that takes long.
+
+        The agent may have heard its last words.
+        """
         if self.rounds and life.alive:
             life.alive = False
+            if heard and not self.is_down:
+                self.ledger.read_last(container(life.identifier), life.inode, life.oom_kill - life.group, 0)
+                life.read = life.oom_kill
             if again and not self.is_down:
                 self.deliver_all()
                 self.begin(life.identifier)
@@ -605,7 +611,7 @@ class World:
             case "step":
                 self.step()
             case "end" | "again":
-                self.end(life, again=action == "again")
+                self.end(life, again=action == "again", heard=number >= len(self.lives))
             case "forget":
                 self.forget(life.identifier)
             case "crash":

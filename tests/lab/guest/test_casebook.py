@@ -242,3 +242,22 @@ def test_on_a_disk_that_fills_up(agent: StartAgent, run: Run, small_disk: Path) 
     truth = memory_events(container)["oom_kill"]
     wait_for(lambda: kills(coroner, "web") == truth, 30, f"the kernel says {truth}")
     assert total(coroner) == truth
+
+
+def test_on_a_read_only_disk(agent: StartAgent, run: Run, small_disk: Path) -> None:
+    """As on a full one: it counts, says that it cannot keep it, and does so as soon as it can."""
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    coroner = agent(f"--path.state={small_disk}")
+    container = run("sleep", "1000", name="web", mem_limit="16m")
+    wait_for(lambda: kills(coroner, "web") == 0, 30, "the counter was not born at 0")
+    killed_child(container)
+    wait_for(lambda: kills(coroner, "web") == 1, 30, "not counted")
+    assert coroner.value("coroner_casebook_up") == 0
+    assert "Read-only file system" in coroner.get("/")
+
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    wait_for(lambda: coroner.value("coroner_casebook_up") == 1, 60, "it did not try again")
+    coroner.kill()
+    killed_child(container)
+    coroner.start()
+    wait_for(lambda: kills(coroner, "web") == 2, 30, f"after the restart {kills(coroner, 'web')}")
