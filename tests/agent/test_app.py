@@ -23,7 +23,11 @@ WORDS = LastWords(MemoryEvents(1, 2, 3, 4, 5, 1), CpuStat(2500000, 1500000, 1000
 async def app(tmp_path: Path) -> App:
     """An agent of an empty node."""
     tree(tmp_path, {"cgroup/cgroup.controllers": "cpu io memory pids\n", "proc/": ""})
-    config = load([f"--path.procfs={tmp_path}/proc", f"--path.cgroupfs={tmp_path}/cgroup", "--docker.url=", "--path.bundles="], {}, NAMES)
+    config = load(
+        [f"--path.procfs={tmp_path}/proc", f"--path.cgroupfs={tmp_path}/cgroup", "--docker.url=", "--path.bundles=", "--path.state="],
+        {},
+        NAMES,
+    )
     assert isinstance(config, Config)
     return App(config)
 

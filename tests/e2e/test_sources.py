@@ -68,7 +68,13 @@ async def test_without_the_kubelet_the_names_of_the_bundles_stay(tmp_path: Path,
     kubelet.put(pod_of("web-0", status_of("app", ID), uid=POD, labels={"tier": "front"}, ownerReferences=[owned_by("StatefulSet", "web")]))
     config = load(
         [
-            *(f"--path.cgroupfs={tmp_path}/cgroup", f"--path.bundles={tmp_path}/bundles", "--path.kmsg=/dev/null", "--docker.url="),
+            *(
+                f"--path.cgroupfs={tmp_path}/cgroup",
+                f"--path.bundles={tmp_path}/bundles",
+                "--path.kmsg=/dev/null",
+                "--docker.url=",
+                "--path.state=",
+            ),
             *("--kubernetes.source=kubelet", f"--kubernetes.kubelet-url={kubelet.url}", "--kubernetes.pod-labels=tier"),
             *(f"--kubernetes.token-file={tmp_path}/token", f"--kubernetes.ca-file={tmp_path}/ca.crt"),
         ],
