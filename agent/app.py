@@ -24,6 +24,7 @@ from agent.directory import Directory
 from agent.gather import Gather
 from agent.newborn import Newborn
 from agent.page import Page, compress, registry_lines
+from agent.register import Register
 from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
 from agent.sources.kmsg import KernelLog
@@ -34,12 +35,9 @@ from agent.supervise import keep_running
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
 from collectors import all_collectors, oom
-from collectors.base import CONTAINER, Node, Sample, gauge
+from collectors.base import Node, Sample, gauge
 from collectors.kernel import cgroupfs
-from collectors.kernel.cgroupfs import Cgroup
-from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import ReadError
-from collectors.kernel.last_words import LastWords
 from collectors.kills import KillLedger
 from collectors.zombies import Zombies
 
@@ -69,12 +67,12 @@ class App:
         self.kmsg_status = Status("kmsg")
         self.docker_status = Status("docker", optional=_is_absent(config.docker_url))
 
-        self._local_events = cgroupfs.events_are_local(f"{config.procfs}/self/mountinfo")
-        self._directory = directory = Directory()
+        local_events = cgroupfs.events_are_local(f"{config.procfs}/self/mountinfo")
+        directory = Directory()
         # One page has no use for a memory, and must not take that of the daemon beside it.
         self.casebook = Casebook(config.state if config.command == "daemon" else "", config.procfs)
         state, same_boot = self.casebook.open()
-        self._ledger = ledger = KillLedger(self.casebook, state, same_boot=same_boot)
+        ledger = KillLedger(self.casebook, state, same_boot=same_boot)
         cgroup_root = self._find_cgroup_root()
         self.kernel_log = KernelLog(
             path=config.kmsg,
@@ -95,9 +93,10 @@ class App:
             else None
         )
         self.docker = DockerSource(url=config.docker_url, directory=directory, status=self.docker_status) if config.docker_url else None
+        register = Register(directory, ledger, local_events=local_events)
         self.cgroup_notices = Status("cgroup-inotify")
         self.cgroup = (
-            CgroupSource(root=cgroup_root, born=self.born, ended=self.ended, status=self.cgroup_notices)
+            CgroupSource(root=cgroup_root, born=register.born, ended=register.ended, status=self.cgroup_notices)
             if cgroup_root is not None
             else None
         )
@@ -114,7 +113,7 @@ class App:
             census=self.census,
             collectors=[
                 collector
-                for collector in all_collectors(ledger, config.pod_labels, local_events=self._local_events)
+                for collector in all_collectors(ledger, config.pod_labels, local_events=local_events)
                 if collector.name in config.collectors
             ],
             proc_root=config.procfs,
@@ -263,36 +262,6 @@ class App:
             self.notes.append(f"cgroup v2 at {root} has no controller {', '.join(missing)}: what they measure is absent")
             log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
         return root
-
-    def born(self, container: ContainerId, _cgroup: Cgroup) -> None:
-        """Take note of a container whose cgroup was just made: it is on the page even if no pass ever sees it."""
-        if container.host_id:
-            return  # a container's word
-        if container.pod_uid:
-            self._directory.ask(container.key)  # it may be a sandbox, which only who knows its name can tell
-        else:
-            self._directory.hear(self.cgroup_status.source, container.key)
-
-    def ended(self, container: ContainerId, cgroup: Cgroup, words: LastWords | None) -> None:
-        """Take note of a container whose last process has ended; `words` is None if its cgroup was gone before it could be read."""
-        if words is not None and words.memory_events is not None and not self._local_events:
-            oom.read_last(self._ledger, container, cgroup, words.memory_events)
-        entry = self._directory.entries.get(container.key)
-        if entry is not None and entry.is_sandbox:
-            return
-        facts: dict[str, object] = dict(zip(CONTAINER, entry.name, strict=True)) if entry is not None and entry.name else {}
-        if words is not None:
-            facts["memory_peak_bytes"] = words.memory_peak
-            facts["threads_peak"] = words.threads_peak
-            facts["fork_failures"] = words.fork_failures
-            if words.memory_events is not None:
-                facts["oom_kill"] = words.memory_events.oom_kill
-            if words.cpu_stat is not None:
-                facts["cpu_seconds"] = words.cpu_stat.usage_usec / 1e6
-                facts["throttled_periods"] = words.cpu_stat.nr_throttled
-        known = {key: value for key, value in facts.items() if value is not None}
-        level = logging.DEBUG if container.host_id else logging.INFO  # one container may make many of these
-        log.log(level, "container ended", extra={"id": container.url, **known})
 
     def _counted(self, node: Node) -> None:
         if self.cgroup is not None:
