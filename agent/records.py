@@ -7,7 +7,8 @@ from dataclasses import astuple, fields
 from operator import attrgetter
 from typing import Any
 
-from collectors.accounts import SCOPES, Cursor, Life, Slice, State, Victim
+from collectors.accounts import SCOPES, Cursor, Life, State, Victim
+from collectors.slices import Slice
 
 Execute = Callable[..., Iterable[Any]]
 """Statement and values -> rows."""

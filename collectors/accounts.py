@@ -1,4 +1,4 @@
-"""What the kill ledger keeps: an account per instance and per slice, a record per victim; and who keeps it for good (Book). Pure."""
+"""What the kill ledger keeps: an account per instance, a record per victim, the whole state; and who keeps it for good (Book). Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.oom_log import OomKill
+from collectors.slices import Slice
 
 SCOPES = ("container", "pod", "ancestor", "node")
 """Whose limit was hit. `ancestor` is any other cgroup, and one that neither the kernel log nor a rise of `oom` tells."""
@@ -68,52 +69,6 @@ class Life:
     def begin_round(self) -> None:
         """Note what is counted before its memory.events is read again."""
         self.logged_before, self.counted_before = self.logged + self.shared, self.total + self.shared
-
-
-@dataclass(slots=True)
-class Slice:
-    """One cgroup right below the root. Of its rise, `counted` are known one by one; of these, `guessed` are those no child tells of.
-
-    Its inode is 0 and kills_at_first None until it was read.
-    """
-
-    inode: int = 0
-    kills_at_first: int | None = None
-    kills: int = 0
-    counted: int = 0
-    guessed: Counter[str] = field(default_factory=Counter)
-    kills_before: int = 0
-    """As read in the round before; not kept. What is new in this one the log, or the next walk, may still tell of."""
-    counted_before: int = 0
-    """As of when the round of readings began; not kept. One that was counted since may be newer than the reading."""
-    guessed_in: int = 0
-    """The last round that guessed; not kept."""
-
-    @property
-    def unexplained(self) -> int:
-        """Kills here that nothing below tells of, guessed or still to be."""
-        return self.guessed.total() + max(0, self.kills - (self.kills_at_first or 0) - self.counted_before)
-
-    def count(self, scope: str, read_in: int) -> str:
-        """Count a kill below, in an instance that was last read in a round; return its scope.
-
-        If that was before this slice guessed, the kill may be what was guessed: it is then counted already and keeps that scope, or that
-        count would fall.
-        """
-        if not self.guessed.total() or read_in >= self.guessed_in:
-            self.counted += 1
-            return scope
-        taken = scope if self.guessed[scope] else max(self.guessed, key=lambda each: self.guessed[each])
-        self.guessed[taken] -= 1
-        return taken
-
-    def guess(self, scope: str, this_round: int) -> None:
-        """Count what has risen here and is known nowhere below."""
-        more = max(0, self.kills_before - (self.kills_at_first or 0) - self.counted)
-        if more:
-            self.counted += more
-            self.guessed[scope] += more
-            self.guessed_in = this_round
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from collectors.accounts import SCOPES, WHOLE_LOG, Book, Cursor, Labels, Life, LifeKey, NoBook, Slice, State, Victim, scope_of
+from collectors.accounts import SCOPES, WHOLE_LOG, Book, Cursor, Labels, Life, LifeKey, NoBook, State, Victim, scope_of
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.oom_log import OomKill
+from collectors.slices import Slices
 
 _MOST_IDENTITIES = 10_000
 _MOST_LIVES = 2
 """Of one container id: the present one, and the one before, of which the log may still tell."""
-_ROUNDS = 3
-"""After so many rounds the line of a kill that a slice has risen for will not come any more."""
 _GONE = 0
 """Stands for the inode of an instance that was gone when the log told of it, and is not known otherwise."""
 _SUMS = ("outside", "unattributed", "ended")
@@ -48,9 +47,9 @@ class KillLedger:
         self._book = book or NoBook()
         self._lock = threading.Lock()
         self._lives: dict[str, dict[int, Life]] = {}
-        self._slices: dict[str, Slice] = {}
         self._identities: Counter[Labels] = Counter()
         self._sums: dict[str, Counter[str]] = {name: Counter() for name in (*_SUMS, "nameless")}
+        self._slices = Slices(self._sums["unattributed"])
         self._started = False
         self._round = 1
         self._unnamed_of_ended = 0
@@ -80,7 +79,7 @@ class KillLedger:
             if container is not None:
                 self._log(container, inode, scope, late=late)
             elif kill.task_memcg is not None:
-                self._sums["outside"][self._in_slice(path, scope, -1)] += 1
+                self._sums["outside"][self._slices.count(path, scope, -1)] += 1
             else:
                 self._sums["nameless"][scope] += 1
             self._save(victim)
@@ -99,8 +98,7 @@ class KillLedger:
             self._round += 1
             for _, life in self._all_lives():
                 life.begin_round()
-            for one in self._slices.values():
-                one.counted_before = one.counted
+            self._slices.begin_round()
             return self._sums["nameless"].copy()
 
     def read(self, container: ContainerId, inode: int, kills: int, ooms: int, *, doubtful: bool = False) -> bool:
@@ -127,19 +125,12 @@ class KillLedger:
 
     def knows_slice(self, path: str) -> bool:
         """Whether a slice was read before: the first reading is made after those of its containers, the others before."""
-        return path in self._slices and self._slices[path].kills_at_first is not None
+        return self._slices.knows(path)
 
     def read_slice(self, path: str, inode: int, kills: int) -> None:
         """Take one reading of memory.events of a cgroup right below the root, made after nameless()."""
         with self._lock:
-            one = self._slices.setdefault(path, Slice())
-            if one.kills_at_first is None:
-                one.kills_at_first = 0 if self._started else max(0, kills - one.counted)
-            elif one.inode != inode:  # made anew: how many of its kills are counted already, nobody knows
-                self._close_slice(path)
-                one = self._slices[path] = Slice(kills_at_first=kills)
-            one.kills_before = one.kills
-            one.inode, one.kills = inode, max(one.kills, kills)
+            self._slices.read(path, inode, kills, born_at_0=self._started)
 
     def settle(
         self,
@@ -161,9 +152,7 @@ class KillLedger:
             for (identifier, _), life in self._inside_out():
                 self._guess(identifier, life, (whose or {}).get(identifier, "ancestor"))
                 unnamed += max(0, life.risen - life.logged_before)
-            for path, one in self._slices.items():
-                self._guess_above(one, (whose or {}).get(path, "ancestor"))
-                unnamed += one.unexplained
+            unnamed += self._slices.guess(whose or {}, self._round)
             self._attribute(nameless, unnamed)
             if sighted:
                 self._prune(names, living)
@@ -215,13 +204,6 @@ class KillLedger:
         if life.settled != life.total:
             life.settled, life.ooms_settled = life.total, life.ooms
 
-    def _guess_above(self, one: Slice, scope: str) -> None:
-        """Count what a slice has and nothing below it; once the log should have told and did not, that is nobody's for good."""
-        if one.guessed.total() and self._round >= one.guessed_in + _ROUNDS:
-            self._sums["unattributed"].update(one.guessed)
-            one.guessed.clear()
-        one.guess(scope, self._round)
-
     def _attribute(self, nameless: Counter[str], unnamed: int) -> None:
         """Count victims whose cgroup the log did not name, unless some container's memory.events, or a slice's, has them."""
         unattributed = self._sums["unattributed"]
@@ -238,7 +220,7 @@ class KillLedger:
         for one in (life, *around):
             one.shared += one is not counted
         if counted is life:
-            life.by_scope[self._in_slice(life.path, scope, read_in)] += 1
+            life.by_scope[self._slices.count(life.path, scope, read_in)] += 1
             return True
         counted.guessed -= 1
         return False
@@ -250,13 +232,6 @@ class KillLedger:
             return []
         newest = (lives[max(lives)] for key, lives in self._lives.items() if key.partition("/")[0] == host)
         return [life for life in newest if path.startswith(f"{life.path}/")]
-
-    def _in_slice(self, path: str, scope: str, read_in: int) -> str:
-        """Count a kill for the slice that its cgroup is in, which was last read in some round; return the scope that it has."""
-        top = "/" + path.split("/", 2)[1] if path.startswith("/") else "/"
-        if top == "/" or container_id.parse(top) is not None:
-            return scope
-        return self._slices.setdefault(top, Slice()).count(scope, read_in)
 
     def _fold(self, identifier: str, inode: int, labels: Labels | None) -> None:
         """Move the counts of one life into the sums."""
@@ -274,9 +249,6 @@ class KillLedger:
             if len(self._identities) > _MOST_IDENTITIES:
                 del self._identities[next(iter(self._identities))]
 
-    def _close_slice(self, path: str) -> None:
-        self._sums["unattributed"].update(self._slices.pop(path).guessed)
-
     def _prune(self, names: Mapping[str, Labels], living: Collection[str] | None) -> None:
         for identifier, lives in list(self._lives.items()):
             if len(lives) > _MOST_LIVES and identifier in names:
@@ -293,7 +265,7 @@ class KillLedger:
             self._sums["outside"],
             self._sums["unattributed"],
             self._sums["ended"],
-            *(one.guessed for one in self._slices.values()),
+            *self._slices.guessed(),
         ):
             by_scope.update(part)
         for identifier, lives in self._lives.items():
@@ -320,7 +292,7 @@ class KillLedger:
             started=self._started,
             unnamed_of_ended=self._unnamed_of_ended,
             lives=dict(self._all_lives()),
-            slices=self._slices,
+            slices=self._slices.accounts,
             sums=self._sums,
             identities=self._identities,
             names=self.names,
@@ -332,9 +304,7 @@ class KillLedger:
         for (identifier, inode), life in state.lives.items():
             life.begin_round()
             self._lives.setdefault(identifier, {})[inode] = life
-        self._slices = dict(state.slices)
-        for one in self._slices.values():
-            one.guessed_in, one.counted_before = self._round, one.counted
+        self._slices = Slices(self._sums["unattributed"], state.slices, this_round=self._round)
         self._identities = Counter(state.identities)
         for name, by_scope in state.sums.items():
             self._sums[name].update(by_scope)
@@ -345,7 +315,6 @@ class KillLedger:
         if not same_boot:
             for identifier, inode in dict(self._all_lives()):
                 self._fold(identifier, inode, self.names.get(identifier))
-            for path in list(self._slices):
-                self._close_slice(path)
+            self._slices.close()
             self.cursor, self._started = WHOLE_LOG, True
         self._save()
