@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import prometheus_client.openmetrics.parser
 import prometheus_client.parser
 from docker import DockerClient
+from docker.errors import APIError
 from docker.models.containers import Container
 
 T = TypeVar("T")
@@ -198,11 +199,21 @@ def docker_containers(docker: DockerClient) -> Iterator[Run]:
         container.start()
         return container
 
+    def left() -> list[Container]:
+        return [container for container in docker.containers.list(all=True, sparse=True) if container.id in started]
+
+    def remove(container: Container) -> None:
+        try:
+            container.remove(force=True)
+        except APIError as error:
+            if error.status_code not in (404, 409):  # it is gone, or just being removed because of auto_remove
+                raise
+
     try:
         yield start
     finally:
-        left = [container for container in docker.containers.list(all=True, sparse=True) if container.id in started]
-        in_parallel(*(lambda c=c: c.remove(force=True) for c in left))
+        in_parallel(*(lambda c=c: remove(c) for c in left()))
+        wait_for(lambda: not left(), 60, "not all containers were removed")
 
 
 @contextlib.contextmanager
