@@ -266,17 +266,20 @@ async def test_housekeeping_waits_until_there_is_something_to_do(desk: Desk, mon
         for _ in range(number):
             await asyncio.sleep(0.001)
 
+    async def until(tidied: int) -> None:
+        async with asyncio.timeout(10):
+            while len(done) < tidied:
+                await looks(1)
+
     await looks(20)
     assert done == []
     desk.now += TIDY_SECONDS
-    while not done:
-        await looks(1)
+    await until(1)
     await looks(20)
     assert len(done) == 1
     for sequence in range(1000):
         book.save(STATE, replace(VICTIM, sequence=sequence))
-    while len(done) < 2:
-        await looks(1)
+    await until(2)
     house.cancel()
 
 

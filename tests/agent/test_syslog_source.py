@@ -83,8 +83,10 @@ async def test_the_real_kernel_is_read_if_it_allows_it() -> None:
     try:
         tail = Tail(syslog.read_all, syslog.ring_bytes())
         before = tail.new()
-    except OSError:
-        pytest.skip("this machine keeps its log")
+    except PermissionError:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip("CAP_SYSLOG is missing")
     after = tail.new()
 
     assert all(record.level <= 7 for record in before)
