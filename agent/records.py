@@ -43,11 +43,17 @@ MIGRATIONS = (
         " shmem_rss_bytes INTEGER)",
         "CREATE INDEX victims_by_time ON victims (time)",
     ),
+    (  # to version 2: how many of the kills may have been counted twice
+        "ALTER TABLE lives ADD COLUMN events INTEGER",
+        "ALTER TABLE lives ADD COLUMN groups INTEGER",
+        "ALTER TABLE slices ADD COLUMN events INTEGER",
+        "ALTER TABLE slices ADD COLUMN groups INTEGER",
+    ),
 )
 """The statements that lead from each version of the schema (PRAGMA user_version) to the next. What was released is never edited."""
 
-_LIFE = ("path", "kills_at_first", "kills", "ooms", "ooms_settled", "settled", "guessed", "shared")
-_SLICE = ("inode", "kills_at_first", "kills", "counted")
+_LIFE = ("path", "kills_at_first", "kills", "events", "groups", "ooms", "ooms_settled", "settled", "guessed", "shared")
+_SLICE = ("inode", "kills_at_first", "kills", "events", "groups", "counted")
 _NAME = ("namespace", "pod", "container")
 _VICTIM = tuple(field.name for field in fields(Victim))
 _TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

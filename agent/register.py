@@ -34,8 +34,8 @@ class Register:
 
     def ended(self, container: ContainerId, cgroup: Cgroup, words: LastWords | None) -> None:
         """Take note of a container whose last process has ended; `words` is None if its cgroup was gone before it could be read."""
-        if words is not None and words.memory_events is not None and not self._local_events:
-            oom.read_last(self._ledger, container, cgroup, words.memory_events)
+        if words is not None and not self._local_events:
+            oom.read_last(self._ledger, container, cgroup, words)
         entry = self._directory.entries.get(container.key)
         if entry is not None and entry.is_sandbox:
             return

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.oom_log import OomKill
 from collectors.slices import Slice
+from collectors.tally import Tally
 
 SCOPES = ("container", "pod", "ancestor", "node")
 """Whose limit was hit. `ancestor` is any other cgroup, and one that neither the kernel log nor a rise of `oom` tells."""
@@ -15,9 +16,9 @@ SCOPES = ("container", "pod", "ancestor", "node")
 Labels = tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Life:
-    """One instance: memory.events at first sight (None until it was read) and as last read, and its kills by whose limit was hit.
+@dataclass(slots=True, kw_only=True)
+class Life(Tally):
+    """One instance: the kills that memory.events is sure of, at first sight (None until then) and now, and those by whose limit was hit.
 
     `guessed` of the kills are known from memory.events alone; the kernel log may still name them. `logged_before` is K, and
     `counted_before` K with the guessed ones, both with the shared ones and as of when the round of readings began: those kills are
@@ -27,7 +28,6 @@ class Life:
 
     path: str = ""
     kills_at_first: int | None = None
-    kills: int = 0
     ooms: int = 0
     ooms_settled: int = 0
     settled: int = 0
@@ -48,7 +48,7 @@ class Life:
 
     @property
     def total(self) -> int:
-        """Kills of this life: max(E - G, K), as soon as they are settled."""
+        """Kills of this life, as soon as they are settled: the greater of what memory.events is sure of and K."""
         return sum(self.by_scope.values()) if self.by_scope else 0  # of most there are none, and all are asked in every pass
 
     @property
@@ -58,7 +58,7 @@ class Life:
 
     @property
     def risen(self) -> int:
-        """E - G."""
+        """What memory.events is sure of, since first sight."""
         return self.kills - (self.kills_at_first or 0)
 
     @property

@@ -1,8 +1,8 @@
 """The OOM kill ledger: facts from memory.events and from the kernel log, in any order, to one count (design section 6). Pure.
 
-For one instance, E is memory.events oom_kill less what was there when the agent first looked, G its oom_group_kill and K the victims
-that the kernel log names. The kernel counts the first victim of a group kill twice, and either source may miss some, so
-kills = max(E - G, K). A slice's rise that nothing below it explains is a kill too: its container was gone before it could be read.
+For one instance, E is memory.events oom_kill less what was there when the agent first looked, G the group kills that may be in it twice
+(tally.py) and K the victims that the kernel log names. Either source may miss some, so kills = max(E - G, ceil(E/2), K), and max(E, K)
+where no group is set. A slice's rise that nothing below it explains is a kill too: its container was gone before it could be read.
 
 Whatever changes is given to a Book before anybody can see it, with the place in the kernel log it comes from.
 """
@@ -17,6 +17,7 @@ from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.oom_log import OomKill
 from collectors.slices import Slices
+from collectors.tally import Reading
 
 _MOST_IDENTITIES = 10_000
 _MOST_LIVES = 2
@@ -101,36 +102,33 @@ class KillLedger:
             self._slices.begin_round()
             return self._sums["nameless"].copy()
 
-    def read(self, container: ContainerId, inode: int, kills: int, ooms: int, *, doubtful: bool = False) -> bool:
-        """Take one reading of memory.events, made after nameless(): `kills` is oom_kill - oom_group_kill, `ooms` is oom.
+    def read(self, container: ContainerId, inode: int, reading: Reading) -> bool:
+        """Take one reading of memory.events, made after nameless().
 
-        If it is `doubtful` how many of the kills were counted twice, the kernel log's word is taken for those up to now. True when the
-        reading tells of a kill and not of whose limit was hit: settle() may be told.
+        True when it tells of a kill and not of whose limit was hit: settle() may be told.
         """
         with self._lock:
-            life = self._take(container, inode, kills, ooms)
+            life = self._take(container, inode, reading, is_later=True)
             life.read_before, life.read_in = life.read_in, self._round
-            if doubtful:
-                life.kills_at_first = max(0, life.kills - life.counted_before)
             return life.missing > 0 and life.ooms <= life.ooms_settled
 
-    def read_last(self, container: ContainerId, inode: int, kills: int, ooms: int) -> None:
+    def read_last(self, container: ContainerId, inode: int, reading: Reading) -> None:
         """Take the reading of memory.events made when its last process had ended, in or between two rounds; settle() counts it."""
         with self._lock:
             lives = self._lives.get(container.key, {})
             if inode not in lives and _GONE in lives:
                 lives[inode] = lives.pop(_GONE)
-            self._take(container, inode, kills, ooms)
+            self._take(container, inode, reading, is_later=False)
             self._save()
 
     def knows_slice(self, path: str) -> bool:
         """Whether a slice was read before: the first reading is made after those of its containers, the others before."""
         return self._slices.knows(path)
 
-    def read_slice(self, path: str, inode: int, kills: int) -> None:
+    def read_slice(self, path: str, inode: int, reading: Reading) -> None:
         """Take one reading of memory.events of a cgroup right below the root, made after nameless()."""
         with self._lock:
-            self._slices.read(path, inode, kills, born_at_0=self._started)
+            self._slices.read(path, inode, reading, born_at_0=self._started)
 
     def settle(
         self,
@@ -177,27 +175,30 @@ class KillLedger:
         else:
             self._count(container.key, life, scope, life.read_in)
 
-    def _take(self, container: ContainerId, inode: int, kills: int, ooms: int) -> Life:
+    def _take(self, container: ContainerId, inode: int, reading: Reading, *, is_later: bool) -> Life:
         life = self._lives.get(container.key, {}).get(inode) or self._meet(container, inode)
+        life.take(reading, is_later=is_later)
         if life.kills_at_first is None:
             # What lies before the agent's first pass is history, unless it was logged since the agent's start; an instance found
             # later was born after it, at 0.
-            history = (0, 0) if self._started else (max(0, kills - life.counted_before), ooms)
-            life.kills_at_first, life.ooms_settled = history
-        life.kills, life.ooms = max(life.kills, kills), max(life.ooms, ooms)
+            life.kills_at_first = 0
+            if not self._started:
+                life.kills_at_first, life.ooms_settled = max(0, life.kills - life.counted_before), reading.ooms
+                life.go_on()
+        life.ooms = max(life.ooms, reading.ooms)
         return life
 
     def _meet(self, container: ContainerId, inode: int) -> Life:
         """Open the account of an instance. Kills nested in it may be counted already, and are in its memory.events."""
         lives = self._lives.setdefault(container.key, {})
-        life = lives[inode] = Life(container.container_path)
+        life = lives[inode] = Life(path=container.container_path)
         inside = (one.total for (key, _), one in self._all_lives() if "/" in key and one.path.startswith(f"{life.path}/"))
         life.shared = max(0, sum(inside) - sum(one.shared for one in lives.values()))
         life.begin_round()
         return life
 
     def _guess(self, identifier: str, life: Life, elsewhere: str) -> None:
-        """Count the kills that the kernel log has not named (yet): max(E - G, K) in all. `oom` rises only where the limit was hit."""
+        """Count the kills that the kernel log has not named (yet). `oom` rises only where the limit was hit."""
         scope = "container" if life.ooms > life.ooms_settled else elsewhere
         for _ in range(life.missing):
             life.guessed += self._count(identifier, life, scope, life.read_before)
@@ -302,6 +303,7 @@ class KillLedger:
     def _restore(self, state: State, *, same_boot: bool) -> None:
         """Go on from what was kept. After another boot, lives and slices are those of another kernel, and all that this one did counts."""
         for (identifier, inode), life in state.lives.items():
+            life.go_on()
             life.begin_round()
             self._lives.setdefault(identifier, {})[inode] = life
         self._slices = Slices(self._sums["unattributed"], state.slices, this_round=self._round)

@@ -1,19 +1,21 @@
 """OOM kills: the count of record, from memory.events and the kernel log together."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from dataclasses import replace
 
 from collectors.accounts import Labels
 from collectors.base import Instance, Node, Sample, counter
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.container_id import ContainerId
-from collectors.kernel.files import KernelFiles, ReadError
+from collectors.kernel.last_words import LastWords
 from collectors.kills import KillLedger
+from collectors.tally import Reading
 
 KILLS = counter(
     "coroner_container_oom_kills_total",
-    "Processes of the container that the OOM killer took, each once, whichever of memory.events and the kernel log tell of it.",
+    "Processes of the container that the OOM killer took, each once, whichever of memory.events and the kernel log tell of it; at least "
+    "so many where memory.oom.group is set and the kernel log is not complete.",
 )
 NODE_KILLS = counter(
     "coroner_oom_kills_total",
@@ -38,6 +40,8 @@ class Oom:
         self._nested: dict[int, dict[int, MemoryEvents]] = {}
         self._ooms: dict[int, int | None] = {}
         self._slice_ooms: dict[str, tuple[int, int]] = {}
+        self._slice_kills: dict[str, int] = {}
+        self._grouped: set[str] = set()
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count for every container that runs or ran lately, born at 0, and one per scope."""
@@ -71,30 +75,41 @@ class Oom:
         events = node.read(cgroupfs.memory_events, instance.cgroup)
         if events is None or events.oom_kill is None:
             return False
-        doubtful = False
-        if events.oom_kill and self._ledger.log_is_followed:
-            # Before 5.17, and when it is a cgroup above that is killed as a group, only the log tells which kills were counted twice.
-            above = _above(node, instance.cgroup)
-            groups = [instance.cgroup, *above] if events.oom_group_kill is None else above
-            doubtful = any(node.read(cgroupfs.memory_oom_group, cgroup) for cgroup in groups)
-        kills, ooms = _counts(events)
         if self._local_events and (instance.cgroup.has_children or instance.cgroup.inode in self._nested):
             nested = self._nested.setdefault(instance.cgroup.inode, {})
             nested.update(self._below(node, instance.cgroup))
-            counts = [_counts(each) for each in nested.values()]  # also of those that are gone
-            kills, ooms = kills + sum(each for each, _ in counts), ooms + sum(each for _, each in counts)
-        return self._ledger.read(instance.id, instance.cgroup.inode, kills, ooms, doubtful=doubtful)
+            events = _sum((events, *nested.values()))  # also of those that are gone
+        return self._ledger.read(instance.id, instance.cgroup.inode, self._reading(node, instance.cgroup, events))
 
     def _read_slice(self, node: Node, cgroup: Cgroup) -> str:
         """Give one slice's count to the ledger; return the scope of kills that no container tells of: `oom` rises at memory limits."""
         events = None if self._local_events else node.read(cgroupfs.memory_events, cgroup)
-        if events is None or events.oom_kill is None or events.oom_group_kill is None:
+        if events is None or events.oom_kill is None:
             return "ancestor"
-        kills, ooms = _counts(events)
-        self._ledger.read_slice(cgroup.path, cgroup.inode, kills)
+        if events.oom_group_kill is not None:
+            reading = self._reading(node, cgroup, events)
+        else:
+            reading = Reading(events.oom_kill, None if self._has_groups(node, cgroup, events.oom_kill) else 0)
+        self._ledger.read_slice(cgroup.path, cgroup.inode, reading)
+        ooms = events.oom or 0
         oldest, before = self._slice_ooms.get(cgroup.path, (0, 0))
         self._slice_ooms[cgroup.path] = before, ooms
         return "ancestor" if ooms > oldest else "node"  # the kills are those of the round before
+
+    def _has_groups(self, node: Node, cgroup: Cgroup, kills: int) -> bool:
+        """Whether some of a slice's kills may be in it twice, before 5.17: whoever was killed as a group may be gone, others are seen."""
+        if cgroup.path not in self._grouped and self._slice_kills.get(cgroup.path) != kills:
+            self._slice_kills[cgroup.path] = kills
+            below = (each for each in node.cgroups if f"{each.path}/".startswith(f"{cgroup.path}/"))
+            if any(node.read(cgroupfs.memory_oom_group, each) for each in below):
+                self._grouped.add(cgroup.path)
+        return cgroup.path in self._grouped
+
+    def _reading(self, node: Node, cgroup: Cgroup, events: MemoryEvents) -> Reading:
+        groups: int | None = 0  # which only matters where there was a kill
+        if events.oom_kill:
+            groups = cgroupfs.group_kills(node.files, cgroup, events, local_events=self._local_events)
+        return Reading(events.oom_kill or 0, groups, events.oom or 0)
 
     @staticmethod
     def _below(node: Node, cgroup: Cgroup) -> Iterator[tuple[int, MemoryEvents]]:
@@ -133,28 +148,23 @@ class Oom:
                 self._has_risen(node, cgroup)
 
 
-def read_last(ledger: KillLedger, container: ContainerId, cgroup: Cgroup, events: MemoryEvents) -> None:
-    """Give the ledger what memory.events said when a container's last process had ended.
-
-    Left to the kernel log where only that tells which kills were counted twice, and with memory_localevents, which leaves nested ones out.
-    """
-    if not events.oom_kill or (ledger.log_is_followed and (events.oom_group_kill is None or _is_below_group(cgroup))):
-        return
-    ledger.read_last(container, cgroup.inode, *_counts(events))
+def read_last(ledger: KillLedger, container: ContainerId, cgroup: Cgroup, words: LastWords) -> None:
+    """Give the ledger what memory.events said when a container's last process had ended; not with memory_localevents: too little."""
+    events = words.memory_events
+    if events is not None and events.oom_kill:
+        ledger.read_last(container, cgroup.inode, Reading(events.oom_kill, words.group_kills, events.oom or 0))
 
 
-def _is_below_group(cgroup: Cgroup) -> bool:
-    """Whether a cgroup above is killed as a group (memory.oom.group)."""
-    path, directory, files = cgroup.path, cgroup.directory, KernelFiles(0)
-    while (path := path.rpartition("/")[0]) and (directory := directory.rpartition("/")[0]):
-        with suppress(ReadError):
-            if cgroupfs.memory_oom_group(files, directory):
-                return True
-    return False
-
-
-def _counts(events: MemoryEvents) -> tuple[int, int]:
-    return (events.oom_kill or 0) - (events.oom_group_kill or 0), events.oom or 0
+def _sum(events: Iterable[MemoryEvents]) -> MemoryEvents:
+    """Add up what a cgroup and those below it count each by itself; None counts as 0, but for group kills: it is the kernel's age."""
+    found = list(events)
+    groups = [each.oom_group_kill for each in found if each.oom_group_kill is not None]
+    return replace(
+        found[0],
+        oom=sum(each.oom or 0 for each in found),
+        oom_kill=sum(each.oom_kill or 0 for each in found),
+        oom_group_kill=sum(groups) if groups else None,
+    )
 
 
 def _is_slice(cgroup: Cgroup) -> bool:

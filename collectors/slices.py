@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from collectors.kernel import container_id
+from collectors.tally import Reading, Tally
 
 _ROUNDS = 3
 """After so many rounds the line of a kill that a slice has risen for will not come any more."""
 
 
-@dataclass(slots=True)
-class Slice:
+@dataclass(slots=True, kw_only=True)
+class Slice(Tally):
     """One cgroup right below the root. Of its rise, `counted` are known one by one; of these, `guessed` are those no child tells of.
 
     Its inode is 0 and kills_at_first None until it was read.
@@ -22,7 +23,6 @@ class Slice:
 
     inode: int = 0
     kills_at_first: int | None = None
-    kills: int = 0
     counted: int = 0
     guessed: Counter[str] = field(default_factory=Counter)
     kills_before: int = 0
@@ -67,6 +67,7 @@ class Slices:
         self._unattributed = unattributed
         for one in self.accounts.values():
             one.guessed_in, one.counted_before = this_round, one.counted
+            one.go_on()
 
     def begin_round(self) -> None:
         """Note what is counted before they are read again."""
@@ -77,16 +78,23 @@ class Slices:
         """Whether it was read before: the first reading is made after those of its containers, the others before."""
         return path in self.accounts and self.accounts[path].kills_at_first is not None
 
-    def read(self, path: str, inode: int, kills: int, *, born_at_0: bool) -> None:
-        """Take one reading of memory.events, oom_kill - oom_group_kill. `born_at_0`: one that is not known is new."""
+    def read(self, path: str, inode: int, reading: Reading, *, born_at_0: bool) -> None:
+        """Take one reading of memory.events. `born_at_0`: one that is not known is new."""
         one = self.accounts.setdefault(path, Slice())
-        if one.kills_at_first is None:
-            one.kills_at_first = 0 if born_at_0 else max(0, kills - one.counted)
-        elif one.inode != inode:  # made anew: how many of its kills are counted already, nobody knows
+        if is_new := one.kills_at_first is not None and one.inode != inode:
             self._close(path)
-            one = self.accounts[path] = Slice(kills_at_first=kills)
+            one = self.accounts[path] = Slice()
         one.kills_before = one.kills
-        one.inode, one.kills = inode, max(one.kills, kills)
+        one.take(reading, is_later=True)
+        if is_new:  # how many of its kills are counted already, nobody knows
+            one.kills_at_first = one.kills
+            one.go_on()
+        elif one.kills_at_first is None:
+            one.kills_at_first = 0
+            if not born_at_0:
+                one.kills_at_first = max(0, one.kills - one.counted)
+                one.go_on()
+        one.inode = inode
 
     def count(self, path: str, scope: str, read_in: int) -> str:
         """Count a kill for the slice that this cgroup is in, which was last read in some round; return the scope that it has."""

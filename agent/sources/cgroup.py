@@ -281,7 +281,7 @@ class CgroupSource:
         except ReadError:
             return
         if not is_populated and life.words is None:
-            words = last_words.read(directory)
+            words = last_words.read(life.cgroup)
         inode = _inode(directory)
         if inode not in (life.cgroup.inode, None):  # what was read is another one's, which has the same path
             self._visits[life.cgroup.path] = True

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from collectors.kernel import cgroupfs
-from collectors.kernel.cgroupfs import CpuStat, MemoryEvents
+from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
 from collectors.kernel.files import KernelFiles, ReadError
 
 T = TypeVar("T")
@@ -23,6 +23,8 @@ class LastWords:
     """pids.peak, kernel 6.1."""
     memory_peak: int | None = None
     """Bytes; memory.peak, kernel 5.19."""
+    group_kills: int | None = 0
+    """Most of its kills that the kernel may have counted twice (cgroupfs.group_kills); None: any number of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,13 @@ class Death:
     at: float = 0.0
 
 
-def read(directory: str) -> LastWords:
+def read(cgroup: Cgroup) -> LastWords:
     """Read what a cgroup says now, the most important first: soon it is gone. All None if it is already."""
-    files = KernelFiles(0)
+    files, directory = KernelFiles(0), cgroup.directory
+    events = _unless_gone(cgroupfs.memory_events, files, directory)
     return LastWords(
-        memory_events=_unless_gone(cgroupfs.memory_events, files, directory),
+        memory_events=events,
+        group_kills=cgroupfs.group_kills(files, cgroup, events) if events is not None and events.oom_kill else 0,
         cpu_stat=_unless_gone(cgroupfs.cpu_stat, files, directory),
         fork_failures=_unless_gone(cgroupfs.pids_events_max, files, directory),
         threads_peak=_unless_gone(cgroupfs.pids_peak, files, directory),

@@ -48,10 +48,24 @@ STATE = State(
     started=True,
     unnamed_of_ended=2,
     lives={
-        ("a" * 64, 7): Life("/docker/a", 1, 5, 4, 3, 2, Counter(container=2, node=1), 1),
-        ("b" * 64, 9): Life("/docker/b"),
+        ("a" * 64, 7): Life(
+            kills=5,
+            events=6,
+            groups=1,
+            path="/docker/a",
+            kills_at_first=1,
+            ooms=4,
+            ooms_settled=3,
+            settled=2,
+            by_scope=Counter(container=2, node=1),
+            guessed=1,
+        ),
+        ("b" * 64, 9): Life(path="/docker/b"),
     },
-    slices={"/docker": Slice(3, 1, 9, 4, Counter(ancestor=1)), "/system.slice": Slice()},
+    slices={
+        "/docker": Slice(kills=9, events=9, groups=None, inode=3, kills_at_first=1, counted=4, guessed=Counter(ancestor=1)),
+        "/system.slice": Slice(),
+    },
     sums={"outside": Counter(node=3), "ended": Counter(container=1, pod=2)},
     identities={("shop", "web-0", "web"): 4, ("", "", "db"): 1},
     names={"a" * 64: ("shop", "web-0", "web")},
@@ -137,7 +151,7 @@ def test_only_what_has_changed_is_written_and_nothing_else_is_forgotten(desk: De
     changed = State(
         cursor=Cursor(None, 7),
         started=True,
-        lives={("b" * 64, 9): Life("/docker/b", 0, 1)},
+        lives={("b" * 64, 9): Life(path="/docker/b", kills_at_first=0, kills=1)},
         slices={"/system.slice": Slice()},
         sums={"outside": Counter(node=4)},
         identities={("shop", "web-0", "web"): 4},
@@ -159,7 +173,7 @@ def test_whatever_a_container_writes_is_kept(name: str) -> None:
     with TemporaryDirectory() as directory:
         desk = Desk(Path(directory))
         state = State(
-            lives={("a" * 64, 1): Life(name, 0, 1)},
+            lives={("a" * 64, 1): Life(path=name, kills_at_first=0, kills=1)},
             slices={name: Slice()},
             identities={("", name, ""): 1},
             names={"a" * 64: ("", "", name)},
@@ -178,7 +192,7 @@ def test_whatever_a_container_writes_is_kept(name: str) -> None:
 
 def test_what_is_assumed_of_an_unknown_instance_is_not_written(desk: Desk) -> None:
     """Most containers never see a kill; one that was born at 0 and one that is not known are the same."""
-    blank = {("c" * 64, 1): Life("/docker/c", kills_at_first=0), ("d" * 64, 2): Life("/docker/d", kills_at_first=0, kills=1)}
+    blank = {("c" * 64, 1): Life(path="/docker/c", kills_at_first=0), ("d" * 64, 2): Life(path="/docker/d", kills_at_first=0, kills=1)}
     desk.opened().save(replace(STATE, lives=blank))
 
     kept = desk.kept()
@@ -458,7 +472,7 @@ def test_a_full_disk(desk: Desk) -> None:
     assert book._connection is not None
     pages = book._connection.execute("PRAGMA page_count").fetchone()[0]
     book._connection.execute(f"PRAGMA max_page_count={pages}")
-    many = {(f"{number:064}", number): Life("/docker/x" * 10) for number in range(1000)}
+    many = {(f"{number:064}", number): Life(path="/docker/x" * 10) for number in range(1000)}
 
     assert not saved(book, replace(STATE, cursor=Cursor(2000, 5), lives=many))
     assert "full" in book.reason

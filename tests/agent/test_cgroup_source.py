@@ -34,6 +34,7 @@ WORDS = LastWords(
     fork_failures=2,
     threads_peak=9,
     memory_peak=6000000,
+    group_kills=1,
 )
 """What FULL says."""
 EMPTY: Mapping[str, Content] = {

@@ -14,7 +14,7 @@ from collectors.kills import KillLedger
 from tests.tree import A, B, docker
 
 POD = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555"
-WORDS = LastWords(MemoryEvents(1, 2, 3, 4, 5, 1), CpuStat(2500000, 1500000, 1000000, 40, 4, 250000), 2, 9, 6000000)
+WORDS = LastWords(MemoryEvents(1, 2, 3, 4, 5, 1), CpuStat(2500000, 1500000, 1000000, 40, 4, 250000), 2, 9, 6000000, group_kills=1)
 
 
 class Desk:
