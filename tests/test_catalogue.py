@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 CATALOGUE = (ROOT / "collectors" / "README.md").read_text(encoding="utf-8")
 
 COLLECTORS = collectors.all_collectors(KillLedger())
-HELPERS = {"base", "kills", "accounts", "slices"}
+HELPERS = {"base", "kills", "accounts", "slices", "tally"}
 AGENT_SECTION = "The agent itself"
 
 KEPT: Mapping[str, set[str]] = {

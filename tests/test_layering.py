@@ -27,10 +27,10 @@ NOWHERE = {"subprocess", "multiprocessing", "pty", "importlib"}
 NOT_IN_COLLECTORS = {"asyncio", "socket", "ssl", "http", "urllib", "selectors", "concurrent"}
 """Collectors are synchronous and know no network."""
 
-SHARED = {"collectors.base", "collectors.kills", "collectors.accounts", "collectors.slices"}
+SHARED = {"collectors.base", "collectors.kills", "collectors.accounts", "collectors.slices", "collectors.tally"}
 """What collectors may import of one another."""
 
-GROUND = {"collectors.accounts", "collectors.slices"}
+GROUND = {"collectors.accounts", "collectors.slices", "collectors.tally"}
 """What these may import of one another."""
 
 EXITS = {"sys.exit", "os._exit", "os.abort", "exit", "quit", "SystemExit"}
