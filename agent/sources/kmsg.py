@@ -20,6 +20,7 @@ from collectors.base import Sample, counter
 from collectors.kernel import container_id
 from collectors.kernel.files import Malformed, explain
 from collectors.kernel.kmsg import Record
+from collectors.kernel.log_paths import LogPaths
 from collectors.kernel.oom_log import OomKill, OomRecogniser, looks_like_oom
 from collectors.kills import KillLedger
 
@@ -99,6 +100,7 @@ class KernelLog:
         self._syslog: Syslog | None = None
         self._reader: Reader | None = None
         self._recogniser = OomRecogniser()
+        self._paths = LogPaths(cgroup_root)
         self._last: int | None = None
         self._resuming = False
         """After reopening, until the end of the ring is reached: lower numbers were read before."""
@@ -224,6 +226,8 @@ class KernelLog:
         self._last, self._newest_us = record.sequence, max(self._newest_us, record.timestamp_us)
         # Those of processes too: the recogniser takes a gap in the numbers for lost records, and believes none of theirs.
         kill = self._recogniser.feed(record)
+        if kill is not None:  # also what was counted before tells where the agent's tree begins
+            kill = self._paths.place(kill)
         key = record.timestamp_us, record.facility, record.text[:_KEY_BYTES].partition(b"\n")[0]
         if self._read_until_now is not None and self._read_until_now(key):
             return

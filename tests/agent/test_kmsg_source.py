@@ -15,7 +15,9 @@ from agent.sources.kmsg import KernelLog
 from agent.status import Status
 from agent.supervise import Blind
 from collectors.accounts import Cursor, State, Victim
+from collectors.kernel import container_id
 from collectors.kills import KillLedger
+from collectors.tally import Reading
 
 ID = "c" * 64
 KILL = (
@@ -131,6 +133,35 @@ async def test_a_kill_is_counted_with_its_container(log: Log) -> None:
     assert totals.by_container == {("", "", "web"): 1}
     assert totals.by_scope == {"container": 1, "pod": 0, "ancestor": 0, "node": 0}
     assert ID in log.directory.entries, "a container that is gone already still gets a name"
+
+
+IN_KIND = (
+    "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset={id},mems_allowed=0,oom_memcg={host}{pod},task_memcg={host}{pod}/{id},"
+    "task=tail,pid={pid},uid=0"
+)
+"""As kind's kernel log has it: the path of the node's container is before that of the pod."""
+
+
+async def test_in_a_node_that_is_a_container_the_log_and_the_tree_tell_of_the_same_life(log: Log) -> None:
+    """Two kills are two, however the two sources spell the path; one in another node on the same host is left out."""
+    pod, host = "/kubelet/kubepods/pod1788d98a-0700-426a-8701-2312e4cc2163", "/docker/" + 64 * "4"
+    cgroup = log.tmp_path / pod[1:] / ID
+    cgroup.mkdir(parents=True)
+    container = container_id.parse(f"{pod}/{ID}")
+    assert container is not None
+    async with log.following():
+        log.ledger.read(container, cgroup.stat().st_ino, Reading(0))
+        log.ledger.settle(log.ledger.nameless(), {})
+        for number, where in enumerate((host, host, "/docker/" + 64 * "5")):
+            line = IN_KIND.format(id=ID if where == host else 64 * "6", pod=pod, host=where, pid=11638 + number)
+            log.poke(record(10 + 2 * number, line), record(11 + 2 * number, KILL.format(pid=11638 + number), prefix=3))
+        await log.until(lambda: not log.reads)
+
+    nameless = log.ledger.nameless()
+    log.ledger.read(container, cgroup.stat().st_ino, Reading(2))
+    totals = log.ledger.settle(nameless, {container.key: ("shop", "web-0", "web")})
+    assert (dict(totals.by_container), totals.by_scope["pod"]) == ({("shop", "web-0", "web"): 2}, 2)
+    assert sum(totals.by_scope.values()) == 2
 
 
 async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:

@@ -120,6 +120,22 @@ def test_twenty_kills_at_once_over_five_containers_are_exact(agent: StartAgent, 
     assert node_kills(coroner) == {"container": 20, "pod": 0, "ancestor": 0, "node": 0}
 
 
+def test_fourteen_containers_killed_at_once_have_one_kill_each(agent: StartAgent, run: Run) -> None:
+    """The kernel log names the cgroup of ten victims per five seconds, memory.events goes with the container: its last words tell."""
+    coroner = agent()
+    names = [f"storm-{number}" for number in range(14)]
+    start = WAIT + "exec tail /dev/zero"
+    containers = in_parallel(*(lambda name=name: run("sh", "-c", start, name=name, mem_limit="8m") for name in names))
+    wait_for(lambda: all(kills(coroner, name) == 0 for name in names), 30, "not born at 0")
+    for go in [Path(f"/proc/{(cgroup(container) / 'cgroup.procs').read_text().split()[0]}/root/go") for container in containers]:
+        go.touch()
+    for container in containers:
+        assert container.wait()["StatusCode"] == 137
+
+    wait_for(lambda: [kills(coroner, name) for name in names] == [1] * 14, 30, "not one each on the page")
+    assert node_kills(coroner) == {"container": 14, "pod": 0, "ancestor": 0, "node": 0}
+
+
 def test_a_child_killed_every_300_ms_for_10_seconds(agent: StartAgent, run: Run) -> None:
     """More kills than the kernel tells of; the container lives on and the counter never falls."""
     coroner = agent()

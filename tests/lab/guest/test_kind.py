@@ -1,0 +1,60 @@
+"""A node that is a container itself (kind, k3d, minikube): the agent's tree begins there, the kernel log's paths at the host's root."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.lab.guest.node import CGROUPS, Agent, Run, StartAgent, in_parallel, wait_for
+
+HOST = "428406e4f18a1cb65e9691d40b63f3d92c95c1b0d15b5c427bed470b6832cd6e"
+POD = "/kubelet/kubepods/pod1788d98a-0700-426a-8701-2312e4cc2163"
+# What the host's runtime and the node's entrypoint do: a private cgroup namespace that begins at the node's cgroup, no process at its root.
+NODE = """
+mkdir -p $0
+echo $$ > $0/cgroup.procs
+exec unshare --cgroup --mount sh -ec '
+    umount -n -l /sys/fs/cgroup
+    mount -n -t cgroup2 cgroup2 /sys/fs/cgroup
+    mkdir /sys/fs/cgroup/init
+    echo $$ > /sys/fs/cgroup/init/cgroup.procs
+    echo "+memory +pids +cpu +io" > /sys/fs/cgroup/cgroup.subtree_control
+    exec "$@"
+' sh "$@"
+"""
+TWO_KILLS = "while [ ! -e /go ]; do sleep 0.1; done; tail /dev/zero; tail /dev/zero; sleep 1000"
+
+
+@pytest.fixture
+def node(run: Run) -> Path:
+    """Return where the cgroup of the node shall be, in that of Docker's containers."""
+    run("true", name="docker-has-its-cgroup")
+    (CGROUPS / "docker/cgroup.subtree_control").write_text("+memory +pids +cpu +io")
+    return CGROUPS / "docker" / HOST
+
+
+def killed_twice(coroner: Agent, name: str) -> bool:
+    """Say whether a container has its two kills on the page."""
+    return coroner.value("coroner_container_oom_kills_total", container=name) == 2
+
+
+def test_in_a_node_that_is_a_container_each_kill_counts_once_and_those_of_the_host_do_not(agent: StartAgent, run: Run, node: Path) -> None:
+    """The log names /docker/HOST/kubelet/...: one life, two kills; another container of the host is no business of this node."""
+    coroner = agent(under=["sh", "-ec", NODE, str(node)])
+    names = {"inside": {"cgroup_parent": f"/docker/{HOST}{POD}"}, "elsewhere": {}}
+    inside, elsewhere = in_parallel(
+        *(lambda name=name, more=more: run("sh", "-c", TWO_KILLS, name=name, mem_limit="16m", **more) for name, more in names.items())
+    )
+    wait_for(lambda: coroner.value("coroner_container_oom_kills_total", container="inside") == 0, 30, "not born at 0")
+    for container in (elsewhere, inside):
+        container.exec_run(["touch", "/go"])
+        events = next(CGROUPS.rglob(f"{container.id}/memory.events"))
+        wait_for(lambda file=events: "oom_kill 2" in file.read_text(), 60, "not two kills")  # type: ignore[misc] # the default binds
+
+    wait_for(lambda: killed_twice(coroner, "inside"), 30, "not two on the page")
+    kills = {labels: value for (name, labels), value in coroner.scrape().items() if name == "coroner_oom_kills_total"}
+    assert sum(kills.values()) == 2
+    victims = json.loads(coroner.get("/api/v1/victims"))["victims"]
+    assert [(victim["container"], victim["cgroup"], victim["scope"]) for victim in victims] == 2 * [
+        ("inside", f"{POD}/{inside.id}", "container")
+    ]
