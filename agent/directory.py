@@ -36,7 +36,8 @@ class Entry:
     """What one source, or all of them together, say of one container. Empty means not told.
 
     `state` is the runtime's word; `seen_alive` is false for one that had ended before the agent first heard of it; `ended` is the
-    directory's clock. `kind` is app, init, sidecar (a restartable init container) or ephemeral.
+    directory's clock. `kind` is app, init, sidecar (a restartable init container) or ephemeral. `holds_pod` is true of a sandbox that all
+    of its pod runs in (gVisor, Kata).
     """
 
     name: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class Entry:
     seen_alive: bool = True
     ended: float | None = None
     is_sandbox: bool = False
+    holds_pod: bool = False
     pod_uid: str = ""
     kind: str = ""
     workload_kind: str = ""
@@ -129,7 +131,7 @@ class Directory:
 
 
 _FACTS = (
-    *("name", "image", "is_sandbox", "pod_uid", "kind", "workload_kind", "workload", "project", "service", "pod_labels"),
+    *("name", "image", "is_sandbox", "holds_pod", "pod_uid", "kind", "workload_kind", "workload", "project", "service", "pod_labels"),
     *("restarts", "last_termination", "deletion_timestamp", "grace_seconds"),
 )
 

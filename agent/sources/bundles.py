@@ -1,4 +1,4 @@
-"""One OCI bundle: the annotations in its config.json, and what they tell of the container.
+"""One OCI bundle: the annotations in its config.json (config_json.py), and what they tell of the container.
 
 A bundle is a directory named by the container's id: containerd keeps ID/config.json, CRI-O ID/userdata/config.json. The file also holds
 the container's environment: nothing but the annotations named here is kept of it, or said in a message.
@@ -7,22 +7,24 @@ https://github.com/cri-o/cri-o/blob/main/pkg/annotations/internal.go
 """
 
 import contextlib
-import json
 import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from agent.directory import Entry
+from agent.sources.config_json import MOST_BYTES, Steps, Unreadable, read_annotations, too_large
 from collectors.kernel.files import FLAGS
 
 IDENTIFIER = re.compile("[0-9a-f]{64}")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
-_LARGEST_CONFIG = 1 << 20
-_LONGEST_VALUE = 1024
-"""Kubernetes' names have at most 253 characters, and images not many more."""
+_LONGEST_PATH = 4096
+
+_HOLDS_POD = re.compile("(?:^|[^a-z0-9])(?:runsc|gvisor|kata)")
+"""In the name of a runtime handler, or of a shim: gVisor and Kata Containers run all of a pod in its sandbox."""
 
 
 class _Keys(NamedTuple):
@@ -34,6 +36,7 @@ class _Keys(NamedTuple):
     container: str
     uid: str
     image: str
+    handler: str
 
 
 _CONTAINERD = _Keys(
@@ -43,6 +46,7 @@ _CONTAINERD = _Keys(
     container="io.kubernetes.cri.container-name",
     uid="io.kubernetes.cri.sandbox-uid",
     image="io.kubernetes.cri.image-name",
+    handler="io.containerd.cri.runtime-handler",
 )
 _CRIO = _Keys(
     type="io.kubernetes.cri-o.ContainerType",
@@ -51,22 +55,28 @@ _CRIO = _Keys(
     container="io.kubernetes.container.name",
     uid="io.kubernetes.pod.uid",
     image="io.kubernetes.cri-o.ImageName",
+    handler="io.kubernetes.cri-o.RuntimeHandler",
 )
 _CRIO_ID = "io.kubernetes.cri-o.ContainerID"
 _CRIO_SANDBOX = "POD"
-
-
-class Unreadable(Exception):
-    """A config.json that is not one, or not yet. The message holds nothing of its content."""
+_WANTED = frozenset((*_CONTAINERD, *_CRIO, _CRIO_ID))
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What is looked at of a config.json."""
+    """What is looked at of a bundle."""
 
-    annotations: Mapping[str, object]
+    annotations: Mapping[str, str]
+    """Those that are named here; "" for what is no text, or too long for a name."""
     is_crio: bool
     """By where the runtime put it, which no container has a say in."""
+    shim: str = ""
+    """Name of the program that containerd runs a sandbox with (ID/shim-binary-path, since 1.6); "" if that is not told, or not yet."""
+
+    @property
+    def lacks_shim(self) -> bool:
+        """Whether containerd may still tell it."""
+        return not self.is_crio and not self.shim
 
 
 def list_bundles(path: str) -> set[str]:
@@ -75,14 +85,17 @@ def list_bundles(path: str) -> set[str]:
         return {name for name in os.listdir(place) if IDENTIFIER.fullmatch(name)}
 
 
-def read_bundle(path: str, identifier: str) -> Bundle:
-    """Read the config.json of a bundle, in either layout. Raises OSError and Unreadable."""
+def read_bundle(path: str, identifier: str) -> Steps[Bundle]:
+    """Read a bundle, in either layout, in steps of a few milliseconds. Raises OSError and Unreadable."""
     with _opened(path, _DIRECTORY) as place, _opened(identifier, _DIRECTORY | os.O_NOFOLLOW, place) as bundle:
         try:
-            return Bundle(_annotations(_content(bundle)), is_crio=False)
+            annotations = yield from _annotations(bundle)
+            is_sandbox = annotations.get(_CONTAINERD.type) == "sandbox"
+            return Bundle(annotations, is_crio=False, shim=_shim(bundle) if is_sandbox else "")
         except FileNotFoundError:
             with _opened("userdata", _DIRECTORY | os.O_NOFOLLOW, bundle) as userdata:
-                return Bundle(_annotations(_content(userdata)), is_crio=True)
+                annotations = yield from _annotations(userdata)
+                return Bundle(annotations, is_crio=True)
 
 
 @contextlib.contextmanager
@@ -94,32 +107,29 @@ def _opened(path: str, flags: int, parent: int | None = None) -> Iterator[int]:
         os.close(fd)
 
 
-def _content(bundle: int) -> bytes:
+def _annotations(bundle: int) -> Steps[Mapping[str, str]]:
     with _opened("config.json", FLAGS, bundle) as file:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             raise Unreadable("config.json is not a regular file")
-        if found.st_size > _LARGEST_CONFIG:
-            raise Unreadable("config.json is larger than 1 MiB")
-        return os.read(file, found.st_size)
+        if found.st_size > MOST_BYTES:
+            raise too_large()
+        return (yield from read_annotations(partial(os.read, file), _WANTED))
 
 
-def _annotations(raw: bytes) -> Mapping[str, object]:
-    document: object = None
-    with contextlib.suppress(ValueError, RecursionError, MemoryError):  # they hold the whole text, so none of them gets out of here
-        document = json.loads(raw)
-    if not isinstance(document, dict):
-        raise Unreadable("config.json is not complete JSON")
-    found = document.get("annotations")
-    return found if isinstance(found, dict) else {}
+def _shim(bundle: int) -> str:
+    try:
+        with _opened("shim-binary-path", FLAGS, bundle) as file:
+            return os.path.basename(os.read(file, _LONGEST_PATH)).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def entry_of(identifier: str, config: Bundle, *, was_there: bool) -> Entry | None:
     """Say what a bundle tells; None for one that Kubernetes has nothing to do with."""
 
     def value(key: str) -> str:
-        found = config.annotations.get(key)
-        return found if isinstance(found, str) and len(found) <= _LONGEST_VALUE else ""
+        return config.annotations.get(key, "")
 
     # Podman lays bundles out as CRI-O does, and copies into them whatever annotations an image has: only a runtime can know the new id.
     if config.is_crio and value(_CRIO_ID) != identifier:
@@ -137,5 +147,6 @@ def entry_of(identifier: str, config: Bundle, *, was_there: bool) -> Entry | Non
         state="running" if is_alive else "unknown",
         seen_alive=is_alive,
         is_sandbox=is_sandbox,
+        holds_pod=is_sandbox and any(map(_HOLDS_POD.search, (value(keys.handler).lower(), config.shim))),
         pod_uid=value(keys.uid),
     )

@@ -24,7 +24,8 @@ from agent.inotify import (
     Inotify,
     remedy,
 )
-from agent.sources.bundles import IDENTIFIER, Unreadable, entry_of, list_bundles, read_bundle
+from agent.sources.bundles import IDENTIFIER, Bundle, entry_of, list_bundles, read_bundle
+from agent.sources.config_json import Steps, T, Unreadable
 from agent.status import Status
 from agent.supervise import Blind
 from collectors.base import Sample, counter, gauge
@@ -57,7 +58,7 @@ _EVENTS = IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF |
 _UNNOTIFIED_RESCAN_SECONDS = 1.0
 
 _FILES_PER_TURN = 4
-"""Reading and parsing one takes up to a millisecond, and the event loop must stay responsive."""
+"""Reading one takes up to a millisecond, a large one takes turns of its own, and the event loop must stay responsive."""
 
 # The directory is there before the file is, and the file before all of its content: usually for a millisecond, but CRI-O sets up a pod's
 # network in between. Each wait is a quarter longer than the one before, so a file is found late by a fraction of its own delay.
@@ -235,7 +236,7 @@ class OciSource:
             told: dict[str, Entry] = {}
             for identifier in due[start : start + _FILES_PER_TURN]:
                 if (bundle := self._pending.get(identifier)) is not None:  # else it was looked for meanwhile
-                    told |= self._read(identifier)
+                    told |= await _in_turns(self._read(identifier))
                     bundle.due = clock() + bundle.wait
                     bundle.wait = min(bundle.wait * _WAIT_GROWTH, self._rescan_seconds)
             if told:
@@ -247,7 +248,16 @@ class OciSource:
         now = time.monotonic()
         if not IDENTIFIER.fullmatch(key) or key in self._ends or self._misses.get(key, -math.inf) > now:
             return
-        told = self._read(key)
+        told: dict[str, Entry] = {}
+        with contextlib.closing(self._read(key)) as steps:
+            try:
+                next(steps)
+            except StopIteration as end:
+                told = end.value
+            else:  # a large file, for the follower to read
+                self._found(key, was_there=False)
+                self._woken.set()
+                return
         if told:
             self._directory.put(self.status.source, told)
         else:
@@ -255,14 +265,14 @@ class OciSource:
                 del self._misses[next(iter(self._misses))]
             self._misses[key] = now + _MISS_SECONDS
 
-    def _read(self, identifier: str) -> dict[str, Entry]:
+    def _read(self, identifier: str) -> Steps[dict[str, Entry]]:
         """Read a bundle wherever it is; return what it tells, if anything."""
         bundle = self._pending.get(identifier)
         problem = ""
         for place in self._places:
             path = f"{place.path}/{identifier}"
             try:
-                config = read_bundle(place.path, identifier)
+                config = yield from read_bundle(place.path, identifier)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except Unreadable as error:
@@ -270,14 +280,28 @@ class OciSource:
             except OSError as error:
                 problem = problem or str(explain(error, path))
             else:
-                entry = entry_of(identifier, config, was_there=bundle is not None and bundle.was_there)
-                self._pending.pop(identifier, None)
-                self._ends[identifier] = "removed" if config.is_crio else "exited"
-                self._results["named" if entry else "nameless"] += 1
-                return {identifier: entry} if entry else {}
+                # Between two steps it may have been read by who could not wait, or be gone.
+                return self._told(identifier, config, bundle) if self._pending.get(identifier) is bundle else {}
         if bundle is not None:
             bundle.problem = problem
         return {}
+
+    def _told(self, identifier: str, config: Bundle, bundle: _Pending | None) -> dict[str, Entry]:
+        entry = entry_of(identifier, config, was_there=bundle is not None and bundle.was_there)
+        if identifier not in self._ends:
+            self._ends[identifier] = "removed" if config.is_crio else "exited"
+            self._results["named" if entry else "nameless"] += 1
+        if entry is not None and config.lacks_shim and entry.is_sandbox and not entry.holds_pod:
+            # containerd names the shim some milliseconds after it wrote config.json; before 1.6 it never did.
+            now = asyncio.get_running_loop().time()
+            bundle = self._pending.setdefault(
+                identifier, _Pending(since=now, due=now + _FIRST_WAIT_SECONDS, was_there=False, wait=_FIRST_WAIT_SECONDS)
+            )
+            if now - bundle.since < _PATIENCE_SECONDS:
+                self._woken.set()
+                return {identifier: entry}
+        self._pending.pop(identifier, None)
+        return {identifier: entry} if entry else {}
 
     def _say(self) -> None:
         """Report up, and what it does not see all the same: without numbers, for every new text is logged."""
@@ -287,3 +311,15 @@ class OciSource:
             self._results["unreadable"] += not bundle.is_counted
             bundle.is_counted = True
         self.status.up("; ".join([*self._unseen, *(bundle.problem for bundle in unreadable[:1])]))
+
+
+async def _in_turns(steps: Steps[T]) -> T:
+    """Take all steps, and let others have their turn in between."""
+    with contextlib.closing(steps):
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            await asyncio.sleep(0)
