@@ -107,6 +107,7 @@ class App:
             status=self.cgroup_status,
             own_cgroup_inode=_inode(OWN_CGROUP),
             names=ledger.known,
+            killed=ledger.killed,
             deaths=lambda: self.cgroup.last_words if self.cgroup else {},
         )
         self.gather = Gather(

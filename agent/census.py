@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
@@ -18,6 +18,11 @@ from collectors.kernel.procfs import ProcessTable
 NAME_WITHIN_SECONDS = 10
 """A series must never change its labels, so a container waits this long for its name before it is called by its id for life."""
 
+PAUSE_MOST_BYTES = 32 << 20
+"""A sandbox whose memory.current is above this holds more than pause, which has less than 1 MiB and reads no files: its pod runs in it.
+While it is made, runc itself (10 to 20 MiB) is in its cgroup for a moment; gVisor needs more than this for anything, a virtual machine
+for nothing."""
+
 HITS = counter("coroner_directory_hits_total", "Containers whose name some source knew in time.", ())
 MISSES = counter("coroner_directory_misses_total", "Containers that are called by their id, for want of a name.", ())
 UNNAMED = gauge("coroner_containers_unnamed", "Running containers that no source has named.", ())
@@ -27,11 +32,15 @@ METRICS = (HITS, MISSES, UNNAMED)
 
 @dataclass(slots=True)
 class _Person:
-    """One container id: since when it is known, when it was last alive, and the name it was first exported under."""
+    """One container id: since when it is known, when it was last alive, and the name it was first exported under.
+
+    `holds_pod`: a sandbox that is exported, for life.
+    """
 
     since: float
     alive: float
     labels: tuple[str, ...] = ()
+    holds_pod: bool = False
 
 
 class Census:
@@ -39,7 +48,8 @@ class Census:
 
     `own_cgroup_inode` is that of the root of the agent's own cgroup namespace: found in the tree, it tells what the paths in
     /proc/PID/cgroup are relative to. `deaths` gives the last words that were read in time, by key of the container. `names` are the labels
-    that an agent before this one exported, kept for life; empty for a container that had none yet.
+    that an agent before this one exported, kept for life; empty for a container that had none yet. `killed` gives the keys of those in
+    which the OOM killer took a process.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class Census:
         own_cgroup_inode: int = 0,
         deaths: Callable[[], Mapping[str, Death]] = dict,
         names: Mapping[str, tuple[str, ...]] | None = None,
+        killed: Callable[[], Collection[str]] = frozenset,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cgroup_root = cgroup_root
@@ -62,7 +73,10 @@ class Census:
         self._own_cgroup_inode = own_cgroup_inode
         self._hits = self._misses = self._unnamed = 0
         now = clock()
-        self._people: dict[str, _Person] = {identifier: _Person(now, now, labels) for identifier, labels in (names or {}).items()}
+        self._people: dict[str, _Person] = {
+            identifier: _Person(now, now, labels, holds_pod=bool(labels) and not labels[-1]) for identifier, labels in (names or {}).items()
+        }
+        self._killed = killed
         self._identifiers: dict[str, ContainerId | None] = {}
         self._deaths = deaths
         self._unheard: dict[str, Death] = {}
@@ -81,13 +95,17 @@ class Census:
         self._meet(living, entries, now)
         for identifier, person in self._people.items():
             self._name(identifier, person, entries.get(identifier), now)
+        held = self._held(instances, entries, files)
         names, sandboxes = self._called(entries)
         containers = self._exported(instances, names, entries)
         self._unnamed = sum(1 for instance in instances if not (entry := entries.get(instance.id.key)) or not entry.name)
-        # Without a tree the runtime's word is all there is.
-        states = _RESTING if cgroups else (*_RESTING, "running", "paused")
+        # Without a tree the runtime's word is all there is, and without a cgroup, as of what runs in a virtual machine.
         resting = Counter(
-            entry.state for key, entry in entries.items() if key not in living and entry.state in states and not entry.is_sandbox
+            entry.state
+            for key, entry in entries.items()
+            if key not in living
+            and not entry.is_sandbox
+            and (entry.state in _RESTING or (entry.state in _RUNNING and (not cgroups or entry.name[:2] in held)))
         )
         return Node(
             proc_root=self._proc_root,
@@ -172,14 +190,27 @@ class Census:
             person.labels = ("", "", identifier.rpartition("/")[2][:12])
             self._misses += 1
 
+    def _held(self, instances: list[Instance], entries: Mapping[str, Entry], files: KernelFiles) -> set[tuple[str, ...]]:
+        """Find the sandboxes that all of their pod runs in, also by what happened to them; return the names of those pods."""
+        directories = {instance.id.key: instance.cgroup.directory for instance in instances}
+        killed = self._killed()
+        for identifier, person in self._people.items():
+            entry = entries.get(identifier)
+            if entry is not None and entry.is_sandbox and not person.holds_pod:
+                person.holds_pod = entry.holds_pod or identifier in killed or _usage(files, directories.get(identifier)) > PAUSE_MOST_BYTES
+        return {person.labels[:2] for person in self._people.values() if person.holds_pod}
+
     def _called(self, entries: Mapping[str, Entry]) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
-        """Split the labels of everybody into those of containers and those of sandboxes."""
+        """Give the labels of everybody who is exported, and those of sandboxes, which are only if their pod runs in them."""
         names: dict[str, tuple[str, ...]] = {}
         sandboxes: dict[str, tuple[str, ...]] = {}
         for identifier, person in self._people.items():
-            if person.labels:
-                entry = entries.get(identifier)
-                (sandboxes if entry is not None and entry.is_sandbox else names)[identifier] = person.labels
+            entry = entries.get(identifier)
+            is_sandbox = entry is not None and entry.is_sandbox
+            if is_sandbox:
+                sandboxes[identifier] = person.labels
+            if person.labels and (person.holds_pod or not is_sandbox):
+                names[identifier] = person.labels
         return names, sandboxes
 
     @staticmethod
@@ -197,7 +228,17 @@ class Census:
 
 
 _RESTING = ("created", "restarting", "exited", "dead")
+_RUNNING = ("running", "paused")
 _NOTHING = Description()
+
+
+def _usage(files: KernelFiles, directory: str | None) -> int:
+    """Return memory.current in bytes, 0 of what cannot be read: the memory collector says why."""
+    try:
+        usage = cgroupfs.memory_current(files, directory) if directory is not None else None
+    except ReadError:
+        return 0
+    return usage or 0
 
 
 def _description(entry: Entry | None) -> Description:

@@ -37,7 +37,7 @@ class Register:
         if words is not None and not self._local_events:
             oom.read_last(self._ledger, container, cgroup, words)
         entry = self._directory.entries.get(container.key)
-        if entry is not None and entry.is_sandbox:
+        if entry is not None and entry.is_sandbox and not entry.holds_pod:
             return
         facts: dict[str, object] = dict(zip(CONTAINER, entry.name, strict=True)) if entry is not None and entry.name else {}
         if words is not None:

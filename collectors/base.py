@@ -85,8 +85,9 @@ class Node:
     """What one pass sees: made anew for each pass, and the same for all its collectors.
 
     `names` holds the labels of every container that runs or ran lately, by id: their event counters exist from the first moment and
-    outlive the cgroup; `departed` has the final values of those without one. `sandboxes` has those of pods' sandboxes, which are no
-    containers but may hold a PID namespace. `resting` counts containers without a cgroup by the state their runtime gives them.
+    outlive the cgroup; `departed` has the final values of those without one. `sandboxes` has those of pods' sandboxes (empty while they
+    are not known), which are no containers but may hold a PID namespace; one that all of its pod runs in (gVisor, Kata) is in `names`
+    and among the `containers` too. `resting` counts containers without a cgroup by the state their runtime gives them.
     """
 
     proc_root: str

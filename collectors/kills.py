@@ -65,6 +65,11 @@ class KillLedger:
         nameless = (key for (key, _), life in self._all_lives() if life.total and key not in self.names)
         return {**dict.fromkeys(nameless, ()), **self.names}
 
+    def killed(self) -> set[str]:
+        """Return the ids of the containers with a kill that counts."""
+        with self._lock:
+            return {key for (key, _), life in self._all_lives() if life.total}
+
     def logged(
         self, kill: OomKill, inode: int | None, victim: Victim | None = None, *, late: bool = False, place: Cursor | None = None
     ) -> None:

@@ -6,6 +6,7 @@
     /kubepods/burstable/podUID/ID                                                   containerd, cgroupfs
     /system.slice/containerd.service/kubepods-podUID_.slice:cri-containerd:ID       containerd on cgroupfs, kubelet on systemd
     /kubepods.slice/.../kubepods-podUID_.slice/crio-ID.scope/container              CRI-O; its sandboxes are crio-ID without .scope
+    /kubepods/burstable/podUID/kata_ID                                              Kata on cgroupfs, of a sandbox
     /machine.slice/libpod-ID.scope/container                                        Podman
 
 ID is 64 hexadecimal digits. UID is the pod's, with `_` for `-` in systemd's names; a static pod's is 32 digits, a hash of its manifest.
@@ -93,9 +94,12 @@ def is_pod(path: str) -> bool:
 def _split(name: str, *, parent: str) -> tuple[str, str] | None:
     """Split one component into the runtime's name for itself ("" when it writes none) and the id; None if it is not a container's.
 
-    Names that end otherwise (`.mount`, `.slice` of a Podman pod) are not, nor is conmon, which only watches a container.
+    Names that end otherwise (`.mount`, `.slice` of a Podman pod) are not, nor is conmon, which only watches a container, nor what Kata
+    keeps out of its sandbox.
     """
-    name = name.removesuffix(".scope")
+    if parent == "kata_overhead":
+        return None
+    name = name.removesuffix(".scope").removeprefix("kata_")
     before, id_ = name[:-64], name[-64:]
     if not _HEX_ID.fullmatch(id_) or before[-1:] not in ("", "-", ":") or before.endswith("conmon-"):
         return None

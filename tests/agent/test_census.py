@@ -1,11 +1,12 @@
 """The census: who is exported under which name, and for how long."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from agent.census import NAME_WITHIN_SECONDS, Census
+from agent.census import NAME_WITHIN_SECONDS, PAUSE_MOST_BYTES, Census
 from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
 from agent.status import Status
 from collectors.base import Node
@@ -20,9 +21,9 @@ WEB, DB = "a" * 64, "b" * 64
 class Host:
     """A cgroup tree, a directory and a clock, and the census of them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, names: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.root = root / "cgroup"
-        self.root.mkdir()
+        self.root.mkdir(exist_ok=True)
         self.now = 1000.0
         self.directory = Directory(lambda: self.now)
         self.status = Status("cgroup")
@@ -32,14 +33,19 @@ class Host:
             directory=self.directory,
             status=self.status,
             deaths=lambda: self.deaths,
+            names=names,
+            killed=lambda: self.killed,
             clock=lambda: self.now,
         )
         self.deaths: dict[str, Death] = {}
+        self.killed: set[str] = set()
         self._files = KernelFiles(100)
 
-    def start(self, path: str) -> None:
-        """Make a cgroup."""
-        (self.root / path).mkdir(parents=True)
+    def start(self, path: str, memory: int | None = None) -> None:
+        """Make a cgroup, or let the memory of one that is there be this."""
+        (self.root / path).mkdir(parents=True, exist_ok=True)
+        if memory is not None:
+            (self.root / path / "memory.current").write_text(f"{memory}\n")
 
     def stop(self, path: str) -> None:
         """Remove a cgroup."""
@@ -252,6 +258,99 @@ def test_a_sandbox_is_no_container_but_its_pod_is_known(host: Host) -> None:
     assert [container.labels for container in node.containers] == [("shop", "web-0", "app")]
     assert dict(node.names) == {DB: ("shop", "web-0", "app")}
     assert dict(node.sandboxes) == {WEB: ("shop", "web-0", "")}
+
+
+POD = ("shop", "web-0", "")
+SANDBOX = Entry(POD, is_sandbox=True)
+GVISOR = Entry(POD, is_sandbox=True, holds_pod=True)
+APP = Entry((*POD[:2], "app"))
+
+
+def test_a_sandbox_whose_runtime_keeps_the_pod_in_it_is_exported_under_the_name_of_the_pod(host: Host) -> None:
+    """gVisor and Kata: the pod's containers have empty cgroups or none, and everything is in the sandbox's."""
+    host.directory.put("oci", {WEB: GVISOR, DB: APP})
+    host.start(f"kubepods/pod1/{WEB}", 1 << 20)
+    host.start(f"kubepods/pod1/{DB}", 0)
+
+    node = host.take()
+
+    assert {container.labels: container.id.id for container in node.containers} == {POD: WEB, (*POD[:2], "app"): DB}
+    assert dict(node.names) == {WEB: POD, DB: (*POD[:2], "app")}
+    assert dict(node.sandboxes) == {WEB: POD}
+
+
+def test_a_sandbox_of_kata_is_exported_wherever_its_cgroup_is(host: Host) -> None:
+    """Kata calls it otherwise, so that nobody takes it for a container's; the programs beside the virtual machine are not part of it."""
+    host.directory.put("oci", {WEB: GVISOR})
+    host.start(f"kubepods/pod1/kata_{WEB}")
+    host.start(f"kata_overhead/{WEB}")
+
+    (container,) = host.take().containers
+
+    assert (container.labels, container.cgroup.path) == (POD, f"/kubepods/pod1/kata_{WEB}")
+
+
+def test_a_sandbox_with_memory_that_pause_cannot_have_is_exported_from_then_on(host: Host) -> None:
+    """Whatever its runtime is called: and it stays, for a series does not come and go."""
+    host.directory.put("oci", {WEB: SANDBOX})
+    host.start(f"kubepods/pod1/{WEB}", PAUSE_MOST_BYTES)
+    assert host.take().containers == []
+    host.start(f"kubepods/pod1/{WEB}", PAUSE_MOST_BYTES + 4096)
+    assert [container.labels for container in host.take().containers] == [POD]
+    host.start(f"kubepods/pod1/{WEB}", 4096)
+    assert [container.labels for container in host.take().containers] == [POD]
+    host.stop(f"kubepods/pod1/{WEB}")
+    host.directory.end("oci", WEB, "exited")
+    host.now += KEEP_DEAD_SECONDS
+
+    assert dict(host.take().names) == {WEB: POD}
+
+
+def test_a_sandbox_whose_memory_cannot_be_read_is_one_like_any_other(host: Host) -> None:
+    """That it holds more than pause is then not known."""
+    host.directory.put("oci", {WEB: SANDBOX})
+    host.start(f"kubepods/pod1/{WEB}")
+    (host.root / f"kubepods/pod1/{WEB}/memory.current").write_text("much\n")
+
+    assert host.take().containers == []
+
+
+def test_a_sandbox_that_a_process_was_killed_in_is_named_though_it_is_gone(host: Host) -> None:
+    """The whole pod ended with it before anybody looked at its memory."""
+    host.directory.put("oci", {WEB: SANDBOX})
+    assert host.take().names == {}
+    host.directory.end("oci", WEB, "exited")
+    host.killed.add(WEB)
+
+    assert dict(host.take().names) == {WEB: POD}
+
+
+def test_a_sandbox_that_the_agent_exported_before_its_restart_is_exported_still(tmp_path: Path) -> None:
+    """The casebook has its name, and a pod's is one without a container."""
+    host = Host(tmp_path, {WEB: POD, DB: ()})
+    host.directory.put("oci", {WEB: SANDBOX, DB: SANDBOX})
+    host.start(f"kubepods/pod1/{WEB}", 4096)
+    host.start(f"kubepods/pod1/{DB}", 4096)
+
+    assert dict(host.take().names) == {WEB: POD}
+
+
+def test_a_container_of_a_virtual_machine_counts_as_running_though_it_has_no_cgroup(host: Host) -> None:
+    """Its runtime says so; of others the tree knows better."""
+    host.directory.put("oci", {WEB: GVISOR, DB: APP, "c" * 64: Entry(("shop", "web-1", "app"))})
+    host.start(f"kubepods/pod1/kata_{WEB}")
+
+    assert host.take().resting == {"running": 1}
+
+
+def test_a_sandbox_whose_name_is_not_known_yet_is_known_as_one(host: Host) -> None:
+    """It is not counted among the containers."""
+    host.directory.put("kubernetes", {WEB: Entry(is_sandbox=True)})
+    host.start(f"kubepods/pod1/{WEB}")
+
+    node = host.take()
+
+    assert (dict(node.sandboxes), dict(node.names)) == ({WEB: ()}, {})
 
 
 def test_what_the_sources_tell_beside_the_name_is_on_the_container(host: Host) -> None:

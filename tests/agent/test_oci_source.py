@@ -695,6 +695,7 @@ async def test_large_config_whose_bundle_goes_while_it_is_read_has_ended(node: N
         path.parent.rename(node.place / WEB)
         await node.until(lambda: WEB in node.source._pending)
         steps = node.source._read(WEB)
+        told: object = None
         next(steps)
         node.source._gone(WEB)
         while True:

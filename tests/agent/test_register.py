@@ -81,6 +81,15 @@ def test_the_end_of_a_sandbox_is_not_told(desk: Desk, caplog: pytest.LogCaptureF
     assert facts(caplog) == []
 
 
+def test_the_end_of_a_sandbox_that_holds_its_pod_is_told(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """With gVisor or Kata it is the end of all that ran in the pod."""
+    desk.directory.put("oci", {A: Entry(("shop", "web-0", ""), is_sandbox=True, holds_pod=True)})
+    with caplog.at_level("INFO", "agent.register"):
+        desk.register.ended(*container(f"{POD}/{A}"), None)
+
+    assert [(fact["pod"], fact["container"]) for fact in facts(caplog)] == [("web-0", "")]
+
+
 def test_a_birth_is_heard_and_sources_are_asked_for_its_name(desk: Desk) -> None:
     """One in a pod may be a sandbox, so only a source can make it known; one inside of another is that one's word."""
     asked: list[str] = []

@@ -231,6 +231,17 @@ def test_a_name_may_come_later() -> None:
     assert nonzero(settle(ledger, Events(A, 1, 1))) == ({LABELS[A]: 1}, {"container": 1})
 
 
+def test_it_says_in_whom_somebody_was_killed() -> None:
+    """By the kernel log at once, by memory.events when the round is over; whether they have a name or not."""
+    ledger = started()
+    settle(ledger, Events(C, 3, 0))
+    ledger.logged(own(A), 1)
+    assert ledger.killed() == {A}
+    settle(ledger, Events(B, 2, 1), names={})
+
+    assert ledger.killed() == {A, B}
+
+
 def test_two_ids_with_the_same_labels_are_one_series() -> None:
     """A pod's container that was made anew has another id; the count goes on, also when the old id is forgotten."""
     names = {A: LABELS[A], B: LABELS[A]}

@@ -76,6 +76,17 @@ def test_a_container_without_a_name_is_counted(tmp_path: Path) -> None:
     assert collect(Lifecycle(), node(tmp_path, names={})) == states(running=1, paused=1)
 
 
+def test_a_sandbox_is_not_counted_even_if_it_is_exported(tmp_path: Path) -> None:
+    """It is no container; the containers of a pod that runs in it are counted themselves, by their cgroup or as the runtime says."""
+    tree(tmp_path, {**cgroup(f"{POD}/cri-containerd-{C}.scope", RUNNING), **cgroup(WEB, PAUSED), **cgroup(docker(B), RUNNING)})
+    pod = ("shop", "web-0", "")
+
+    found = collect(Lifecycle(), node(tmp_path, names={A: pod, B: LABELS[B]}, sandboxes={A: pod, C: ()}))
+
+    assert states(running=1).items() <= found.items()
+    assert found["coroner_container_frozen", pod] == 1
+
+
 def test_only_the_newest_life_of_a_name_is_exported(tmp_path: Path) -> None:
     """The older one, paused here, is still one of the node's containers."""
     tree(tmp_path, {**cgroup(docker(A), PAUSED), **cgroup(docker(B), RUNNING)})
