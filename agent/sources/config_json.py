@@ -41,20 +41,21 @@ class Unreadable(Exception):
 
 
 def read_annotations(read: Callable[[int], bytes], wanted: Collection[str]) -> Steps[Mapping[str, str]]:
-    """Return the wanted annotations of a document that `read` gives piece by piece, as os.read does of a file; no text is "".
+    """Return the wanted annotations; "" for a value that is no text, or has more than 1,024 characters.
 
-    Raises Unreadable if it is not one complete JSON object, as far as it was looked at.
+    `read` gives the document piece by piece, as os.read does of a file. Raises Unreadable if it is not one complete JSON object, as far
+    as it was looked at.
     """
     text = _Text(read)
     found: dict[str, str] = {}
-    keys = yield from text.open_object()
-    while keys:
+    more = yield from text.open_object()
+    while more:
         key = yield from text.key()
         if key != "annotations":
             yield from text.skip()
         else:  # of several, json.loads takes the last
             found = yield from _texts(text, wanted)
-        keys = yield from text.goes_on()
+        more = yield from text.goes_on()
     yield from text.end()
     return found
 
@@ -64,8 +65,8 @@ def _texts(text: "_Text", wanted: Collection[str]) -> Steps[dict[str, str]]:
     if (yield from text.next_mark()) != "{":
         yield from text.skip()
         return found
-    keys = yield from text.open_object()
-    while keys:
+    more = yield from text.open_object()
+    while more:
         key = yield from text.key()
         if key not in wanted:
             yield from text.skip()
@@ -74,7 +75,7 @@ def _texts(text: "_Text", wanted: Collection[str]) -> Steps[dict[str, str]]:
         else:
             yield from text.skip()
             found[key] = ""
-        keys = yield from text.goes_on()
+        more = yield from text.goes_on()
     return found
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
+from agent.census import PAUSE_MOST_BYTES
 from tests.lab.guest.cri import MakePods, Pod, Program, StartPod
 from tests.lab.guest.node import (
     PYTHON_TREES,
@@ -225,6 +227,56 @@ def expect_kills(agent: Agent, names: Labels, kills: int) -> None:
     """Wait until the count of record for one container is this."""
     labels = dict(zip(("namespace", "pod", "container"), names, strict=True))
     wait_for(lambda: agent.value("coroner_container_oom_kills_total", **labels) == kills, 30, f"not {kills} kills in {names}")
+
+
+def test_a_pod_that_runs_in_its_sandbox_is_called_by_the_pods_name_for_life(agent: StartAgent, pod: StartPod) -> None:
+    """As with gVisor and Kata, whose processes are all in the sandbox's cgroup; one with nothing but pause is absent, and none counts."""
+    coroner = agent(FILES)
+    held, plain = in_parallel(
+        lambda: pod("held", memory=96 << 20, containers={"app": SLEEP}),
+        lambda: pod("plain", containers={"app": SLEEP}),
+    )
+    apps = {(each.namespace, each.name, "app"): f"containerd://{each['app'].id}" for each in (held, plain)}
+    wait_for(lambda: apps.items() <= called(coroner).items(), 30, "not both called so")
+    assert not [labels for labels in called(coroner) if not labels[2]]
+    # What runc itself needs while it makes a sandbox is not taken for a pod's memory.
+    assert int((plain.sandbox.cgroup / "memory.peak").read_text()) < PAUSE_MOST_BYTES
+
+    whole = ("shop", "held", "")
+    with in_cgroup(held.sandbox.cgroup, "ballast = b'x' * (48 << 20)"):
+        wait_for(lambda: whole in called(coroner), 30, "not exported")
+        assert called(coroner)[whole] == f"containerd://{held.sandbox_id}"
+        wait_for(lambda: usage_of(coroner, whole) > 48 << 20, 30, "not its memory")
+    wait_for(lambda: usage_of(coroner, whole) < 16 << 20, 30, "not back to pause")
+    assert whole in called(coroner)
+    kill_one_in(held.sandbox.cgroup)
+
+    expect_kills(coroner, whole, 1)
+    assert coroner.value("coroner_oom_kills_total", scope="pod") == 1
+    assert {labels for labels in called(coroner) if not labels[2]} == {whole}
+    wait_for(
+        lambda: coroner.value("coroner_containers", state="running") == sum(1 for labels in called(coroner) if labels[2]),
+        30,
+        "sandboxes are counted",
+    )
+
+
+def usage_of(agent: Agent, names: Labels) -> float:
+    """Return the memory of what is called so."""
+    usage = agent.value("coroner_container_memory_usage_bytes", **dict(zip(("namespace", "pod", "container"), names, strict=True)))
+    assert usage is not None
+    return usage
+
+
+@contextlib.contextmanager
+def in_cgroup(directory: Path, code: str) -> Iterator[None]:
+    """Run Python in a cgroup, and end it when the block is left."""
+    command = [sys.executable, "-c", f"{code}\nimport signal\nsignal.pause()"]
+    with subprocess.Popen(["sh", "-c", f'echo $$ > {directory}/cgroup.procs; exec "$@"', "sh", *command]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def test_runtimes_that_restart_lose_no_name_and_no_count(node: Node, containerd: Daemon, dockerd: Daemon) -> None:

@@ -57,6 +57,7 @@ def test_a_pod_has_the_cgroups_of_a_node_and_its_bundles_name_it(kubernetes: dic
         annotations = sandbox | {"container-type": "container", "container-name": name}
         assert annotations.items() <= cri_annotations(container.id).items()
     assert sandbox.items() <= cri_annotations(web.sandbox_id).items()
+    assert (BUNDLES / web.sandbox_id / "shim-binary-path").read_text().endswith("/containerd-shim-runc-v2")
     assert [Path(f"/proc/{pid}/comm").read_text() for pid in web.sandbox.pids] == ["pause\n"]
 
 
