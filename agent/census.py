@@ -19,9 +19,9 @@ NAME_WITHIN_SECONDS = 10
 """A series must never change its labels, so a container waits this long for its name before it is called by its id for life."""
 
 PAUSE_MOST_BYTES = 32 << 20
-"""A sandbox whose memory.current is above this holds more than pause, which has less than 1 MiB and reads no files: its pod runs in it.
-While it is made, runc itself (10 to 20 MiB) is in its cgroup for a moment; gVisor needs more than this for anything, a virtual machine
-for nothing."""
+"""A sandbox whose memory.current is above this holds more than pause: its pod runs in it. pause has less than 1 MiB there and reads no
+files, and while runc makes it there are 2 MiB (measured), or 15 where runc copies itself into memory. A virtual machine has more than
+this from its start, gVisor soon."""
 
 HITS = counter("coroner_directory_hits_total", "Containers whose name some source knew in time.", ())
 MISSES = counter("coroner_directory_misses_total", "Containers that are called by their id, for want of a name.", ())
