@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from agent import __version__
-from agent.casebook import Casebook
+from agent.casebook import Casebook, peek
 from agent.census import Census
 from agent.config import DOCKER_URL, Config
 from agent.directory import Directory
@@ -32,6 +32,7 @@ from agent.sources.kubernetes import KubernetesSource
 from agent.sources.oci import DEFAULT_BUNDLES, OciSource
 from agent.status import Status
 from agent.supervise import keep_running
+from agent.web.listen import shown
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
 from collectors import all_collectors, oom
@@ -69,9 +70,11 @@ class App:
 
         local_events = cgroupfs.events_are_local(f"{config.procfs}/self/mountinfo")
         directory = Directory()
-        # One page has no use for a memory, and must not take that of the daemon beside it.
-        self.casebook = Casebook(config.state if config.command == "daemon" else "", config.procfs)
-        state, same_boot = self.casebook.open()
+        # One page keeps nothing, and goes on from what the daemon beside it has kept. Without that nobody knows the counts: absent, not 0.
+        is_daemon = config.command == "daemon"
+        self.casebook = Casebook(config.state if is_daemon else "", config.procfs)
+        state, same_boot = self.casebook.open() if is_daemon else peek(config.state, config.procfs)
+        left_out = () if is_daemon or state else (oom.Oom.name,)
         ledger = KillLedger(self.casebook, state, same_boot=same_boot)
         cgroup_root = self._find_cgroup_root()
         self.kernel_log = KernelLog(
@@ -115,7 +118,7 @@ class App:
             collectors=[
                 collector
                 for collector in all_collectors(ledger, config.pod_labels, local_events=local_events)
-                if collector.name in config.collectors
+                if collector.name in config.collectors and collector.name not in left_out
             ],
             proc_root=config.procfs,
             assess=self._assess,
@@ -144,11 +147,13 @@ class App:
         ]
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises OSError when the address cannot be listened on."""
+        """Serve until SIGTERM or SIGINT. Raises CannotListen when the address cannot be listened on."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        # Its default is to end the process: with the terminal, or by whoever expects a new configuration to be read.
+        loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP does nothing: configuration is read at the start, restart the agent")
         routes = Routes(
             render=self.render,
             is_ready=lambda: self._is_ready,
@@ -158,8 +163,8 @@ class App:
         )
         runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
         try:
-            for host, port in addresses:
-                log.info("listening", extra={"address": f"{host}:{port}", "version": __version__})
+            for address in addresses:
+                log.info("listening", extra={"address": shown(address), "version": __version__})
             async with asyncio.TaskGroup() as tasks:
                 followers = self._follow(tasks)
                 # The first pass takes the baseline: what memory.events counts by now happened before the agent, and is not counted.

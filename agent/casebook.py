@@ -14,9 +14,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
 from agent import records
 from agent.records import RowKey
@@ -304,6 +305,29 @@ class Casebook:
         if reason != self.reason:
             log.log(logging.WARNING if failed else logging.INFO, "casebook", extra={"reason": reason})
         self.reason = reason
+
+
+def peek(directory: str, proc_root: str) -> tuple[State | None, bool]:
+    """Return what an agent keeps in a directory, as Casebook.open does, but without its lock and without a write. Never raises.
+
+    That agent is not disturbed: in WAL mode a reader stops no writer.
+    """
+    path = f"{directory}/{FILE}"
+    how = "mode=ro" if os.path.exists(f"{path}-wal") else "immutable=1"  # without a log nobody writes, and SQLite shall not make one
+    try:
+        boot = boot_id(proc_root)
+        if not directory or not boot:
+            raise _NotOurs("--path.state is empty" if boot else "the kernel's boot_id cannot be read")
+        with closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=1)) as connection:
+            connection.execute("BEGIN")  # all of it is of one moment
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != VERSION:
+                raise _NotOurs(f"made by another Coroner (schema {version}, this one knows {VERSION})")
+            state = records.read(connection.execute)
+            return state, bool(state) and connection.execute("SELECT boot_id FROM epoch").fetchone()[0] == boot
+    except _TROUBLE as error:
+        log.warning("no casebook to read: OOM kills are left out, nobody knows how many there were", extra={"path": path, "err": str(error)})
+        return None, True
 
 
 class _Transaction:

@@ -25,7 +25,7 @@ class Config:
 
     command: Literal["daemon", "metrics"]
     listen_host: str | None
-    """None: every address of the machine."""
+    """None: every address of the machine, IPv4 and IPv6."""
     listen_port: int
     """0: any free port."""
     telemetry_path: str
@@ -48,6 +48,8 @@ class Config:
     """Labels of pods that coroner_container_info shows."""
     log_level: str
     log_format: str
+    warnings: tuple[str, ...] = ()
+    """What was given and is not used, a line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         pod_labels=values["kubernetes.pod-labels"],
         log_level=values["log.level"],
         log_format=values["log.format"],
+        warnings=tuple(loader.warnings),
     )
 
 
@@ -126,7 +129,7 @@ def _address(text: str) -> tuple[str | None, int]:
 
 
 def _telemetry_path(text: str) -> str:
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text in ("/healthz", "/readyz"):
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text in ("/healthz", "/readyz", "/api/v1/victims"):
         raise ValueError
     return text
 
@@ -193,7 +196,7 @@ _SETTINGS = (
     Setting(
         "web.telemetry-path",
         "/metrics",
-        Kind("a path of letters, digits and . _ ~ -, but not / nor /healthz nor /readyz", _telemetry_path),
+        Kind("a path of letters, digits and . _ ~ -, but not /healthz, /readyz, /api/v1/victims", _telemetry_path),
         "The path of the page.",
     ),
     Setting("web.disable-exporter-metrics", "false", SWITCH, "Leave the agent's own process out of the page (process_*, python_*)."),
@@ -209,7 +212,7 @@ _SETTINGS = (
     Setting(
         "path.bundles",
         ",".join(DEFAULT_BUNDLES),
-        Kind("absolute paths with commas between, or empty to do without", _directories),
+        Kind("absolute paths with commas between, or empty to do without", _directories, is_list=True),
         "Where containerd, CRI-O and Podman keep the bundles of their containers, whose annotations have the names.",
     ),
     Setting(
@@ -232,7 +235,7 @@ _SETTINGS = (
     Setting(
         "kubernetes.pod-labels",
         "",
-        Kind("keys of labels with commas between, or empty for none", _pod_labels),
+        Kind("keys of labels with commas between, or empty for none", _pod_labels, is_list=True),
         "Labels of pods to show on coroner_container_info, as label_KEY.",
     ),
     Setting("log.level", "info", _one_of("debug", "info", "warn", "error"), "The least severe messages to log."),
@@ -253,7 +256,8 @@ def _help(settings: Iterable[Setting]) -> str:
         "metrics prints one page and exits.",
         "",
         "Every setting is a flag, an environment variable and, by the flag's name, a key of the YAML file (--config.file);",
-        "a flag beats the environment, which beats the file.",
+        "a flag beats the environment, which beats the file. What has commas between may be a list there. Changes need a restart.",
+        "A CORONER_ variable that is no setting is warned of and not used: it may be somebody else's.",
         "",
         "  -h, --help",
         "      Print this text and exit.",

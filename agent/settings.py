@@ -24,11 +24,15 @@ _SERVICE_LINK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of value: `parse` raises ValueError for what is not `allowed`, and `tag` is the type it has in YAML."""
+    """A kind of value: `parse` raises ValueError for what is not `allowed`, and `tag` is the type it has in YAML.
+
+    `is_list`: several values with commas between, which may be a list in YAML.
+    """
 
     allowed: str
     parse: Callable[[str], Any]
     tag: str = "str"
+    is_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Loader:
 
     def __init__(self, settings: Sequence[Setting]) -> None:
         self.problems: list[str] = []
+        self.warnings: list[str] = []
         self._settings = {setting.name: setting for setting in settings}
 
     def defaults(self) -> dict[str, Any]:
@@ -93,7 +98,7 @@ class Loader:
             flag, equals, text = word.partition("=")
             followed = bool(rest) and not rest[0].startswith("-")
             if flag not in flags:
-                self._unknown("flag", flag, flags)
+                self.problems.append(_unknown("flag", flag, flags))
                 if followed and not equals:
                     rest.popleft()  # most likely its value, and not one problem more
                 continue
@@ -111,14 +116,17 @@ class Loader:
         return words, values
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, Any]:
-        """Return the values of the variables. One that has the prefix but is no setting is a mistake."""
+        """Return the values of the variables. One that has the prefix but is no setting may be somebody else's: it is warned of.
+
+        An image's version, a Service's port: who shares the environment does not ask. Its value is not repeated, it may be a secret.
+        """
         variables = {setting.variable: setting for setting in self._settings.values()}
         values: dict[str, Any] = {}
         for variable, text in sorted(environ.items()):
             if variable in variables:
                 self._parse(variables[variable], text, f"environment {variable}", values)
             elif variable.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(f"{variable}={text}"):
-                self._unknown("environment", variable, variables)
+                self.warnings.append(_unknown("environment", variable, variables))
         return values
 
     def file(self, path: str) -> dict[str, Any]:
@@ -151,9 +159,11 @@ class Loader:
             elif name in groups:
                 self.problems.append(f"{where} {name}: got {_shown(value)}, expected settings below it")
             elif setting is None:
-                self._unknown(where, name, allowed)
+                self.problems.append(_unknown(where, name, allowed))
             elif name in seen:
                 self.problems.append(f"{where} {name}: got it twice, expected it once")
+            elif setting.kind.is_list and isinstance(value, yaml.SequenceNode):
+                self._parse_list(setting, value, path, f"{where} {name}", values)
             elif not isinstance(value, yaml.ScalarNode) or value.tag != f"tag:yaml.org,2002:{setting.kind.tag}":
                 kind = "" if setting.kind is SWITCH else "text: "
                 self.problems.append(f"{where} {name}: got {_shown(value)}, expected {kind}{setting.kind.allowed}")
@@ -168,10 +178,22 @@ class Loader:
         except ValueError:
             self.problems.append(f"{where}: got {text!r}, expected {setting.kind.allowed}")
 
-    def _unknown(self, where: str, given: str, known: Iterable[str]) -> None:
-        close = get_close_matches(given, known, n=1, cutoff=0.8)  # at the default of 0.6 the common prefix would do
-        hint = f"did you mean {close[0]}?" if close else "see --help"
-        self.problems.append(f"{where}: got {given!r}, which is no setting; {hint}")
+    def _parse_list(self, setting: Setting, node: yaml.SequenceNode, path: str, where: str, values: dict[str, Any]) -> None:
+        before = len(self.problems)
+        for item in node.value:
+            place = f"file {path}:{item.start_mark.line + 1} {setting.name}"
+            if not isinstance(item, yaml.ScalarNode) or item.tag != "tag:yaml.org,2002:str" or not item.value or "," in item.value:
+                self.problems.append(f"{place}: got {_shown(item)} in the list, expected text without a comma: {setting.kind.allowed}")
+            else:
+                self._parse(setting, item.value, place, {})
+        if len(self.problems) == before:
+            self._parse(setting, ",".join(item.value for item in node.value), where, values)
+
+
+def _unknown(where: str, given: str, known: Iterable[str]) -> str:
+    close = get_close_matches(given, known, n=1, cutoff=0.8)  # at the default of 0.6 the common prefix would do
+    hint = f"did you mean {close[0]}?" if close else "see --help"
+    return f"{where}: got {given!r}, which is no setting; {hint}"
 
 
 def _leaves(mapping: yaml.MappingNode, groups: Collection[str], above: str = "") -> Iterator[tuple[str, yaml.Node, yaml.Node]]:

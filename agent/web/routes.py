@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from agent.page import OPENMETRICS, PLAIN_TEXT, accepts_gzip, negotiate
+from agent.web.listen import listen
 
 DEFAULT_SCRAPE_SECONDS = 10.0
 SPARE_SECONDS = 0.5
@@ -112,12 +113,10 @@ class Routes:
 
 
 async def serve(application: web.Application, host: str | None, port: int) -> tuple[web.AppRunner, list[tuple[str, int]]]:
-    """Start listening; return the runner to clean up, and the addresses. Raises OSError when the address cannot be had."""
+    """Start listening; return the runner to clean up, and the addresses. Raises CannotListen when the address cannot be had."""
+    sockets = await listen(host, port)
     runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, reuse_address=True).start()
-    except OSError:
-        await runner.cleanup()
-        raise
+    for one in sockets:
+        await web.SockSite(runner, one).start()
     return runner, [(address[0], address[1]) for address in runner.addresses]

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.casebook import FILE, KEEP_SECONDS, RETRY_SECONDS, TIDY_SECONDS, VERSION, Casebook
+from agent.casebook import FILE, KEEP_SECONDS, RETRY_SECONDS, TIDY_SECONDS, VERSION, Casebook, peek
 from agent.records import KEEP_VICTIMS, MIGRATIONS
 from collectors.accounts import Cursor, Life, State, Victim
 from collectors.slices import Slice
@@ -515,3 +515,95 @@ def test_a_file_that_cannot_be_read_is_never_overwritten(desk: Desk, monkeypatch
 
     assert not saved(book, State())
     assert desk.kept() == STATE
+
+
+def everything(directory: Path) -> dict[str, bytes]:
+    """Every file in a directory, but for SQLite's index of its log, which any reader marks its place in."""
+    return {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.endswith("-shm")}
+
+
+def test_a_look_sees_what_a_running_agent_has_kept_and_leaves_it_alone(desk: Desk) -> None:
+    """It is all in the log still; the agent keeps its lock, and goes on saving."""
+    book = desk.opened()
+    book.save(STATE, VICTIM)
+    before = everything(desk.state)
+
+    assert peek(str(desk.state), str(desk.proc)) == (STATE, True)
+
+    assert everything(desk.state) == before
+    book.save(replace(STATE, unnamed_of_ended=3))
+    assert book.reason == ""
+    seen, _ = peek(str(desk.state), str(desk.proc))
+    assert seen
+    assert seen.unnamed_of_ended == 3
+
+
+def test_a_look_while_the_agent_writes_does_not_keep_it_from_writing(desk: Desk) -> None:
+    """Nor from folding its log into the file."""
+    book = desk.opened()
+    book.save(STATE)
+    with closing(sqlite3.connect(f"file:{desk.file}?mode=ro", uri=True)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM epoch").fetchall()
+        book.save(replace(STATE, unnamed_of_ended=3))
+        book.tidy()
+
+    assert book.reason == ""
+
+
+def test_a_look_at_what_an_agent_has_left_makes_no_file(desk: Desk) -> None:
+    """Also where nothing can be written, and whatever the directory is called."""
+    desk.state = desk.state.parent / "50% of it? #1"
+    book = desk.opened()
+    book.save(STATE)
+    book.close()
+    before = everything(desk.state)
+
+    assert peek(str(desk.state), str(desk.proc)) == (STATE, True)
+
+    assert everything(desk.state) == before
+    assert sorted(path.name for path in desk.state.iterdir()) == [FILE, f"{FILE}.lock"]
+
+
+def test_a_look_after_a_reboot_says_that_it_is_of_another_boot(desk: Desk) -> None:
+    """The place in the kernel log is one in another log."""
+    book = desk.opened()
+    book.save(STATE)
+    desk.boot("99999999-2222-3333-4444-555555555555")
+
+    assert peek(str(desk.state), str(desk.proc)) == (STATE, False)
+
+
+@pytest.mark.parametrize("trouble", ["none", "empty", "garbage", "of another version", "not begun", "a directory"])
+def test_a_look_at_what_cannot_be_read_is_nothing_and_changes_nothing(desk: Desk, trouble: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not moved aside, not made, not migrated: that is for the agent to do."""
+    path = desk.file
+    if trouble != "none":
+        desk.state.mkdir()
+    if trouble == "of another version":
+        book = desk.opened()
+        book.save(STATE)
+        book.close()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"PRAGMA user_version={VERSION + 1}")
+    elif trouble == "not begun":
+        desk.opened().close()
+    elif trouble == "a directory":
+        path.mkdir()
+    elif trouble in ("empty", "garbage"):
+        path.write_bytes(b"" if trouble == "empty" else b"no casebook" * 1000)
+    before = sorted(desk.state.iterdir()) if trouble != "none" else []
+
+    assert peek(str(desk.state), str(desk.proc))[0] is None
+
+    assert desk.state.exists() == (trouble != "none")
+    assert before == (sorted(desk.state.iterdir()) if desk.state.exists() else [])
+    assert trouble == "not begun" or "OOM kills are left out" in caplog.text
+
+
+@pytest.mark.parametrize(("directory", "proc"), [("", "proc"), ("state", "nowhere")])
+def test_without_a_place_or_a_boot_a_look_is_nothing(desk: Desk, directory: str, proc: str) -> None:
+    """Nothing is looked for at the root of the file system."""
+    desk.opened().save(STATE)
+
+    assert peek(directory and str(desk.state), str(desk.proc.parent / proc)) == (None, True)

@@ -1,7 +1,7 @@
 """Where each setting may come from, which source wins, and that everything wrong is said at once."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from agent import __version__
 from agent.config import BadConfig, Config, Text, load
 from agent.sources.kubernetes_access import choose
 from agent.sources.oci import DEFAULT_BUNDLES
+from collectors import NAMES
 
 COLLECTORS = ("memory", "zombies", "oom")
 DEFAULT = Config(
@@ -77,9 +78,9 @@ def problems(argv: list[str], environ: dict[str, str] | None = None) -> list[str
     return caught.value.problems
 
 
-def help_text() -> str:
+def help_text(collectors: Sequence[str] = COLLECTORS) -> str:
     """Return the help."""
-    shown = load(["--help"], {}, COLLECTORS)
+    shown = load(["--help"], {}, collectors)
     assert isinstance(shown, Text)
     return shown.text
 
@@ -183,7 +184,7 @@ WRONG = {
         "a b:1",
         ":\uff11",
     ],
-    "web.telemetry-path": ["", "/", "metrics", "/healthz", "/readyz", "/a b", "/a?b", "//a", "/a/", "/{a}", "/a\n"],
+    "web.telemetry-path": ["", "/", "metrics", "/healthz", "/readyz", "/api/v1/victims", "/a b", "/a?b", "//a", "/a/", "/{a}", "/a\n"],
     "path.procfs": ["", "proc", "./proc", "/a\0b"],
     "path.cgroupfs": [""],
     "path.kmsg": ["kmsg"],
@@ -277,7 +278,7 @@ path.procfs: !!str [/proc]
         *("--config.file", path, "--log.level", "loud", "--log.level=warn", "--colector.oom", "--xyzzy", "value", "--xyzzy=1"),
         *("stop", "--collector.oom=false", "-v", "--no-log.format", "--docker.url"),
     ]
-    environ = {"CORONER_LOG_FORMAT": "xml\n", "CORONER_LOGLEVEL": "info", "CORONER_WEB_PORT": "80"}
+    environ = {"CORONER_LOG_FORMAT": "xml\n", "CORONER_LOGLEVEL": "info"}
     address = "HOST:PORT, [IPV6]:PORT, or :PORT for every address of the machine"
     url = "unix:///PATH, tcp://HOST:PORT, http://HOST:PORT, https://HOST:PORT, or empty to do without Docker"
 
@@ -290,9 +291,7 @@ path.procfs: !!str [/proc]
         "flag: got '-v', which is no setting; see --help",
         "flag: got '--no-log.format', which is no setting; did you mean --log.format?",
         f"flag --docker.url: got no value, expected {url}",
-        "environment: got 'CORONER_LOGLEVEL', which is no setting; did you mean CORONER_LOG_LEVEL?",
         "environment CORONER_LOG_FORMAT: got 'xml\\n', expected logfmt or json",
-        "environment: got 'CORONER_WEB_PORT', which is no setting; see --help",
         f"file {path}:2 web.listen-address: got int '10911', expected text: {address}",
         f"file {path}:3: got 'web.listn-address', which is no setting; did you mean web.listen-address?",
         f"file {path}:4 log: got str 'debug', expected settings below it",
@@ -384,7 +383,81 @@ def test_kubernetes_service_links() -> None:
     environ = {f"CORONER_{above}{name}": value for above in ("", "METRICS_") for name, value in links.items()}
 
     assert load([], environ, COLLECTORS) == DEFAULT
-    assert len(problems([], {"CORONER_PORT": "9100"})) == 1
+
+
+def test_no_service_link_is_a_setting() -> None:
+    """Or a Service of that name would set it, to an address that it does not take."""
+    variables = re.findall(r"Environment: (CORONER_\w+)\.", help_text(NAMES))
+
+    assert len(variables) > len(NAMES)
+    assert [name for name in variables if re.search(r"(SERVICE_HOST|_PORT|_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?|SERVICE_PORT_.*)$", name)] == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "hint"),
+    [
+        ("CORONER_VERSION", "0.1", "see --help"),
+        ("CORONER_IMAGE", "registry/coroner:0.1", "see --help"),
+        ("CORONER_PORT", "9100", "see --help"),
+        ("CORONER_", "", "see --help"),
+        ("CORONER_LOGLEVEL", "secret", "did you mean CORONER_LOG_LEVEL?"),
+        ("CORONER_WEB_LISTEN_ADDRES", ":80", "did you mean CORONER_WEB_LISTEN_ADDRESS?"),
+    ],
+)
+def test_a_variable_of_somebody_else_is_a_warning(variable: str, value: str, hint: str) -> None:
+    """An image, a chart, a Service call theirs so; what might be a typing error is guessed, and no value is repeated."""
+    warning = f"environment: got {variable!r}, which is no setting; {hint}"
+
+    assert load([], {variable: value}, COLLECTORS) == replace(DEFAULT, warnings=(warning,))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("path.bundles: [/a/b, /c/]", replace(DEFAULT, bundles=("/a/b", "/c"))),
+        ("path:\n  bundles:\n  - /a/b\n  - /c\n", replace(DEFAULT, bundles=("/a/b", "/c"))),
+        ("path.bundles: []", replace(DEFAULT, bundles=())),
+        ("kubernetes.pod-labels: [app, app.kubernetes.io/name]", replace(DEFAULT, pod_labels=("app", "app.kubernetes.io/name"))),
+        ("kubernetes: {pod-labels: [app]}", replace(DEFAULT, pod_labels=("app",))),
+        ("kubernetes.pod-labels: []", replace(DEFAULT, pod_labels=())),
+    ],
+)
+def test_what_has_commas_between_may_be_a_list_in_yaml(content: str, expected: Config, yaml_file: YamlFile) -> None:
+    """In both styles of YAML; an empty one is none."""
+    assert load(["--config.file", yaml_file(content)], {}, COLLECTORS) == expected
+
+
+def test_every_setting_that_takes_commas_takes_a_list(yaml_file: YamlFile) -> None:
+    """And no other does."""
+    for name, value in ((name, value) for name, value, _ in EVERYTHING if value != '""'):
+        (block,) = re.findall(rf"\n  --(?:\[no-\])?{re.escape(name)}(?:=VALUE)?\n.*\n +Allowed: (.*)\.", help_text())
+        path = yaml_file("\n- ".join([f"{name}:", *value.split(",")]))
+        if "commas" in block:
+            load(["--config.file", path], {}, COLLECTORS)
+        else:
+            assert "got a list" in problems(["--config.file", path])[0]
+
+
+def test_what_is_wrong_in_a_list_is_said_with_its_line(yaml_file: YamlFile) -> None:
+    """All of it at once: numbers, nothing, lists in it, and commas, which would make two of one."""
+    path = yaml_file("path:\n  bundles:\n  - /a\n  - run\n  - 7\n  -\n  - [/b]\n  - /c,/d\n  - ''\nkubernetes.pod-labels: [app, app]\n")
+    paths = "absolute paths with commas between, or empty to do without"
+
+    assert problems(["--config.file", path]) == [
+        f"file {path}:4 path.bundles: got 'run', expected {paths}",
+        *(
+            f"file {path}:{line} path.bundles: got {got} in the list, expected text without a comma: {paths}"
+            for line, got in ((5, "int '7'"), (6, "null ''"), (7, "a list"), (8, "str '/c,/d'"), (9, "str ''"))
+        ),
+        f"file {path}:10 kubernetes.pod-labels: got 'app,app', expected keys of labels with commas between, or empty for none",
+    ]
+
+
+def test_a_list_that_holds_itself_is_no_value(yaml_file: YamlFile) -> None:
+    """It is not followed for ever."""
+    (problem,) = problems(["--config.file", yaml_file("path.bundles: &all [*all]")])
+
+    assert "got a list in the list" in problem
 
 
 def test_help_shows_every_setting() -> None:
@@ -432,3 +505,4 @@ def test_any_input_is_answered(argv: list[str], environ: dict[str, str]) -> None
         assert str(answer) == "\n".join(answer.problems)
     else:
         assert isinstance(answer, Config | Text)
+        assert isinstance(answer, Text) or all(warning.isprintable() for warning in answer.warnings)

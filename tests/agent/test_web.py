@@ -9,6 +9,7 @@ from aiohttp import ClientSession
 
 from agent.page import OPENMETRICS, PLAIN_TEXT, compress
 from agent.status import Status
+from agent.web.listen import CannotListen
 from agent.web.routes import Routes, scrape_seconds, serve
 from agent.web.status_page import status_page
 
@@ -152,7 +153,7 @@ def test_the_scrapers_timeout_is_the_passs_deadline(header: str | None, seconds:
 async def test_a_taken_port_is_an_error_and_leaves_nothing_behind(url: str) -> None:
     """Two agents on one node: the second says so."""
     routes = Routes(render=Agent().render, is_ready=lambda: True, status=str, telemetry_path="/metrics")
-    with pytest.raises(OSError, match="address already in use"):
+    with pytest.raises(CannotListen, match="Address already in use"):
         await serve(routes.application(), "127.0.0.1", int(url.rsplit(":", 1)[1]))
 
 
