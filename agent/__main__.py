@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TextIO
 
 from agent import log
 from agent.app import App
@@ -17,9 +16,7 @@ from collectors import NAMES
 
 def main() -> None:
     """Run the command line; exit 0 when stopped, 1 when it could not start or print, 2 on bad configuration, 130 on Ctrl-C."""
-    code = run(sys.argv[1:])
-    _flush(sys.stderr)
-    sys.exit(code)
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(argv: list[str]) -> int:
@@ -59,7 +56,9 @@ def _print(body: bytes) -> int:
         sys.stdout.buffer.write(body)
         sys.stdout.buffer.flush()
     except OSError as error:
-        _drop(sys.stdout)
+        # Python writes what is left in the buffer once more at its end, and would fail there with a traceback:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             _complain(f"cannot write to standard output: {error.strerror}")
         return 1
@@ -70,22 +69,6 @@ def _complain(problem: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError):  # nobody listens: the exit code says it too
             print(f"coroner: {problem}", file=sys.stderr)  # noqa: T201 - a command line speaks on its streams
-
-
-def _flush(stream: TextIO | None) -> None:
-    try:
-        if stream is not None:
-            stream.flush()
-    except OSError:
-        _drop(stream)
-
-
-def _drop(stream: TextIO) -> None:
-    """Send what is still in the buffer nowhere: Python writes it once more at its end, and would fail there with a traceback.
-
-    https://docs.python.org/3/library/signal.html#note-on-sigpipe
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -26,6 +27,19 @@ Zombies.collect = lambda self, node: threading.Event().wait()
 sys.exit(run(sys.argv[1:]))
 """
 
+STARTING = """
+import sys, time
+from agent.app import App
+from agent.__main__ import run
+
+def wait(self, config):
+    print("starting", flush=True)
+    time.sleep(600)
+
+App.__init__ = wait
+sys.exit(run(sys.argv[1:]))
+"""
+
 Start = Callable[..., tuple["subprocess.Popen[str]", str]]
 
 
@@ -34,10 +48,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a command that listens; return it and its URL."""
     processes = []
 
-    def start(*command: str) -> tuple["subprocess.Popen[str]", str]:
+    def start(*command: str, log: str = "error") -> tuple["subprocess.Popen[str]", str]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        flags = [f"--web.listen-address={address}", "--docker.url=", "--log.level=error", f"--path.state={tmp_path}"]
+        flags = [f"--web.listen-address={address}", "--docker.url=", f"--log.level={log}", f"--path.state={tmp_path}"]
         processes.append(subprocess.Popen([*command, *flags], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True))
         wait_for(lambda: get(f"http://{address}/healthz") == "ok\n")
         return processes[-1], f"http://{address}"
@@ -64,6 +78,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert monotonic() < deadline
         sleep(0.05)
+
+
+def command(*arguments: str, environ: dict[str, str] | None = None, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run coroner until it ends."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.run([CORONER, *arguments], env=ENVIRONMENT | (environ or {}), text=True, check=False, timeout=60, **options)
 
 
 def test_one_page_can_be_printed_without_a_server() -> None:
@@ -149,3 +169,115 @@ def test_a_taken_port_is_said_with_the_flag_that_changes_it(start: Start) -> Non
     assert done.returncode == 1
     assert "--web.listen-address" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["metrics", "--docker.url=", "--log.level=error"]])
+def test_a_reader_that_has_read_enough_is_no_news(arguments: list[str]) -> None:
+    """`coroner --help | head -1`: the pipe is closed before all is written, and Python tries it once more at its end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = command(*arguments, stdout=writer)
+    finally:
+        os.close(writer)
+
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["metrics", "--docker.url=", "--log.level=error"]])
+@pytest.mark.parametrize(("redirection", "reason"), [(">/dev/full", "No space left on device"), (">&-", "it is closed")])
+def test_output_that_cannot_be_written_is_said(arguments: list[str], redirection: str, reason: str) -> None:
+    """A script that keeps a page must not take nothing for one."""
+    shell = ["sh", "-c", f'"$@" {redirection}', "sh", CORONER, *arguments]
+    done = subprocess.run(shell, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stderr) == (1, f"coroner: cannot write to standard output: {reason}\n")
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
+def test_bad_configuration_ends_with_2_although_nobody_can_be_told(redirection: str) -> None:
+    """Whoever started it still sees which of the two it was."""
+    done = subprocess.run(["sh", "-c", f'"$@" {redirection}', "sh", CORONER, "--typo"], env=ENVIRONMENT, check=False, timeout=60)
+
+    assert done.returncode == 2
+
+
+def test_variables_of_others_are_warned_of_and_do_not_keep_it_from_starting() -> None:
+    """An image says its version so, and Kubernetes the port of a Service; what they hold may be a secret."""
+    others = {"CORONER_VERSION": "0.1", "CORONER_IMAGE": "secret", "CORONER_PORT": "tcp://10.0.0.1:80", "CORONER_LOGLEVEL": "debug"}
+    done = command("metrics", "--docker.url=", "--path.state=", environ=others)
+
+    assert done.returncode == 0
+    assert "CORONER_VERSION" in done.stderr
+    assert "did you mean CORONER_LOG_LEVEL?" in done.stderr
+    assert "CORONER_PORT" not in done.stderr
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("192.0.2.1:10911", "not an address of this machine"), ("nowhere.invalid:10911", "the name nowhere.invalid does not resolve")],
+)
+def test_an_address_that_cannot_be_had_is_said_in_one_line(address: str, said: str) -> None:
+    """Another agent is blamed only for a port that is taken."""
+    done = command(f"--web.listen-address={address}", "--docker.url=", "--path.state=", "--log.level=error")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"coroner: cannot listen on {address}: ")
+    assert said in done.stderr
+    assert "another agent" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_hang_up_ends_nothing_and_sigterm_still_does(start: Start) -> None:
+    """A terminal is closed, or somebody wants a new configuration to be read."""
+    process, url = start(CORONER, log="info")
+    wait_for(lambda: get(f"{url}/readyz") == "ok\n")
+
+    process.send_signal(signal.SIGHUP)
+
+    assert process.stderr
+    while "SIGHUP" not in (line := process.stderr.readline()):
+        assert line, "it ended and did not say a word"
+    assert get(f"{url}/healthz") == "ok\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_an_agent_whose_log_nobody_reads_any_more_runs_on_and_ends_with_0(start: Start) -> None:
+    """The terminal or the program that it logged to is gone."""
+    process, url = start(CORONER, log="debug")
+    assert process.stderr
+    process.stderr.close()
+    process.stderr = None
+
+    process.send_signal(signal.SIGHUP)
+    assert get(f"{url}/metrics")
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize(("end", "command", "code"), [("SIGTERM", "", 0), ("SIGINT", "", 0), ("SIGINT", "metrics", 130)])
+def test_a_signal_before_it_serves_is_heeded_too(end: str, command: str, code: int) -> None:
+    """Opening the casebook may take its time; a hang-up does not end it there either, and an end has no traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTING, *command.split(), "--path.state="],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        assert process.stdout.readline() == "starting\n"
+        if not command:
+            process.send_signal(signal.SIGHUP)
+        process.send_signal(getattr(signal, end))
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+
+    assert (process.returncode, errors) == (code, "")
