@@ -11,6 +11,7 @@ from agent import log
 from agent.app import App
 from agent.config import BadConfig, Config, load
 from agent.web.listen import CannotListen
+from agent.words import in_words
 from collectors import NAMES
 
 
@@ -33,17 +34,23 @@ def run(argv: list[str]) -> int:
     for warning in config.warnings:
         logging.getLogger("agent.config").warning("not used", extra={"reason": warning})
     try:
-        if config.command == "metrics":
-            return _print(asyncio.run(App(config).page()))
-        # Until the loop has its own handlers: an end is an orderly one, and a hang-up is none.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        asyncio.run(App(config).run())
+        return _start(config)
     except KeyboardInterrupt:
         return 130 if config.command == "metrics" else 0
-    except (CannotListen, OSError) as error:
+    except CannotListen as error:
         _complain(str(error))
-        return 1
+    except OSError as error:
+        _complain(in_words(error) or str(error))
+    return 1
+
+
+def _start(config: Config) -> int:
+    if config.command == "metrics":
+        return _print(asyncio.run(App(config).page()))
+    # Until the loop has its own handlers: an end is an orderly one here too, and a hang-up is none.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    asyncio.run(App(config).run())
     return 0
 
 

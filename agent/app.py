@@ -164,7 +164,7 @@ class App:
         runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
         try:
             for address in addresses:
-                log.info("listening", extra={"address": shown(address), "version": __version__})
+                log.info("listening", extra={"address": shown(*address), "version": __version__})
             async with asyncio.TaskGroup() as tasks:
                 followers = self._follow(tasks)
                 # The first pass takes the baseline: what memory.events counts by now happened before the agent, and is not counted.

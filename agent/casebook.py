@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from agent import records
 from agent.records import RowKey
+from agent.words import in_words
 from collectors.accounts import State, Victim
 from collectors.base import Sample, counter, gauge
 from collectors.kernel.files import ReadError, read_once
@@ -274,7 +275,8 @@ class Casebook:
         if isinstance(error, _NotOurs):
             self._may_write = False
         self._down(
-            f"{self._path}: {error}: counters and victims are kept in memory only; check the directory, its free space and --path.state"
+            f"{self._path}: {in_words(error) if isinstance(error, OSError) else error}: counters and victims are kept in memory only; "
+            "check the directory, its free space and --path.state"
         )
         return False
 
@@ -326,7 +328,9 @@ def peek(directory: str, proc_root: str) -> tuple[State | None, bool]:
             state = records.read(connection.execute)
             return state, bool(state) and connection.execute("SELECT boot_id FROM epoch").fetchone()[0] == boot
     except _TROUBLE as error:
-        log.warning("no casebook to read: OOM kills are left out, nobody knows how many there were", extra={"path": path, "err": str(error)})
+        log.warning(
+            "no casebook to read: OOM kills are left out, nobody knows how many there were", extra={"path": path, "reason": str(error)}
+        )
         return None, True
 
 

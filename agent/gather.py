@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from agent.census import Census
+from agent.words import UNEXPECTED, in_words
 from collectors.base import Collector, Node, Sample, gauge
 from collectors.kernel.files import KernelFiles, descriptor_budget
 from collectors.kernel.procfs import ProcessTable
@@ -76,7 +77,7 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """All samples of one pass, and what each collector that failed said."""
+    """All samples of one pass, and why each collector that failed did, in words."""
 
     samples: Sequence[Sample]
     failures: dict[str, str]
@@ -108,7 +109,9 @@ class Gather:
         self._sampler = Sampler(proc_root)
         self._stuck: dict[str, tuple[asyncio.Future[Any], float]] = {}
         self._current: asyncio.Task[Pass] | None = None
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, tuple[str, str | None]] = {}
+        """What was logged of the collectors that fail: why, and what was raised."""
+        self._raised: dict[str, str] = {}
 
     async def collect(self, timeout: float) -> Pass:
         """Return a whole pass within `timeout` seconds; a pass that is under way is shared."""
@@ -179,9 +182,8 @@ class Gather:
             node = await self._within("census", deadline, lambda: self._census.take(sampler.files, sampler.process_table))
         except Late as error:
             return None, str(error)
-        except Exception as error:
-            log.debug("census failed", exc_info=error)
-            return None, f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - the error boundary: what was raised is for the log
+            return None, self._failed("census", error)
         self._counted(node)
         return node, ""
 
@@ -195,9 +197,8 @@ class Gather:
             samples += await self._within(collector.name, deadline, lambda: list(collector.collect(node)))
         except Late as error:
             return str(error)
-        except Exception as error:
-            log.debug("collector failed", exc_info=error, extra={"collector": collector.name})
-            return f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(collector.name, error)
         return "; ".join(map(str, node.malformed[:3]))
 
     async def _within(self, name: str, deadline: float, job: Callable[[], T]) -> T:
@@ -216,6 +217,12 @@ class Gather:
         self._sampler = Sampler(self._proc_root)
         raise Late(f"not finished after {patience:.1f} s: a read hangs, or the node is overloaded")
 
+    def _failed(self, name: str, error: Exception) -> str:
+        """Say in words why, and keep what was raised for the log."""
+        log.debug("collector failed", exc_info=error, extra={"collector": name})
+        self._raised[name] = f"{type(error).__name__}: {error}"
+        return in_words(error) or UNEXPECTED
+
     def _back(self, name: str, future: "asyncio.Future[Any]") -> None:
         del self._stuck[name]
         if not future.cancelled():
@@ -223,8 +230,9 @@ class Gather:
 
     def _report(self, failures: dict[str, str]) -> None:
         for name, failure in failures.items():
-            if self._failures.get(name) != failure:
-                log.error("collector failed", extra={"collector": name, "reason": failure})
+            if self._failures.get(name) != (failure, self._raised.get(name)):
+                log.error("collector failed", extra={"collector": name, "reason": failure, "raised": self._raised.get(name)})
         for name in self._failures.keys() - failures.keys():
             log.info("collector works again", extra={"collector": name})
-        self._failures = failures
+        self._failures = {name: (failure, self._raised.get(name)) for name, failure in failures.items()}
+        self._raised.clear()

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from agent.status import Status
+from agent.words import UNEXPECTED, in_words
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 30.0
@@ -29,7 +30,7 @@ async def keep_running(
             reason = str(error)
         except Exception as error:
             log.exception("follower failed", extra={"source_name": status.source})
-            reason = f"{type(error).__name__}: {error}"
+            reason = in_words(error) or UNEXPECTED
         if status.is_up:
             delay = FIRST_DELAY_SECONDS
         status.down(reason)

@@ -5,6 +5,7 @@ The SDK blocks, so nothing here is ever awaited by a scrape: the thread hands me
 
 import asyncio
 import contextlib
+import logging
 import re
 import threading
 import time
@@ -12,10 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from docker import APIClient
+from docker.errors import APIError
 
 from agent.directory import Directory, Entry
 from agent.status import Status
 from agent.supervise import Blind
+from agent.words import in_words
 
 WINDOW_SECONDS = 60
 """An event stream is asked for in windows: a full list follows each, which finds what was missed, and a daemon that hangs is noticed."""
@@ -28,6 +31,8 @@ _END_AFTER = {"die": "exited", "died": "exited", "destroy": "removed", "remove":
 _IDENTIFIER = re.compile("[0-9a-f]{64}")
 
 Message = tuple[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 class DockerSource:
@@ -116,8 +121,9 @@ class _Listener:
                 while not self._stopped.is_set():
                     self._listen(client)
                     self._stopped.wait(0.5)  # a daemon whose clock is ahead ends every window at once
-        except Exception as error:  # noqa: BLE001 - the SDK raises requests', urllib3's, json's and its own errors
-            self._post(("failed", f"{type(error).__name__}: {error}"))
+        except Exception as error:  # the SDK raises requests', urllib3's, json's and its own errors
+            log.debug("docker failed", exc_info=error)
+            self._post(("failed", _reason(error)))
 
     def _listen(self, client: APIClient) -> None:
         now = time.time_ns()
@@ -135,6 +141,14 @@ class _Listener:
             for event in self._stream:
                 self._since = _timestamp(event.get("timeNano", time.time_ns()))
                 self._post(("event", event))
+
+
+def _reason(error: Exception) -> str:
+    """Say in words why the daemon could not be asked; the SDK wraps its own refusal of a version once more."""
+    answer = error if isinstance(error, APIError) else error.__cause__
+    if isinstance(answer, APIError):
+        return f"answered {answer.status_code}: {answer.explanation or 'nothing more'}"
+    return in_words(error) or "the answer is not one of Docker's (--log.level=debug logs it)"
 
 
 def _poster(loop: asyncio.AbstractEventLoop, messages: asyncio.Queue[Message]) -> Callable[[Message], None]:

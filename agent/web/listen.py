@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 from ipaddress import ip_address
+from typing import Any
 
 _NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """What the kernel says of an address that this machine does not have: none of its own, or of a family that is switched off."""
@@ -13,7 +14,8 @@ _TRIES = 10
 
 _BACKLOG = 128
 
-Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
+Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+"""The second is the host, the port and, of IPv6, flow and scope."""
 
 
 class CannotListen(Exception):
@@ -45,9 +47,8 @@ async def listen(host: str | None, port: int) -> list[socket.socket]:
     raise AssertionError("not reached: the last try returns or raises")
 
 
-def shown(address: tuple[str, int]) -> str:
+def shown(host: str, port: int) -> str:
     """Spell an address as in a URL."""
-    host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -73,7 +74,7 @@ def _listen(addresses: list[Address]) -> list[socket.socket]:
             try:
                 listening.append(_socket(family, (host, same_port, *scope)))
             except OSError as error:
-                error.filename = shown((host, same_port))
+                error.filename = shown(host, same_port)
                 if error.errno not in _NOT_OURS:
                     raise
                 lacking = error
@@ -106,7 +107,7 @@ def _why(error: OSError, addresses: list[Address], port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{what}; is another agent running? --web.listen-address changes it"
     if error.errno in _NOT_OURS:
-        given = ", ".join(shown(address[:2]) for _, address in addresses)
+        given = ", ".join(shown(*address[:2]) for _, address in addresses)
         return (
             f"cannot listen on {given}: {error.strerror}: not an address of this machine; set --web.listen-address to one that "
             f"`ip address` lists, or to :{port} for all of them"

@@ -266,8 +266,31 @@ async def test_an_error_answer_is_said(daemon: Daemon) -> None:
     daemon.fail = True
     following = Following(daemon.url)
     async with following.run() as task:
-        with pytest.raises(Blind, match="500"):
+        with pytest.raises(Blind, match="answered 500"):
             await task
+
+
+async def test_a_daemon_that_cannot_be_asked_is_said_in_the_systems_words(tmp_path: Path) -> None:
+    """Three libraries wrap what the kernel said into one another's exceptions; nobody can read that."""
+    following = Following(f"unix://{tmp_path}/docker.sock")
+    async with following.run() as task:
+        with pytest.raises(Blind, match=rf"^unix://{tmp_path}/docker\.sock: No such file or directory; is the daemon running"):
+            await task
+
+
+async def test_an_answer_that_is_not_dockers_is_called_so(tmp_path: Path) -> None:
+    """Somebody else listens there."""
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(greet, tmp_path / "docker.sock"):
+        following = Following(f"unix://{tmp_path}/docker.sock")
+        async with following.run() as task:
+            with pytest.raises(Blind, match="the answer is not one of Docker's") as caught:
+                await task
+    assert "Exception" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from agent.census import Census
 from agent.gather import DURATION, SUCCESS, Gather, Pass
+from agent.words import UNEXPECTED
 from collectors.base import Collector, Node, Sample, gauge
 from collectors.kernel.files import Forbidden, KernelFiles, Malformed
 from collectors.kernel.procfs import ProcessTable
@@ -98,8 +99,8 @@ async def test_two_scrapes_at_once_share_a_pass(census: FakeCensus) -> None:
     assert census.taken == 2
 
 
-async def test_a_raising_collector_costs_only_itself_and_shows_nothing_half(census: FakeCensus) -> None:
-    """What it yielded before it raised is not on the page."""
+async def test_a_raising_collector_costs_only_itself_and_shows_nothing_half(census: FakeCensus, caplog: pytest.LogCaptureFixture) -> None:
+    """What it yielded before it raised is not on the page; what it raised is for the log, and plain words for the status page."""
 
     def fail(_node: Node) -> None:
         raise RuntimeError("boom")
@@ -108,7 +109,23 @@ async def test_a_raising_collector_costs_only_itself_and_shows_nothing_half(cens
 
     assert successes(result) == {"good": 1, "bad": 0, "after": 1}
     assert values(result) == {"good", "after"}
-    assert result.failures == {"bad": "RuntimeError: boom"}
+    assert result.failures == {"bad": UNEXPECTED}
+    assert [vars(record)["raised"] for record in caplog.records if record.levelname == "ERROR"] == ["RuntimeError: boom"]
+
+
+async def test_another_exception_of_the_same_collector_is_logged_too(census: FakeCensus, caplog: pytest.LogCaptureFixture) -> None:
+    """Although the words for it are the same; one that repeats is not."""
+    raised = ["one", "one", "another"]
+
+    def fail(_node: Node) -> None:
+        raise RuntimeError(raised.pop(0))
+
+    one = gather(census, Fake("bad", fail))
+    for _ in range(3):
+        await one.collect(5)
+
+    told = [vars(record)["raised"] for record in caplog.records if record.levelname == "ERROR"]
+    assert told == ["RuntimeError: one", "RuntimeError: another"]
 
 
 async def test_a_forbidden_file_fails_its_collector_and_the_message_names_path_and_remedy(census: FakeCensus) -> None:
@@ -119,7 +136,7 @@ async def test_a_forbidden_file_fails_its_collector_and_the_message_names_path_a
 
     result = await gather(census, Fake("a", forbidden)).collect(5)
 
-    assert result.failures["a"] == "Forbidden: /proc/1/stat: Permission denied: run as root"
+    assert result.failures["a"] == "/proc/1/stat: Permission denied: run as root"
 
 
 async def test_a_malformed_file_fails_the_collector_but_its_other_samples_are_served(census: FakeCensus) -> None:
@@ -184,7 +201,7 @@ async def test_a_failing_census_is_said_and_does_not_raise(census: FakeCensus) -
 
     result = await gather(census, Fake("a")).collect(5)
 
-    assert result.failures["census"] == "RuntimeError: boom"
+    assert result.failures["census"] == UNEXPECTED
 
 
 async def test_a_failure_is_logged_once_and_its_end_too(census: FakeCensus, caplog: pytest.LogCaptureFixture) -> None:

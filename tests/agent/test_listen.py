@@ -58,7 +58,7 @@ def no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
             super().__init__(family, *arguments, **options)
 
-    monkeypatch.setattr(module.socket, "socket", Socket)
+    monkeypatch.setattr(socket, "socket", Socket)
 
 
 def hosts(sockets: list[socket.socket]) -> list[str]:
@@ -175,7 +175,7 @@ async def test_an_address_of_another_machine_is_called_so(host: str) -> None:
     """No other agent is to blame."""
     said = await why(host, 10911)
 
-    assert shown((host, 10911)) in said
+    assert shown(host, 10911) in said
     assert "not an address of this machine" in said
     assert "another agent" not in said
 
@@ -216,4 +216,4 @@ async def test_a_link_local_address_wants_its_interface() -> None:
 
 def test_an_address_is_spelled_as_in_a_url() -> None:
     """Without brackets the port of an IPv6 address is a part of it."""
-    assert [shown(("::", 1)), shown(("127.0.0.1", 1))] == ["[::]:1", "127.0.0.1:1"]
+    assert [shown("::", 1), shown("127.0.0.1", 1)] == ["[::]:1", "127.0.0.1:1"]

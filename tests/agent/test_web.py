@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -168,6 +169,27 @@ def test_the_status_page_says_what_is_blind_and_why_and_escapes_it() -> None:
     assert "&lt;i&gt;boom&lt;/i&gt;" in page
     assert "&lt;u&gt;x&lt;/u&gt;" in page
     assert "MiB resident" in page
+
+
+def test_the_status_page_fits_a_phone_and_fetches_nothing() -> None:
+    """Whoever is called at night has one: words as long as paths are broken, and rows stand below one another."""
+    page = status_page(telemetry_path="/metrics", sources=[], collectors=[], failures={}, notes=[])
+
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    assert "overflow-wrap: anywhere" in page
+    assert "@media (max-width: " in page
+    assert "prefers-color-scheme: dark" in page
+    assert not re.search(r"<script|<link|<img|https?:|url\(|@import", page)
+
+
+def test_every_link_of_the_status_page_leads_somewhere() -> None:
+    """Also to the metrics when they are elsewhere."""
+    routes = Routes(render=Agent().render, is_ready=lambda: True, status=str, telemetry_path="/a/b")
+    paths = {resource.canonical for resource in routes.application().router.resources()}
+    page = status_page(telemetry_path="/a/b", sources=[], collectors=[], failures={}, notes=[])
+
+    links = set(re.findall(r'href="([^"]+)"', page))
+    assert links == paths - {"/"}
 
 
 async def test_victims_are_json(agent: Agent, url: str, http: ClientSession) -> None:

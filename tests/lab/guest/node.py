@@ -87,6 +87,19 @@ def kernel_log() -> list[str]:
         os.close(descriptor)
 
 
+def series(name: str, **labels: str) -> Series:
+    """Return the key that a series with exactly these labels has in a page."""
+    return name, frozenset(labels.items())
+
+
+def samples(page: str, *, openmetrics: bool = False) -> dict[Series, float]:
+    """Return every sample of a page, read by prometheus_client's parser of its format."""
+    found = [sample for family in FORMATS[openmetrics][1](page) for sample in family.samples]
+    values = {series(sample.name, **sample.labels): sample.value for sample in found}
+    assert len(values) == len(found), "a series is on the page twice"
+    return values
+
+
 class Daemon:
     """A program that runs until it is stopped, with its output in a file. It can be started again."""
 
@@ -166,12 +179,8 @@ class Agent(Daemon):
         return body.decode()
 
     def scrape(self, *, openmetrics: bool = False) -> dict[Series, float]:
-        """Return every sample of /metrics, read by prometheus_client's parser of that format."""
-        accept, parse = FORMATS[openmetrics]
-        samples = [sample for family in parse(self.get("/metrics", Accept=accept)) for sample in family.samples]
-        page = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
-        assert len(page) == len(samples), "a series is on the page twice"
-        return page
+        """Return every sample of /metrics, in that format."""
+        return samples(self.get("/metrics", Accept=FORMATS[openmetrics][0]), openmetrics=openmetrics)
 
     def value(self, name: str, **labels: str) -> float | None:
         """Scrape; return the value of the one series of that name that has these labels, None when there is none."""

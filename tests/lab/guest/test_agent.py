@@ -4,10 +4,31 @@ import contextlib
 import http.client
 import re
 import signal
+import socket
 import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
-from tests.lab.guest.node import FORK_BOMB, Agent, Daemon, Run, StartAgent, in_parallel, wait_for
+import pytest
+
+from tests.lab.guest.node import (
+    CGROUPS,
+    DOCKER_URL,
+    FORK_BOMB,
+    Agent,
+    Daemon,
+    Run,
+    Series,
+    StartAgent,
+    in_parallel,
+    samples,
+    series,
+    wait_for,
+)
+
+KILLS, NODE_KILLS = "coroner_container_oom_kills_total", "coroner_oom_kills_total"
 
 
 def test_a_container_is_named_with_its_image_id_and_runtime(agent: StartAgent, run: Run) -> None:
@@ -163,6 +184,85 @@ def test_sigterm_in_the_middle_of_scrapes_ends_it_too(agent: StartAgent) -> None
     for scrape in scrapes:
         scrape.join()
     assert (code, seconds < 5) == (0, True), coroner.log
+
+
+def printed(*flags: str) -> dict[Series, float]:
+    """Return the page that `coroner metrics` prints."""
+    done = subprocess.run(
+        [f"{sys.prefix}/bin/coroner", "metrics", f"--docker.url={DOCKER_URL}", f"--path.cgroupfs={CGROUPS}", *flags],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return samples(done.stdout)
+
+
+def test_metrics_says_what_the_daemon_beside_it_says_and_leaves_it_alone(agent: StartAgent, run: Run) -> None:
+    """A kill of before is in its casebook and nowhere else: without that it is not known, and not 0."""
+    coroner = agent()
+    container = run(
+        "sh", "-c", "tail /dev/zero; while [ ! -e /again ]; do sleep 0.1; done; tail /dev/zero; sleep 1000", name="web", mem_limit="16m"
+    )
+    wait_for(lambda: coroner.value(KILLS, container="web") == 1, 30, "not counted")
+
+    beside = printed(f"--path.state={coroner.state}")
+    alone = printed("--path.state=")
+
+    assert beside[series(KILLS, namespace="", pod="", container="web")] == 1
+    assert beside[series(NODE_KILLS, scope="container")] == coroner.value(NODE_KILLS, scope="container")
+    assert not {name for name, _ in alone} & {KILLS, NODE_KILLS}
+    assert series("coroner_container_threads", namespace="", pod="", container="web") in alone
+    container.exec_run(["touch", "/again"])
+    wait_for(lambda: coroner.value(KILLS, container="web") == 2, 30, "the daemon does not count on")
+    assert coroner.value("coroner_casebook_up") == 1
+    assert coroner.value("coroner_casebook_failures_total") == 0
+    assert printed(f"--path.state={coroner.state}")[series(KILLS, namespace="", pod="", container="web")] == 2
+
+
+@pytest.fixture
+def no_ipv6_on_lo() -> Iterator[None]:
+    """Take ::1 from the loopback, and let localhost be it all the same, as many /etc/hosts have it."""
+    hosts, switch = Path("/etc/hosts"), Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
+    before = hosts.read_text(encoding="utf-8"), switch.read_text(encoding="ascii")
+    hosts.write_text("::1 localhost\n127.0.0.1 localhost\n", encoding="ascii")
+    switch.write_text("1", encoding="ascii")
+    yield
+    hosts.write_text(before[0], encoding="utf-8")
+    switch.write_text(before[1], encoding="ascii")
+
+
+@pytest.mark.usefixtures("no_ipv6_on_lo")
+@pytest.mark.parametrize("host", ["localhost", "", "[::]"])
+def test_where_lo_has_no_ipv6_localhost_and_every_address_are_those_of_ipv4(host: str, tmp_path: Path) -> None:
+    """As with other programs: one address of a name is enough."""
+    assert {address for *_, (address, *_) in socket.getaddrinfo("localhost", 80)} == {"::1", "127.0.0.1"}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def answers() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    command = [f"{sys.prefix}/bin/coroner", f"--web.listen-address={host}:{port}", "--docker.url=", "--path.state="]
+    coroner = Daemon(command, tmp_path / "log", answers)
+    coroner.start()
+    assert coroner.stop()[0] == 0
+
+
+def test_a_port_below_1024_without_the_right_is_said_with_its_remedy() -> None:
+    """Not another agent's fault."""
+    done = subprocess.run(
+        [
+            *("setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-all", f"{sys.prefix}/bin/coroner"),
+            *("--web.listen-address=127.0.0.1:80", "--docker.url=", "--path.state="),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "127.0.0.1:80: Permission denied: a port below 1024 needs CAP_NET_BIND_SERVICE" in done.stderr
 
 
 def unanswered(agent: Agent) -> None:
