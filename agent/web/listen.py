@@ -22,29 +22,23 @@ class CannotListen(Exception):
     """The address cannot be listened on; the message says which, why, and what to do."""
 
 
-async def listen(host: str | None, port: int) -> list[socket.socket]:
+async def listen(host: str | None, port: int, tries: int = _TRIES) -> list[socket.socket]:
     """Return listening sockets on the addresses of a host that this machine has. Raises CannotListen if there is none, or one is taken.
 
     No host, and `::`, are every address of the machine, IPv4 too: https://pkg.go.dev/net#Listen has made that the custom. Of a name's
     addresses those that this machine lacks are left out: localhost is ::1 too in /etc/hosts where IPv6 is switched off. Port 0 is any
     free one, the same for all.
     """
-    if host is None or host == "::":
-        addresses: list[Address] = [(socket.AF_INET6, ("::", port))]
-        try:
-            return _listen(addresses)
-        except OSError as error:
-            if error.errno not in _NOT_OURS:
-                raise CannotListen(_why(error, addresses, port)) from error
-        host = "0.0.0.0"  # noqa: S104 - it was asked for, and there is no IPv6 here
-    addresses = await _resolve(host, port)
-    for left in reversed(range(_TRIES)):
-        try:
-            return _listen(addresses)
-        except OSError as error:
-            if not (error.errno == errno.EADDRINUSE and port == 0 and left):
-                raise CannotListen(_why(error, addresses, port)) from error
-    raise AssertionError("not reached: the last try returns or raises")
+    is_every = host is None or host == "::"
+    addresses = [(socket.AF_INET6, ("::", port))] if is_every else await _resolve(host or "", port)
+    try:
+        return _listen(addresses)
+    except OSError as error:
+        if is_every and error.errno in _NOT_OURS:
+            return await listen("0.0.0.0", port)  # noqa: S104 - it was asked for, and there is no IPv6 here
+        if error.errno == errno.EADDRINUSE and port == 0 and tries > 1:
+            return await listen(host, port, tries - 1)
+        raise CannotListen(_why(error, addresses, port)) from error
 
 
 def shown(host: str, port: int) -> str:
