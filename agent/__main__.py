@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 from agent import log
 from agent.app import App
@@ -17,7 +18,13 @@ from collectors import NAMES
 
 def main() -> None:
     """Run the command line; exit 0 when stopped, 1 when it could not start or print, 2 on bad configuration, 130 on Ctrl-C."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _drop(sys.stderr)
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
@@ -63,9 +70,7 @@ def _print(body: bytes) -> int:
         sys.stdout.buffer.write(body)
         sys.stdout.buffer.flush()
     except OSError as error:
-        # Python writes what is left in the buffer once more at its end, and would fail there with a traceback:
-        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             _complain(f"cannot write to standard output: {error.strerror}")
         return 1
@@ -76,6 +81,14 @@ def _complain(problem: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError):  # nobody listens: the exit code says it too
             print(f"coroner: {problem}", file=sys.stderr)  # noqa: T201 - a command line speaks on its streams
+
+
+def _drop(stream: TextIO) -> None:
+    """Send what is left in a stream nowhere: Python tries it once more at its end, and would end with a traceback and 120.
+
+    https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

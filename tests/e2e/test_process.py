@@ -17,7 +17,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 CORONER = f"{sys.prefix}/bin/coroner"
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("CORONER_")}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CORONER_", "PYTHON"))}
+"""What a shell has: with PYTHONUNBUFFERED nothing is left to be written at the end."""
 
 STUCK = """
 import sys, threading
