@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from collectors.kernel.files import Gone, ReadError, explain, parse_once
-from collectors.kernel.formats import single
 from collectors.kernel.procfs import parse_namespace_pids
 
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -126,7 +125,6 @@ def usable_swap(root: str) -> int:
 
 
 def _number(raw: bytes) -> int:
-    number = single(raw)
-    if number is None:
-        raise ValueError("no number")
-    return number
+    if not raw.endswith(b"\n"):
+        raise ValueError("cut short")
+    return int(raw)

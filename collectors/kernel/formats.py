@@ -1,10 +1,11 @@
 """The four formats that nearly all cgroup v2 files share (Documentation/admin-guide/cgroup-v2.rst, "Format").
 
 Every kernel file ends in a newline. A last line without one was cut short, and a cut number is a wrong number: it is never returned.
+A counter that fell below 0 is printed as what it is, or as 2^64 less that: neither is an amount.
 All functions raise ValueError; `KernelFiles.parsed` turns that into Malformed with the path.
 """
 
-MAX = b"max"
+_LARGEST = (1 << 63) - 1
 
 
 def lines(raw: bytes) -> list[bytes]:
@@ -13,7 +14,7 @@ def lines(raw: bytes) -> list[bytes]:
 
 
 def single(raw: bytes) -> int | None:
-    """Parse one number; None for `max`, which means no limit.
+    """Parse one amount; None for `max`, which means no limit.
 
     >>> single(b"1048576\\n"), single(b"max\\n")
     (1048576, None)
@@ -22,7 +23,10 @@ def single(raw: bytes) -> int | None:
         return None
     if not raw.endswith(b"\n"):
         raise ValueError("cut short")
-    return int(raw)
+    number = int(raw)
+    if not 0 <= number <= _LARGEST:
+        raise ValueError("no amount is negative or so large")
+    return number
 
 
 def flat(raw: bytes, known: bytes) -> dict[bytes, int]:
@@ -39,6 +43,8 @@ def flat(raw: bytes, known: bytes) -> dict[bytes, int]:
         values[key] = int(value)
     if known not in values:
         raise ValueError(f"no line for {known.decode()}")
+    if max(values.values()) > _LARGEST or min(values.values()) < 0:
+        raise ValueError("no count is negative or so large")
     return values
 
 

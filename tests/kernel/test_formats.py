@@ -21,6 +21,14 @@ def test_single_refuses_what_is_cut_or_something_else(raw: bytes) -> None:
         single(raw)
 
 
+@pytest.mark.parametrize("number", [-1, 1 << 63, (1 << 64) - 4096, 10**30])
+def test_a_counter_that_fell_below_0_is_refused(number: int) -> None:
+    """The kernel prints pids.current as -1 then, memory.current and memory.events as 2^64 less that: no amount, and no count."""
+    for parse in (lambda: single(b"%d\n" % number), lambda: flat(b"low 0\noom_kill %d\nmax 0\n" % number, known=b"low")):
+        with pytest.raises(ValueError, match=r"negative or so large"):
+            parse()
+
+
 @pytest.mark.parametrize(
     ("raw", "complete"),
     [(b"", []), (b"a 1", []), (b"a 1\n", [b"a 1"]), (b"a 1\nb 2", [b"a 1"]), (b"a 1\nb 2\n", [b"a 1", b"b 2"])],
