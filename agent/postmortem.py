@@ -16,7 +16,7 @@ def examine(kill: OomKill, *, proc_root: str, cgroup_root: str | None, late: boo
     cgroup = _text(kill.task_memcg or kill.group_memcg)
     container = container_id.parse(cgroup)
     limit_of = _text(kill.oom_memcg)
-    pid, inside = (kill.pid, ()) if late else _pids(f"{proc_root}/{kill.pid}/status", kill)
+    pid, inside = (kill.pid, ()) if late or kill.pid is None else _pids(f"{proc_root}/{kill.pid}/status", kill)
     limit = kill.limit_bytes
     if limit is None and kill.usage_bytes is None and limit_of and cgroup_root is not None and not late:
         limit = _limit(f"{cgroup_root}{limit_of}/memory.max")
@@ -42,7 +42,7 @@ def examine(kill: OomKill, *, proc_root: str, cgroup_root: str | None, late: boo
     )
 
 
-def _pids(path: str, kill: OomKill) -> tuple[int, tuple[int, ...]]:
+def _pids(path: str, kill: OomKill) -> tuple[int | None, tuple[int, ...]]:
     """Return the pid of the process and its pids in each namespace, the victim dying or a zombie (/proc/PID/status Tgid, NStgid).
 
     The log may name a thread, whose status is there under its own number. Another name or user: it is another process by now.

@@ -86,7 +86,7 @@ class Victim:
     limit_of: str
     limit_bytes: int | None
     usage_bytes: int | None
-    pid: int
+    pid: int | None
     """In the first PID namespace; of the process, also where the log names one of its threads."""
     namespace_pid: int | None
     """In its own PID namespace. None when it was gone before it could be looked up, as are many."""

@@ -13,6 +13,8 @@ from collectors.kernel.files import Malformed
 
 _HEADER = re.compile(rb"(\d{1,4}),(\d{1,20}),(\d{1,20}),([^,;\n]*)(,[^;\n]*)?;")
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})|\\(?:x[0-9a-f]?)?\Z")
+_LARGEST = (1 << 63) - 1
+"""No machine has printed so many records, or runs for so many microseconds; and it is what SQLite can keep."""
 SHORTEST_CUT_TEXT = 975
 """LOG_LINE_MAX is 1024 - 48 with CONFIG_PRINTK_CALLER (5.10); later kernels cut a single printk() at up to 1024 bytes."""
 _SHORTEST_CUT_RECORD = 2047
@@ -46,7 +48,7 @@ def parse_record(raw: bytes) -> Record:
     b'Tasks in /b\n'
     """
     header = _HEADER.match(raw)
-    if header is None:
+    if header is None or int(header[2]) > _LARGEST or int(header[3]) > _LARGEST:
         raise Malformed("kmsg", f"not a kernel log record: {raw[:80]!r}")
     prefix, sequence, timestamp, flag, more = header.groups()
     caller = b""

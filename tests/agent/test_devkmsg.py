@@ -54,7 +54,7 @@ class Follower:
         return Syslog(Tail(self.log.read_all, 1 << 16))
 
     @property
-    def pids(self) -> list[int]:
+    def pids(self) -> list[int | None]:
         """The victims."""
         return [kill.pid for kill in self.kills]
 

@@ -86,12 +86,42 @@ def test_a_record_as_long_as_the_kernel_s_buffers_is_marked_as_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"\n", b";", b"hello", b"6,5,6,-", b"6,5;x", b"a,5,6,-;x", b"-6,5,6,-;x", b"6,5_0,6,-;x", b"<6>[ 1.0] x"]
+    "raw",
+    [
+        b"",
+        b"\n",
+        b";",
+        b"hello",
+        b"6,5,6,-",
+        b"6,5;x",
+        b"a,5,6,-;x",
+        b"-6,5,6,-;x",
+        b"6,5_0,6,-;x",
+        b"6,5,%d,-;x" % (1 << 63),
+        b"<6>[ 1.0] x",
+    ],
 )
 def test_what_is_not_a_record_is_malformed(raw: bytes) -> None:
     """A regular file or a console mounted over /dev/kmsg is found out at the first read."""
     with pytest.raises(Malformed):
         parse_record(raw)
+
+
+@given(
+    facility=st.integers(0, 255),
+    level=st.integers(0, 7),
+    sequence=st.integers(0, (1 << 64) - 1),
+    nanoseconds=st.integers(0, (1 << 64) - 1),
+    caller=st.integers(0, (1 << 32) - 1),
+)
+def test_a_header_of_any_numbers_is_read_or_malformed(facility: int, level: int, sequence: int, nanoseconds: int, caller: int) -> None:
+    """The kernel prints %u, %llu and %llu; a number that no kernel lives long enough for is not its number."""
+    raw = b"%d,%d,%d,-,caller=T%d;x\n" % (facility << 3 | level, sequence, nanoseconds // 1000, caller)
+    if sequence >= 1 << 63:
+        with pytest.raises(Malformed):
+            parse_record(raw)
+    else:
+        assert parse_record(raw) == Record(facility, level, sequence, nanoseconds // 1000, False, b"T%d" % caller, b"x")
 
 
 @given(st.binary() | st.binary().map(b"6,1,2,-;".__add__) | st.from_regex(rb"\d+,\d+,\d+,[-c],caller=.*;oom-kill:.*\\x?"))

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -47,9 +48,17 @@ class Log:
         """Write a kill line."""
         self.write(message + b"Killed process %d (%s) %s" % (pid, comm, TAIL), level=3)
 
+    def exiting(self, pid: int, comm: bytes = b"eat", message: bytes = MEMCG) -> None:
+        """Write what stands for the kill line of a victim that has exited, since 5.9."""
+        self.write(message + b"OOM victim %d (%s) is already exiting. Skip killing the task" % (pid, comm))
+
     def kills(self) -> list[OomKill]:
         """Recognise everything written."""
         return kills(self.raw)
+
+    def named(self) -> list[tuple[int | None, bytes | None]]:
+        """The kills that were named afterwards, and the cgroup of their group."""
+        return named(self.raw)
 
 
 def report_pieces(pid: int, comm: bytes, oom_memcg: bytes | None, task_memcg: bytes, cpuset: bytes = b"/") -> list[bytes]:
@@ -63,6 +72,17 @@ def kills(raw: list[bytes]) -> list[OomKill]:
     """Feed one log to a new recogniser."""
     recogniser = OomRecogniser()
     return [kill for record in raw if (kill := recogniser.feed(parse_record(record)))]
+
+
+def named(raw: list[bytes]) -> list[tuple[int | None, bytes | None]]:
+    """Feed one log to a new recogniser; what it says later of kills that it returned before."""
+    recogniser = OomRecogniser()
+    found = []
+    for record in raw:
+        recogniser.feed(parse_record(record))
+        if recogniser.named is not None:
+            found.append((recogniser.named.pid, recogniser.named.group_memcg))
+    return found
 
 
 # --- captures ---
@@ -79,7 +99,7 @@ class Victim(NamedTuple):
     oom_score_adj: int = 0
 
 
-def facts(kill: OomKill) -> tuple[int, Victim]:
+def facts(kill: OomKill) -> tuple[int | None, Victim]:
     """Reduce a kill to what a capture is compared by."""
     assert kill.constraint == ("CONSTRAINT_NONE" if kill.is_global else "CONSTRAINT_MEMCG")
     assert (kill.group, kill.uid) == (kill.group_memcg is not None, 0)
@@ -485,6 +505,160 @@ def test_a_log_that_starts_again_starts_without_a_storm() -> None:
     assert log.kills()[-1].task_memcg == b"/a"
 
 
+# --- groups whose first victim is not like the others ---
+
+
+@pytest.mark.parametrize("says_so", [True, False], ids=["since 5.9", "before"])
+def test_a_group_whose_first_victim_is_exiting_has_the_limit_of_its_report(says_so: bool) -> None:
+    """No kill line is printed for it; report and group line are of one incident, and the members were killed for that limit."""
+    log = Log()
+    log.kill(9)
+    log.write(b"memory: usage 16384kB, limit 16384kB, failcnt 37")
+    log.write(b"".join(report_pieces(10, b"eat", b"/pod", b"/pod/c/job")))
+    if says_so:
+        log.exiting(10)
+    log.write(GROUP % b"/pod/c")
+    log.exiting(12)
+    log.kill(11, b"x")
+    log.kill(13, b"y")
+    _, *members = log.kills()
+
+    assert [(kill.pid, kill.group_memcg, kill.oom_memcg, kill.limit_bytes, kill.constraint) for kill in members] == [
+        (11, b"/pod/c", b"/pod", 16 << 20, "CONSTRAINT_MEMCG"),
+        (13, b"/pod/c", b"/pod", 16 << 20, "CONSTRAINT_MEMCG"),
+    ]
+    assert [(kill.group, kill.task_memcg, kill.uid) for kill in members] == [(True, None, 7)] * 2
+    assert log.named() == []
+
+
+def test_a_group_of_4_19_whose_first_victim_is_exiting_has_the_limit_of_its_report() -> None:
+    """Only report and candidate tell of it."""
+    log = Log()
+    log.write(b"Task in /p/c killed as a result of limit of /p")
+    log.write(MEMCG + b"Kill process 10 (eat) score 9 or sacrifice child", level=3)
+    log.write(GROUP % b"/p/c")
+    log.kill(11, b"x", b"")
+
+    assert [(kill.pid, kill.group_memcg, kill.oom_memcg, kill.is_global) for kill in log.kills()] == [(11, b"/p/c", b"/p", False)]
+
+
+def test_a_group_of_the_whole_node_whose_first_victim_is_exiting() -> None:
+    """The report says that the node was short of memory; on 4.19 there is none, but the candidate."""
+    log = Log()
+    log.write(b"".join(report_pieces(10, b"eat", None, b"/c")))
+    log.exiting(10, message=b"Out of memory: ")
+    log.write(GROUP % b"/c")
+    log.kill(11, message=b"Out of memory: ")
+    log.write(b"Out of memory: Kill process 20 (eat) score 9 or sacrifice child", level=3)
+    log.write(GROUP % b"/d")
+    log.kill(21, message=b"")
+    log.kill(22, message=b"")
+
+    assert [(kill.pid, kill.group_memcg, kill.oom_memcg, kill.is_global) for kill in log.kills()] == [
+        (11, b"/c", None, True),
+        (21, b"/d", None, True),
+        (22, b"/d", None, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exiting", "path", "limit"),
+    [(99, b"/p/c", None), (10, b"/p/d", None), (10, b"/", None), (10, b"/p/c/d", None), (10, b"/p/c", b"/p"), (10, b"/p", b"/p")],
+)
+def test_a_report_tells_of_a_group_only_if_it_is_of_its_first_victim(exiting: int, path: bytes, limit: bytes | None) -> None:
+    """By pid, and by the group: the victim was in it, and it is not above the cgroup at its limit."""
+    log = Log()
+    log.write(b"".join(report_pieces(10, b"eat", b"/p", b"/p/c")))
+    log.exiting(exiting)
+    log.write(GROUP % path)
+    log.kill(11)
+
+    assert [(kill.pid, kill.group_memcg, kill.oom_memcg) for kill in log.kills()] == [(11, path, limit)]
+
+
+def test_the_report_of_a_victim_that_is_exiting_explains_no_other_kill() -> None:
+    """The next kill line is another incident's."""
+    log = Log()
+    log.report(10)
+    log.exiting(10)
+    log.kill(10)
+    log.write(b"".join(report_pieces(10, b"eat", b"/a", b"/a")))
+    log.kill(12, message=b"Out of memory: ")
+
+    assert [(kill.pid, kill.task_memcg, kill.oom_memcg) for kill in log.kills()] == [(10, None, None), (12, None, None)]
+
+
+def test_the_kill_line_right_before_a_group_line_is_of_its_first_victim() -> None:
+    """In a storm its report is suppressed; the group line names its cgroup, microseconds later."""
+    log = Log()
+    storm(log)
+    log.kill(10)
+    log.write(GROUP % b"/c10")  # its report has named it
+    log.kill(20)
+    log.write(GROUP % b"/docker/x")
+    log.kill(21)
+    log.kill(20)
+
+    assert log.named() == [(20, b"/docker/x")]
+    recogniser = OomRecogniser()
+    *_, first, nothing = [recogniser.feed(parse_record(raw)) for raw in log.raw[:-2]]
+    assert first is not None
+    assert (nothing, recogniser.named) == (None, replace(first, group_memcg=b"/docker/x"))
+
+
+def test_a_group_line_in_pieces_names_its_first_victim_once() -> None:
+    """When its last piece is there."""
+    log = Log()
+    log.kill(10)
+    log.pieces(b"Tasks in ", b"/a", b" are going to be killed due to memory.oom.group set")
+    log.write(b"/other", level=4, flag=b"c")
+
+    assert log.named() == [(10, b"/a")]
+    assert named(log.raw[:3]) == []
+
+
+def write_between(log: Log, what: str) -> None:
+    """Write, between a kill line and a group line, what makes the one not the other's."""
+    match what:
+        case "another victim, exiting":
+            log.exiting(11)
+        case "a report":
+            log.report(11)
+        case "a candidate":
+            log.write(MEMCG + b"Kill process 11 (eat) score 9 or sacrifice child", level=3)
+        case "lost records":
+            log.sequence += 1
+        case "the repeated line of a group":
+            log.write(GROUP % b"/before")
+            log.kill(11)
+            log.kill(10)
+        case "a member of a group":
+            log.write(GROUP % b"/before")
+            log.kill(11)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "another victim, exiting",
+        "a report",
+        "a candidate",
+        "lost records",
+        "the repeated line of a group",
+        "a member of a group",
+        "another caller",
+    ],
+)
+def test_a_kill_line_that_is_not_right_before_the_group_line_is_not_named_by_it(what: str) -> None:
+    """The group's first victim is then another one, or nobody knows who."""
+    log = Log()
+    log.kill(10)
+    write_between(log, what)
+    log.write(GROUP % b"/a", caller=b"T5" if what == "another caller" else b"")
+
+    assert log.named() == ([(10, b"/before")] if "of a group" in what else [])
+
+
 # --- lines in pieces ---
 
 WHOLE = report_pieces(10, b"eat", b"/p", b"/p/c")
@@ -744,6 +918,10 @@ def test_no_name_forges_a_group(comm: bytes, path: bytes, splits: list[bool], fo
     first, member = log.kills()
 
     assert (first.pid, first.comm, first.group, first.group_memcg) == (10, comm, False, None)
+    # Called like the end of the line, it is taken for the cgroup whose name ends there: not for one out of the way.
+    end = b" are going to be killed due to memory.oom.group set"
+    assert all(pid == 10 and group is not None and (path + end).startswith(group + end) for pid, group in log.named())
+    assert len(log.named()) == 1 or (log.named() == [] and (any(splits) or foreign is not None))
     assert (member.pid, member.comm, member.group, member.task_memcg) == (11, comm, True, None)
     assert member.group_memcg in ((path, None) if any(splits) or foreign is not None else (path,))
 

@@ -32,16 +32,17 @@ def facts(record: Record) -> tuple[object, ...]:
     return record.facility, record.level, record.timestamp_us, record.text, record.cut
 
 
-@pytest.mark.parametrize("caller", [b"", b"T77", b"C1"])
+@pytest.mark.parametrize("caller", [b"", b"T77", b"C1", b"T4294967295"])
 @pytest.mark.parametrize("timed", [True, False])
-def test_a_line_is_its_fields(caller: bytes, timed: bool) -> None:
+@pytest.mark.parametrize("time_us", [0, 123_456_789, (1 << 64) // 1000])
+def test_a_line_is_its_fields(caller: bytes, timed: bool, time_us: int) -> None:
     """Facility, level, time, caller and text are those of the record, whether time and caller are printed or not."""
     log = KernelLog()
     log.timed = timed
-    log.add(Entry(7, 12, 123_456_789, b"[not] a <6>prefix \xff", caller=caller))
+    log.add(Entry(7, 12, time_us, b"[not] a <6>prefix \xff", caller=caller))
     tail = tail_of(log)
 
-    expected = Record(1, 4, 1, 123_456_789 if timed else 0, False, caller, b"[not] a <6>prefix \xff")
+    expected = Record(1, 4, 1, time_us if timed else 0, False, caller, b"[not] a <6>prefix \xff")
     assert tail.new() == [expected]
     assert tail.is_timed is timed
 
