@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from agent import records
+from agent.aside import Aside
 from agent.records import RowKey
 from agent.words import in_words
 from collectors.accounts import State, Victim
@@ -47,7 +48,6 @@ LONGEST_LOG = 1 << 20
 _BUSY_SECONDS = 0.02
 """Nobody else writes (see _lock); whoever does all the same must not stop the event loop."""
 
-
 log = logging.getLogger(__name__)
 
 
@@ -67,9 +67,8 @@ class _Broken(Exception):
     """It cannot be gone on with."""
 
 
-_TROUBLE = (OSError, sqlite3.Error, ValueError, TypeError, _NotOurs, _Broken)
-_BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")
-"""Broken inside, or not with our tables in it; else it is the file system's matter."""
+_BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+"""Broken inside; else it is the file system's matter, or a fault of ours, for which no file is given up."""
 
 
 class Casebook:
@@ -90,6 +89,7 @@ class Casebook:
         self._written: Mapping[RowKey, tuple[Any, ...]] | None = None
         """What the file holds; None: nobody knows."""
         self._unsaved: deque[Victim] = deque(maxlen=1000)
+        self._aside = Aside()
         self._saves = self._failures = 0
 
     def open(self) -> tuple[State | None, bool]:
@@ -105,23 +105,24 @@ class Casebook:
             self._may_write = _shape(self._path)[1] == 0  # else a history that could not be read now would be lost later
             try:
                 return self._load(self._connect())
-            except _TROUBLE as error:
+            except Exception as error:  # noqa: BLE001 - what counts kills runs on whatever the file does; _fail says it
                 self._fail(error)
             return None, True
 
     def save(self, state: State, victim: Victim | None = None) -> None:
         """Keep what has changed, in one transaction. Never raises: what could not be kept is tried again with what is saved next."""
         with self._mutex:
-            if victim is not None:
-                self._unsaved.append(victim)
-            wanted = records.rows(state, self._boot)
             try:
-                self._write(wanted)
-            except _TROUBLE as error:
+                if victim is not None and self._aside.lets_pass(victim):
+                    if self._unsaved and records.is_same(self._unsaved[-1], victim):
+                        self._unsaved.pop()  # more is known of it by now
+                    self._unsaved.append(victim)
+                self._write(records.rows(state, self._boot))
+            except Exception as error:  # noqa: BLE001 - no record may stop the next one, nor the page; _fail says it
                 if self._fail(error):
                     try:
-                        self._write(wanted)
-                    except _TROUBLE as again:
+                        self._write(records.rows(state, self._boot))
+                    except Exception as again:  # noqa: BLE001 - as above
                         self._fail(again)
 
     def victims(self, most: int) -> list[dict[str, Any]]:
@@ -130,7 +131,7 @@ class Casebook:
             if self._connection is not None:
                 try:
                     return records.victims(self._connection.execute, most)
-                except _TROUBLE as error:
+                except Exception as error:  # noqa: BLE001 - those in memory can be shown; _fail says it
                     self._fail(error)
             return [asdict(victim) for victim in list(self._unsaved)[: -most - 1 : -1]]
 
@@ -141,6 +142,7 @@ class Casebook:
         yield UP, (), int(self._connection is not None)
         yield SAVES, (), self._saves
         yield FAILURES, (), self._failures
+        yield from self._aside.samples()
 
     async def keep_house(self) -> None:
         """Once in a while, and when the write-ahead log has grown: tidy. In a thread: its fsync would stop the event loop."""
@@ -157,7 +159,7 @@ class Casebook:
             with self._mutex:
                 if self._connection is None:
                     return
-                with _Transaction(self._connection):
+                with records.transaction(self._connection.execute):
                     records.forget(self._connection.execute, KEEP_SECONDS)
             # Over a connection of its own, and without the mutex: the others write meanwhile.
             house = sqlite3.connect(f"file:{self._path}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -165,7 +167,7 @@ class Casebook:
                 house.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             finally:
                 house.close()
-        except sqlite3.Error as error:
+        except Exception as error:  # housekeeping ends no agent
             log.debug("casebook not tidied", exc_info=error)  # what is wrong with it the next save will say
 
     def close(self) -> None:
@@ -179,30 +181,11 @@ class Casebook:
     # What raises
 
     def _connect(self) -> sqlite3.Connection:
-        """Open or make the file, in the newest schema. Raises OSError, sqlite3.Error, _NotOurs."""
+        """Open or make the file, in the newest schema. Raises OSError, sqlite3.Error, _NotOurs, _Broken."""
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         self._lock()
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        self._connection = connection
-        connection.execute("PRAGMA synchronous=NORMAL")
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal":
-            raise sqlite3.OperationalError(f"the file system does not support WAL (journal_mode is {mode})")
-        connection.execute("PRAGMA wal_autocheckpoint=0")  # keep_house does that
-        connection.execute(f"PRAGMA journal_size_limit={LONGEST_LOG}")
-        wrong = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if wrong != "ok":
-            raise _Broken(wrong)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise _NotOurs(f"made by a newer Coroner (schema {version}, this one knows {VERSION})")
-        for number, statements in enumerate(records.MIGRATIONS[version:], start=version + 1):
-            with _Transaction(connection):
-                for statement in statements:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={number}")
-        with suppress(sqlite3.OperationalError):  # a full disk: what is in there can be read all the same
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        connection = self._connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        _prepare(connection)
         self._shape = _shape(self._path)
         return connection
 
@@ -219,8 +202,9 @@ class Casebook:
         self._lock_fd = fd
 
     def _load(self, connection: sqlite3.Connection) -> tuple[State | None, bool]:
-        with suppress(sqlite3.OperationalError), _Transaction(connection):  # what cannot be dropped now can be next time
+        with suppress(sqlite3.OperationalError), records.transaction(connection.execute):  # what cannot be dropped now can be next time
             records.forget(connection.execute, KEEP_SECONDS)
+            self._aside.dropped(records.drop_misfits(connection.execute))
         state = records.read(connection.execute)
         self._may_write = True
         self._up()
@@ -231,7 +215,7 @@ class Casebook:
         return state, boot == self._boot
 
     def _write(self, wanted: Mapping[RowKey, tuple[Any, ...]]) -> None:
-        """Make the file hold these rows and the unsaved victims. Raises _TROUBLE."""
+        """Make the file hold these rows and the unsaved victims. Raises OSError, sqlite3.Error, _NotOurs, _Broken, ValueError."""
         connection = self._connection
         if connection is None:
             if not self._may_write or self._monotonic() < self._retry_at:
@@ -243,10 +227,10 @@ class Casebook:
             raise _Broken("it was deleted, replaced or cut short by somebody else")
         self._shape = shape
         written = {} if self._written is None else self._written
-        changed = [(key, values) for key, values in wanted.items() if written.get(key) != values]
+        changed = [(key, values) for key, values in wanted.items() if written.get(key) != values and self._aside.lets_row_pass(key, values)]
         gone = written.keys() - wanted.keys()
         if changed or gone or self._unsaved or self._written is None:
-            with _Transaction(connection):
+            with records.transaction(connection.execute):
                 if self._written is None:
                     records.clear(connection.execute)
                 for key in gone:
@@ -265,8 +249,8 @@ class Casebook:
     def _fail(self, error: Exception) -> bool:
         """Go on in memory only, after moving a broken file aside; true if a new one may be begun at once."""
         self._disconnect()
-        name = getattr(error, "sqlite_errorname", "")
-        if isinstance(error, _Broken | ValueError | TypeError) or name.startswith(_BROKEN):
+        name = getattr(error, "sqlite_errorname", None) or ""
+        if isinstance(error, _Broken) or name.startswith(_BROKEN):
             kept = self._move_aside()
             self._may_write, self._retry_at = True, 0.0
             self._down(f"{self._path}: {error}; {'kept beside it as ' + FILE + '.broken, and ' if kept else ''}begun anew")
@@ -274,10 +258,12 @@ class Casebook:
         self._retry_at = self._monotonic() + RETRY_SECONDS
         if isinstance(error, _NotOurs):
             self._may_write = False
-        self._down(
-            f"{self._path}: {in_words(error) if isinstance(error, OSError) else error}: counters and victims are kept in memory only; "
-            "check the directory, its free space and --path.state"
-        )
+        if isinstance(error, OSError | sqlite3.Error | _NotOurs):
+            reason = in_words(error) if isinstance(error, OSError) else str(error)
+            remedy = "check the directory, its free space and --path.state"
+        else:
+            reason, remedy = f"{type(error).__name__}: {error}", "this is a fault of Coroner, please report it"
+        self._down(f"{self._path}: {reason}: counters and victims are kept in memory only; {remedy}")
         return False
 
     def _move_aside(self) -> bool:
@@ -315,48 +301,57 @@ def peek(directory: str, proc_root: str) -> tuple[State | None, bool]:
     That agent is not disturbed: in WAL mode a reader stops no writer.
     """
     path = f"{directory}/{FILE}"
-    how = "mode=ro" if os.path.exists(f"{path}-wal") else "immutable=1"  # without a log nobody writes, and SQLite shall not make one
     try:
-        boot = boot_id(proc_root)
-        if not directory or not boot:
-            raise _NotOurs("--path.state is empty" if boot else "the kernel's boot_id cannot be read")
-        with closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=1)) as connection:
-            connection.execute("BEGIN")  # all of it is of one moment
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
-                raise _NotOurs(f"made by another Coroner (schema {version}, this one knows {VERSION})")
-            state = records.read(connection.execute)
-            return state, bool(state) and connection.execute("SELECT boot_id FROM epoch").fetchone()[0] == boot
-    except _TROUBLE as error:
+        return _peek(path, boot_id(proc_root) if directory else "")
+    except Exception as error:  # noqa: BLE001 - one page is made without it, and says so
         log.warning(
             "no casebook to read: OOM kills are left out, nobody knows how many there were", extra={"path": path, "reason": str(error)}
         )
         return None, True
 
 
-class _Transaction:
-    """BEGIN IMMEDIATE; COMMIT, or ROLLBACK when anything was raised."""
+def _peek(path: str, boot: str) -> tuple[State | None, bool]:
+    if not boot:
+        raise _NotOurs("--path.state is empty, or the kernel's boot_id cannot be read")
+    how = "mode=ro" if os.path.exists(f"{path}-wal") else "immutable=1"  # without a log nobody writes, and SQLite shall not make one
+    with closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=1)) as connection:
+        connection.text_factory = _text
+        connection.execute("BEGIN")  # all of it is of one moment
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != VERSION:
+            raise _NotOurs(f"made by another Coroner (schema {version}, this one knows {VERSION})")
+        state = records.read(connection.execute)
+        return state, state is not None and connection.execute("SELECT boot_id FROM epoch").fetchone()[0] == boot
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
 
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Bring a file that was just opened, or made, to the newest schema. Raises sqlite3.Error, _NotOurs, _Broken."""
+    connection.text_factory = _text
+    connection.execute("PRAGMA synchronous=NORMAL")
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"the file system does not support WAL (journal_mode is {mode})")
+    connection.execute("PRAGMA wal_autocheckpoint=0")  # keep_house does that
+    connection.execute(f"PRAGMA journal_size_limit={LONGEST_LOG}")
+    wrong = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if wrong != "ok":
+        raise _Broken(wrong)
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise _NotOurs(f"made by a newer Coroner (schema {version}, this one knows {VERSION})")
+    try:
+        records.migrate(connection.execute, version)
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
+            raise
+        raise _Broken(f"not with our tables in it ({error})") from error
+    with suppress(sqlite3.OperationalError):  # a full disk: what is in there can be read all the same
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            try:
-                self._connection.execute("COMMIT")
-            except sqlite3.Error:
-                self._roll_back()
-                raise
-        else:
-            self._roll_back()
 
-    def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            with suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
+def _text(raw: bytes) -> str:
+    """Read text from the file, whatever has become of it."""
+    return raw.decode(errors="backslashreplace")
 
 
 def _shape(path: str) -> tuple[int, int]:

@@ -2,10 +2,11 @@
 """The casebook's tables, and how the kill ledger's state becomes rows and rows become state. No library: `execute` is SQLite's."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, fields, replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from collectors.accounts import SCOPES, Cursor, Life, State, Victim
 from collectors.slices import Slice
@@ -66,7 +67,51 @@ _TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """The columns of the key and the others, of each table that holds the state."""
 
+_COLUMNS = {table: (*keys, *others) for table, (keys, others) in _TABLES.items()} | {"victims": ("boot_id", *_NAME, *_VICTIM)}
+_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "epoch": ("boot_id",),
+    "lives": ("identifier", "path"),
+    "slices": ("path",),
+    "sums": ("name",),
+    "identities": _NAME,
+    "names": ("identifier", *_NAME),
+    "victims": ("boot_id", *_NAME, "identifier", "cgroup", "scope", "limit_of", "comm"),
+}
+_MAY_BE_NULL: Mapping[str, tuple[str, ...]] = {
+    "epoch": ("sequence", "time_us"),
+    "lives": ("kills_at_first", "events", "groups"),
+    "slices": ("kills_at_first", "events", "groups"),
+    "victims": tuple(name for name, kind in get_type_hints(Victim).items() if type(None) in get_args(kind)),
+}
+_SIGNED = ("sequence", "time_us", "oom_score_adj")
+_LARGEST = (1 << 63) - 1
+_END_OF_TIME = 1e15
+
 _of_life, _of_slice = attrgetter(*_LIFE), attrgetter(*_SLICE)
+
+
+@contextmanager
+def transaction(execute: Execute) -> Iterator[None]:
+    """BEGIN IMMEDIATE; COMMIT, or ROLLBACK when anything was raised."""
+    execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        execute("COMMIT")
+    except BaseException:
+        with suppress(Exception):  # SQLite has rolled back itself
+            execute("ROLLBACK")
+        raise
+
+
+def migrate(execute: Execute, version: int) -> None:
+    """Lead a file from one version to the newest, and ask for every column. Raises SQLITE_ERROR if it has not the tables it should have."""
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        with transaction(execute):
+            for statement in statements:
+                execute(statement)
+            execute(f"PRAGMA user_version={number}")
+    for table in _COLUMNS:
+        execute(f"SELECT count(*) FROM {table} WHERE 0 AND {_fits(table)}")
 
 
 def rows(state: State, boot_id: str) -> dict[RowKey, tuple[Any, ...]]:
@@ -111,6 +156,48 @@ def read(execute: Execute) -> State | None:
     )
 
 
+def misfit(table: str, values: Iterable[object], columns: Iterable[str] | None = None) -> str:
+    """Say which value keeps a row out of its table; empty if none does. SQLite's integers have 64 bits, and JSON has no infinity."""
+    for column, value in zip(columns or _COLUMNS[table], values, strict=True):
+        if value is None:
+            fits = column in _MAY_BE_NULL.get(table, ())
+        elif column in _TEXTS[table]:
+            fits = isinstance(value, str)
+        elif column == "time":
+            fits = isinstance(value, int | float) and 0 <= value <= _END_OF_TIME
+        else:
+            fits = isinstance(value, int) and (-_LARGEST if column in _SIGNED else 0) <= value <= _LARGEST
+        if not fits:
+            return f"{column} is {spelled((value,))}"
+    return ""
+
+
+def spelled(row: Iterable[object]) -> str:
+    """Spell a row for the log, whatever is in it: Python refuses to write the digits of a very large number."""
+    return ", ".join([hex(each) if isinstance(each, int) and abs(each) > _LARGEST else repr(each) for each in row])[:1000]
+
+
+def is_same(one: Victim, other: Victim) -> bool:
+    """Whether both are of one kill: of the one more may be known."""
+    return (one.sequence, one.comm, one.total_vm_bytes) == (other.sequence, other.comm, other.total_vm_bytes)
+
+
+def misfit_victim(victim: Victim) -> str:
+    """Say which value of a victim cannot be kept; empty if all can."""
+    return misfit("victims", astuple(victim), _VICTIM)
+
+
+def drop_misfits(execute: Execute) -> dict[str, int]:
+    """Delete the rows in the file that were not written like this, and would break whoever reads them; return how many, by table."""
+    dropped = {}
+    for table in _COLUMNS:
+        [[number]] = execute(f"SELECT count(*) FROM {table} WHERE NOT ({_fits(table)})")
+        if number:
+            dropped[table] = number
+            execute(f"DELETE FROM {table} WHERE NOT ({_fits(table)})")
+    return dropped
+
+
 def write(execute: Execute, key: RowKey, values: Sequence[object] | None) -> None:
     """Replace one row; None deletes it."""
     table, identifier = key
@@ -133,8 +220,13 @@ def add_victims(execute: Execute, found: Iterable[Victim], boot_id: str) -> None
     """Add victims, and give every one without a name the one that its container has by now; the oldest go when there are too many."""
     columns = ("boot_id", *_VICTIM)
     for victim in found:
+        execute(  # is_same(), if it is the last one
+            "DELETE FROM victims WHERE number = (SELECT max(number) FROM victims)"
+            " AND boot_id = ? AND sequence = ? AND comm = ? AND total_vm_bytes IS ?",
+            _plain((boot_id, victim.sequence, victim.comm, victim.total_vm_bytes)),
+        )
         statement = f"INSERT INTO victims ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-        execute(statement, _plain((boot_id, *astuple(victim))))
+        execute(statement, _plain((boot_id, *astuple(replace(victim, pid=victim.pid or 0)))))
     execute(
         "UPDATE victims SET (namespace, pod, container) ="
         " (SELECT namespace, pod, container FROM names WHERE names.identifier = victims.identifier)"
@@ -151,19 +243,33 @@ def forget(execute: Execute, seconds: float) -> None:
 
 def victims(execute: Execute, most: int) -> list[dict[str, Any]]:
     """Return the latest victims, newest first, with the labels of their containers: empty while there are none."""
-    columns = ("number", "boot_id", *_NAME, *_VICTIM)
+    columns = ("number", *_COLUMNS["victims"])
     found = [
         dict(zip(columns, row, strict=True))
-        for row in execute(f"SELECT {', '.join(columns)} FROM victims ORDER BY number DESC LIMIT ?", (most,))
+        for row in execute(f"SELECT {', '.join(columns)} FROM victims WHERE {_fits('victims')} ORDER BY number DESC LIMIT ?", (most,))
     ]
     for victim in found:
+        victim["pid"] = victim["pid"] or None  # its column came without NULL
         victim["is_init"] = None if victim["is_init"] is None else bool(victim["is_init"])
     return found
 
 
 def _select(table: str) -> str:
-    keys, others = _TABLES[table]
-    return f"SELECT {', '.join((*keys, *others))} FROM {table}"
+    return f"SELECT {', '.join(_COLUMNS[table])} FROM {table} WHERE {_fits(table)}"
+
+
+def _fits(table: str) -> str:
+    """Return the condition that misfit() is, in SQL: a column of SQLite holds values of any type."""
+    conditions = []
+    for column in _COLUMNS[table]:
+        if column in _TEXTS[table]:
+            fits = f"typeof({column}) = 'text'"
+        elif column == "time":
+            fits = f"typeof({column}) IN ('integer', 'real') AND {column} BETWEEN 0 AND {_END_OF_TIME}"
+        else:
+            fits = f"typeof({column}) = 'integer'" + ("" if column in _SIGNED else f" AND {column} >= 0")
+        conditions.append(f"({column} IS NULL OR {fits})" if column in _MAY_BE_NULL.get(table, ()) else f"({fits})")
+    return " AND ".join(conditions)
 
 
 def _plain(values: Iterable[Any]) -> tuple[Any, ...]:
