@@ -22,6 +22,8 @@ from collectors.tally import Reading
 _MOST_IDENTITIES = 10_000
 _MOST_LIVES = 2
 """Of one container id: the present one, and the one before, of which the log may still tell."""
+_MOST_AT_ONCE = 100_000
+"""Kills that one pass counts for one instance: what a kernel prints that has lost count must not stop the agent."""
 _GONE = 0
 """Stands for the inode of an instance that was gone when the log told of it, and is not known otherwise."""
 _SUMS = ("outside", "unattributed", "ended")
@@ -71,18 +73,28 @@ class KillLedger:
             return {key for (key, _), life in self._all_lives() if life.total}
 
     def logged(
-        self, kill: OomKill, inode: int | None, victim: Victim | None = None, *, late: bool = False, place: Cursor | None = None
+        self,
+        kill: OomKill,
+        inode: int | None,
+        victim: Victim | None = None,
+        *,
+        late: bool = False,
+        place: Cursor | None = None,
+        again: bool = False,
     ) -> None:
         """Take one victim from the kernel log, read to this place. `inode` is that of its container's cgroup, None if it is already gone.
 
-        `late` is for what was logged while the agent was down: since then the container may have begun another life.
+        `late` is for what was logged while the agent was down: since then the container may have begun another life. `again` is for one
+        that was taken before, when the log had not named its cgroup yet.
         """
         path = (kill.task_memcg or kill.group_memcg or b"").decode(errors="backslashreplace")
         container = container_id.parse(path)
         scope = scope_of(kill, container)
         with self._lock:
             self.cursor = place
-            if container is not None:
+            if again and not self._take_back(kill):
+                pass
+            elif container is not None:
                 self._log(container, inode, scope, late=late)
             elif kill.task_memcg is not None:
                 self._sums["outside"][self._slices.count(path, scope, -1)] += 1
@@ -169,6 +181,14 @@ class KillLedger:
             for inode in list(self._lives.get(identifier, ())):
                 self._fold(identifier, inode, labels)
 
+    def _take_back(self, kill: OomKill) -> bool:
+        """Count one nameless kill less, unless it was counted as nobody's already: that count would fall."""
+        scope, nameless = scope_of(kill, None), self._sums["nameless"]
+        if nameless[scope] <= self._sums["unattributed"][scope]:
+            return False
+        nameless[scope] -= 1
+        return True
+
     def _log(self, container: ContainerId, inode: int | None, scope: str, *, late: bool) -> None:
         lives = self._lives.setdefault(container.key, {})
         newest = max(lives, default=_GONE)
@@ -205,7 +225,7 @@ class KillLedger:
     def _guess(self, identifier: str, life: Life, elsewhere: str) -> None:
         """Count the kills that the kernel log has not named (yet). `oom` rises only where the limit was hit."""
         scope = "container" if life.ooms > life.ooms_settled else elsewhere
-        for _ in range(life.missing):
+        for _ in range(min(life.missing, _MOST_AT_ONCE)):
             life.guessed += self._count(identifier, life, scope, life.read_before)
         if life.settled != life.total:
             life.settled, life.ooms_settled = life.total, life.ooms
@@ -213,6 +233,7 @@ class KillLedger:
     def _attribute(self, nameless: Counter[str], unnamed: int) -> None:
         """Count victims whose cgroup the log did not name, unless some container's memory.events, or a slice's, has them."""
         unattributed = self._sums["unattributed"]
+        nameless = nameless & self._sums["nameless"]  # without those that the log has named since
         more = max(0, nameless.total() - unnamed - unattributed.total())
         for scope in nameless:
             taken = min(more, nameless[scope] - unattributed[scope])

@@ -101,6 +101,8 @@ class KernelLog:
         self._reader: Reader | None = None
         self._recogniser = OomRecogniser()
         self._paths = LogPaths(cgroup_root)
+        self._elsewhere: int | None = None
+        """The number of the last kill, if it was not of the agent's tree: it may be found there once the log names its cgroup."""
         self._last: int | None = None
         self._resuming = False
         """After reopening, until the end of the ring is reached: lower numbers were read before."""
@@ -226,8 +228,11 @@ class KernelLog:
         self._last, self._newest_us = record.sequence, max(self._newest_us, record.timestamp_us)
         # Those of processes too: the recogniser takes a gap in the numbers for lost records, and believes none of theirs.
         kill = self._recogniser.feed(record)
+        again = kill is None and self._recogniser.named is not None and self._recogniser.named.sequence != self._elsewhere
+        kill = kill or self._recogniser.named
         if kill is not None:  # also what was counted before tells where the agent's tree begins
-            kill = self._paths.place(kill)
+            sequence, kill = kill.sequence, self._paths.place(kill)
+            self._elsewhere = None if kill else sequence
         key = record.timestamp_us, record.facility, record.text[:_KEY_BYTES].partition(b"\n")[0]
         if self._read_until_now is not None and self._read_until_now(key):
             return
@@ -246,7 +251,7 @@ class KernelLog:
         if record.facility != 0:
             self._forged += looks_like_oom(record.text)
         elif kill is not None:
-            self._killed(kill)
+            self._killed(kill, again=again)
 
     def _is_known(self, record: Record) -> bool:
         """Whether a record was there before the agent's first start, or was taken by the agent before this one."""
@@ -257,7 +262,8 @@ class KernelLog:
             return record.sequence <= kept.sequence
         return record.timestamp_us <= kept.time_us
 
-    def _killed(self, kill: OomKill) -> None:
+    def _killed(self, kill: OomKill, *, again: bool = False) -> None:
+        """Count a kill; `again`, when the log names the cgroup of the last one after it."""
         victim = examine(kill, proc_root=self._proc_root, cgroup_root=self._cgroup_root, late=self._catching_up)
         container = container_id.parse(victim.cgroup)
         inode = None
@@ -265,16 +271,16 @@ class KernelLog:
             self._directory.hear(self.status.source, container.key)
             inode = self._inode(container.container_path)
         place = self._place(self._reader) if self._reader else None
-        self._ledger.logged(kill, inode, victim, late=self._catching_up, place=place)
+        self._ledger.logged(kill, inode, victim, late=self._catching_up, place=place, again=again)
         known = {name: value for name, value in asdict(victim).items() if value is not None and name not in ("time", "identifier")}
-        log.warning("OOM kill", extra=known)
+        log.warning("OOM kill: its cgroup is known now" if again else "OOM kill", extra=known)
 
     def _inode(self, path: str) -> int | None:
         if self._cgroup_root is None:
             return None
         try:
             return os.stat(self._cgroup_root + path).st_ino
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL, which no path has
             return None
 
 

@@ -164,6 +164,54 @@ async def test_in_a_node_that_is_a_container_the_log_and_the_tree_tell_of_the_sa
     assert sum(totals.by_scope.values()) == 2
 
 
+GROUP = f"Tasks in /docker/{ID} are going to be killed due to memory.oom.group set"
+
+
+async def test_the_first_victim_of_a_group_whose_report_is_missing_is_in_the_groups_container(log: Log) -> None:
+    """Its own line does not say whose it is, the next one does: it is counted once, and its record has its container."""
+    saved: list[Victim] = []
+
+    def save(state: State, victim: Victim | None = None) -> None:
+        saved.extend([] if victim is None else [victim])
+
+    log.ledger._book.save = save  # type: ignore[method-assign] # watched
+    async with log.following():
+        log.poke(record(10, KILL.format(pid=77), prefix=3), record(11, GROUP), record(12, KILL.format(pid=78), prefix=3))
+        await log.until(lambda: not log.reads)
+
+    totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+    assert totals.by_container == {("", "", "web"): 2}
+    assert sum(totals.by_scope.values()) == 2
+    assert [(victim.pid, victim.identifier) for victim in saved] == [(77, ""), (77, ID), (78, ID)]
+
+
+async def test_a_first_victim_is_named_by_the_agent_after_the_one_that_counted_it(log: Log) -> None:
+    """The old one was killed between the two lines, microseconds apart."""
+    log.reads += [record(10, KILL.format(pid=77), prefix=3), record(11, GROUP)]
+    kept = State(cursor=Cursor(10, 10_000), started=True, sums={"nameless": {"ancestor": 1}})
+    log.ledger = KillLedger(state=kept)
+    log.kernel_log = KernelLog(
+        path="/dev/kmsg", cgroup_root=None, ledger=log.ledger, directory=log.directory, status=log.status, opener=log._open
+    )
+    async with log.following():
+        totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+
+    assert totals.by_container == {("", "", "web"): 1}
+    assert sum(totals.by_scope.values()) == 1
+
+
+async def test_in_a_node_that_is_a_container_a_first_victim_is_of_the_tree_once_it_is_named(log: Log) -> None:
+    """Without a cgroup it could be anybody's on the host."""
+    (log.tmp_path / "docker" / ID).mkdir(parents=True)
+    (log.tmp_path / "cgroup.events").touch()
+    async with log.following():
+        log.poke(record(10, KILL.format(pid=77), prefix=3), record(11, GROUP.replace("/docker", "/docker/HOST/docker")))
+        await log.until(lambda: not log.reads)
+
+    totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+    assert (totals.by_container, sum(totals.by_scope.values())) == ({("", "", "web"): 1}, 1)
+
+
 async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:
     """It is read for its sequence numbers, but counted nowhere."""
     log.reads += [*kill(10), record(12, "forged", prefix=12)]

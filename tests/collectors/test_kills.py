@@ -90,6 +90,12 @@ def nonzero(totals: Totals) -> tuple[dict[Labels, int], dict[str, int]]:
     return containers, scopes  # type: ignore[return-value] # the two have keys of different types
 
 
+def first_of_group(identifier: str) -> tuple[OomKill, OomKill]:
+    """Make the first victim of a group whose report is missing: as its own line tells of it, and with the group line after that."""
+    nameless = kill(None)
+    return nameless, replace(nameless, group_memcg=docker(identifier).encode())
+
+
 # Each once
 
 
@@ -365,6 +371,59 @@ def test_a_nameless_victim_that_nobody_has_stays() -> None:
     settle(ledger, Events(A, 1, 0))
 
     assert nonzero(settle(ledger, Events(A, 1, 1, oom=1))) == ({LABELS[A]: 1}, {"node": 1, "container": 1})
+
+
+@pytest.mark.parametrize("round_between", ["no", "begun", "ended"])
+def test_a_nameless_victim_that_the_log_names_after_all_is_its_containers_alone(round_between: str) -> None:
+    """The line of its group comes microseconds later. If a round has counted it as nobody's meanwhile, that stays: no count ever falls."""
+    ledger = started(Events(A, 1, 0))
+    before, after = first_of_group(A)
+    ledger.logged(before, None)
+    if round_between == "ended":
+        assert settle(ledger, Events(A, 1, 0)).by_scope["ancestor"] == 1
+    nameless = ledger.nameless() if round_between == "begun" else None
+    ledger.logged(after, 1, again=True)
+    totals = settle(ledger, Events(A, 1, 0)) if nameless is None else ledger.settle(nameless, LABELS)
+
+    expected = ({}, {"ancestor": 1}) if round_between == "ended" else ({LABELS[A]: 1}, {"ancestor": 1})
+    assert nonzero(totals) == expected
+    assert nonzero(settle(ledger, Events(A, 1, 0))) == expected
+
+
+def test_a_victim_that_is_named_after_all_and_the_reading_that_has_it_are_one_kill() -> None:
+    """memory.events tells of it too, before or after."""
+    before, after = first_of_group(A)
+    for read_first in (False, True):
+        ledger = started(Events(A, 1, 0))
+        ledger.logged(before, None)
+        if read_first:
+            settle(ledger, Events(A, 1, 1, oom=1))
+        ledger.logged(after, 1, again=True)
+
+        assert nonzero(settle(ledger, Events(A, 1, 1, oom=1)))[0] == {LABELS[A]: 1}
+        assert sum(settle(ledger, Events(A, 1, 1, oom=1)).by_scope.values()) == 1
+
+
+def test_a_victim_that_is_named_but_of_no_container_or_was_never_counted_changes_nothing() -> None:
+    """A group outside of containers; a kill that was history."""
+    ledger = started(Events(A, 1, 0))
+    ledger.logged(first_of_group(A)[1], 1, again=True)
+    assert nonzero(settle(ledger)) == ({}, {})
+
+    ledger.logged(kill(None), None)
+    ledger.logged(replace(kill(None), group_memcg=b"/system.slice/x.service"), None, again=True)
+    assert nonzero(settle(ledger)) == ({}, {"ancestor": 1})
+
+
+def test_a_kernel_that_has_lost_count_does_not_stop_the_agent() -> None:
+    """What one pass counts is bounded; a true backlog, however large, is counted in the next ones."""
+    ledger = started(Events(A, 1, 0))
+
+    assert 0 < settle(ledger, Events(A, 1, (1 << 63) - 1)).by_container[LABELS[A]] <= 1_000_000
+    ledger = started(Events(A, 1, 0))
+    for _ in range(3):
+        settle(ledger, Events(A, 1, 250_000))
+    assert settle(ledger).by_container[LABELS[A]] == 250_000
 
 
 def test_nameless_victims_of_two_scopes() -> None:
