@@ -334,8 +334,8 @@ class KillLedger:
             self._lives.setdefault(identifier, {})[inode] = life
         self._slices = Slices(self._sums["unattributed"], state.slices, this_round=self._round)
         self._identities = Counter(state.identities)
-        for name, by_scope in state.sums.items():
-            self._sums[name].update(by_scope)
+        for name in self._sums.keys() & state.sums.keys():
+            self._sums[name].update(state.sums[name])
         self._started = state.started
         self._unnamed_of_ended = state.unnamed_of_ended
         self.names = state.names

@@ -258,6 +258,21 @@ def test_a_poisoned_row_in_the_file_is_dropped_and_the_others_come_back(
         assert value(desk.opened(), "set_aside_total") == 0
 
 
+def test_a_sum_that_nobody_knows_does_not_break_the_start(desk: Desk) -> None:
+    """It is as sound as any, but no sum of the ledger's."""
+    desk.opened().save(STATE)
+    desk.books[0].close()
+    desk.sql("UPDATE sums SET name = 'other' WHERE name = 'outside'")
+    again = desk.book()
+    state, same_boot = again.open()
+
+    totals = KillLedger(again, state, same_boot=same_boot).settle(Counter(), {})
+    assert totals.by_scope["pod"] == STATE.sums["ended"]["pod"]
+    kept = desk.kept()
+    assert kept is not None
+    assert "other" not in kept.sums
+
+
 def test_text_in_the_file_that_is_no_text_is_spelled_out(desk: Desk) -> None:
     """A bit that fell over in a name breaks neither the start nor the list of victims."""
     book = desk.opened()

@@ -1,19 +1,22 @@
 """The casebook: what was counted stays counted, whenever the agent is killed, and whatever happens to the file."""
 
+import json
 import os
 import random
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker.models.containers import Container
 
-from tests.lab.guest.node import Agent, Run, StartAgent, memory_events, wait_for
-from tests.lab.guest.test_oom import kills, node_kills
+from tests.lab.guest.node import Agent, Run, StartAgent, cgroup, memory_events, wait_for
+from tests.lab.guest.test_oom import WAIT, kills, node_kills
 
 SHELL = "while :; do tail /dev/zero; sleep 1; done"
 
@@ -21,6 +24,12 @@ SHELL = "while :; do tail /dev/zero; sleep 1; done"
 def total(agent: Agent) -> float:
     """All kills of the node."""
     return sum(value or 0 for value in node_kills(agent).values())
+
+
+def victims(agent: Agent) -> list[dict[str, Any]]:
+    """What it tells of the victims, newest first."""
+    found: list[dict[str, Any]] = json.loads(agent.get("/api/v1/victims"))["victims"]
+    return found
 
 
 @contextmanager
@@ -261,3 +270,59 @@ def test_on_a_read_only_disk(agent: StartAgent, run: Run, small_disk: Path) -> N
     killed_child(container)
     coroner.start()
     wait_for(lambda: kills(coroner, "web") == 2, 30, f"after the restart {kills(coroner, 'web')}")
+
+
+def test_a_victim_whose_user_the_kernel_prints_as_negative(agent: StartAgent, run_python: Run) -> None:
+    """A user id from 2^31 on, as of containers in user namespaces: `uid=-2` in the report, which alone names container and limit."""
+    coroner = agent()
+    code = "import os; os.setuid(4294967294); x = bytearray(100 << 20)"
+    run_python(code, name="mapped", mem_limit="30m").wait()
+
+    wait_for(lambda: kills(coroner, "mapped") == 1, 30, "not counted")
+    [victim] = victims(coroner)
+    facts = ("uid", "container", "scope", "limit_bytes", "usage_bytes")
+    assert [victim[fact] for fact in facts] == [4294967294, "mapped", "container", 30 << 20, 30 << 20]
+
+
+def test_poisoned_rows_cost_themselves_alone(agent: StartAgent, run: Run) -> None:
+    """Something wrote into the file what no agent writes: it starts, counts on, drops those rows and says how many."""
+    coroner = agent()
+    container = run("sleep", "1000", name="web", mem_limit="16m")
+    wait_for(lambda: kills(coroner, "web") == 0, 30, "the counter was not born at 0")
+    for number in (1, 2):
+        killed_child(container)
+        wait_for(lambda: kills(coroner, "web") == number, 30, "not counted")  # noqa: B023 - called at once
+    coroner.stop()
+    with sqlite3.connect(coroner.state / "casebook.sqlite") as file:
+        file.execute("UPDATE victims SET time = 9e999, usage_bytes = x'ff' WHERE number = 1")
+        file.execute("INSERT INTO identities (namespace, pod, container, kills) VALUES ('', '', x'ff', 'many')")
+    file.close()
+    coroner.start()
+
+    wait_for(lambda: kills(coroner, "web") == 2, 30, f"after the restart {kills(coroner, 'web')}")
+    assert [victim["number"] for victim in victims(coroner)] == [2]
+    assert (coroner.value("coroner_casebook_set_aside_total"), coroner.value("coroner_casebook_up")) == (2, 1)
+    killed_child(container)
+    wait_for(lambda: kills(coroner, "web") == 3, 30, "it does not count on")
+
+
+def test_in_a_storm_the_first_victim_of_a_group_has_its_container(agent: StartAgent, run: Run) -> None:
+    """Ten reports were printed and its own is suppressed: the group's line, right after its own, names the cgroup."""
+    coroner = agent()
+    storm = run("sh", "-c", WAIT + "for n in $(seq 14); do tail /dev/zero; done; touch /done; sleep 1000", name="storm", mem_limit="8m")
+    group = run("sh", "-c", "sleep 1000 & " + WAIT + "exec tail /dev/zero", name="group", mem_limit="8m")
+    (cgroup(group) / "memory.oom.group").write_text("1")
+    wait_for(lambda: (kills(coroner, "storm"), kills(coroner, "group")) == (0, 0), 30, "not born at 0")
+    root, ready = (Path(f"/proc/{(cgroup(one) / 'cgroup.procs').read_text().split()[0]}/root") for one in (storm, group))
+    (root / "go").touch()
+    wait_for((root / "done").exists, 30, "no storm")
+    (ready / "go").touch()
+    group.wait()
+
+    wait_for(lambda: len(victims(coroner)) >= 15, 30, "not the victims of both")
+    found = victims(coroner)
+    assert [victim["container"] for victim in found].count("") >= 3, "the kernel suppressed no report"
+    first = next(victim for victim in found if victim["container"] == "group")
+    assert (first["comm"], first["limit_of"]) == ("tail", ""), "its report was not suppressed"
+    wait_for(lambda: (kills(coroner, "storm"), kills(coroner, "group")) == (14, 2), 30, "not exact")
+    assert total(coroner) == 16
