@@ -98,3 +98,17 @@ def test_outside_of_containers(tmp_path: Path) -> None:
     victim = examined(tmp_path, replace(KILL, oom_memcg=None, task_memcg=None, usage_bytes=None, limit_bytes=None))
 
     assert (victim.identifier, victim.cgroup, victim.limit_of, victim.scope) == ("", "", "", "ancestor")
+
+
+def test_a_member_of_a_group_has_the_limit_of_the_first_victims_report(tmp_path: Path) -> None:
+    """Its own cgroup is somewhere in or below the group's; whose limit of how much was hit is known all the same."""
+    victim = examined(tmp_path, replace(KILL, task_memcg=None, group=True, group_memcg=PATH.encode()))
+
+    assert (victim.identifier, victim.cgroup, victim.scope, victim.limit_of, victim.limit_bytes) == (A, PATH, "container", PATH, 1 << 24)
+
+
+def test_a_process_id_that_none_can_be_is_not_looked_up(tmp_path: Path) -> None:
+    """All else that the log says of it is kept."""
+    victim = examined(tmp_path, replace(KILL, pid=None))
+
+    assert (victim.pid, victim.namespace_pid, victim.is_init, victim.comm) == (None, None, None, "a\\b\n")
