@@ -84,6 +84,7 @@ _MAY_BE_NULL: Mapping[str, tuple[str, ...]] = {
     "victims": tuple(name for name, kind in get_type_hints(Victim).items() if type(None) in get_args(kind)),
 }
 _SIGNED = ("sequence", "time_us", "oom_score_adj")
+"""What is no count: text, what may be unknown, numbers that may be below 0. All other columns are counts, but for the time."""
 _LARGEST = (1 << 63) - 1
 _END_OF_TIME = 1e15
 
