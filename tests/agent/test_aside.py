@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.casebook import FILE, RETRY_SECONDS
+from agent.casebook import FILE, RETRY_SECONDS, peek
 from agent.postmortem import examine
 from collectors.accounts import Cursor, Life, Victim
 from collectors.kernel import container_id
@@ -256,6 +256,20 @@ def test_a_poisoned_row_in_the_file_is_dropped_and_the_others_come_back(
     again.close()
     if not is_full:
         assert value(desk.opened(), "set_aside_total") == 0
+
+
+def test_a_look_at_a_file_with_poisoned_rows_reads_them_over(desk: Desk) -> None:
+    """`coroner metrics` deletes nothing, and shows the others."""
+    desk.opened().save(STATE)
+    desk.sql("UPDATE identities SET kills = 'many' WHERE container = 'db'")
+    desk.sql("UPDATE names SET container = CAST(x'61ff' AS TEXT)")
+    before = desk.file.read_bytes()
+
+    state, same_boot = peek(str(desk.state), str(desk.proc))
+
+    expected = replace(STATE, identities={("shop", "web-0", "web"): 4}, names={"a" * 64: ("shop", "web-0", "a\\xff")})
+    assert (state, same_boot) == (expected, True)
+    assert desk.file.read_bytes() == before
 
 
 def test_a_sum_that_nobody_knows_does_not_break_the_start(desk: Desk) -> None:
