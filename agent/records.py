@@ -18,7 +18,6 @@ RowKey = tuple[str, tuple[Any, ...]]
 
 KEEP_VICTIMS = 10_000
 _ONE = (1,)
-_COUNTS = " INTEGER NOT NULL, ".join(SCOPES) + " INTEGER NOT NULL"
 _NOW = "CAST(strftime('%s', 'now') AS INTEGER)"
 
 MIGRATIONS = (
@@ -27,13 +26,17 @@ MIGRATIONS = (
         " started INTEGER NOT NULL, unnamed_of_ended INTEGER NOT NULL)",
         "CREATE TABLE lives (identifier TEXT, inode INTEGER, path TEXT NOT NULL, kills_at_first INTEGER, kills INTEGER NOT NULL,"
         " ooms INTEGER NOT NULL, ooms_settled INTEGER NOT NULL, settled INTEGER NOT NULL, guessed INTEGER NOT NULL,"
-        f" shared INTEGER NOT NULL, {_COUNTS},"
+        " shared INTEGER NOT NULL, container INTEGER NOT NULL, pod INTEGER NOT NULL, ancestor INTEGER NOT NULL, node INTEGER NOT NULL,"
         " PRIMARY KEY (identifier, inode)) WITHOUT ROWID",
         "CREATE TABLE slices (path TEXT PRIMARY KEY, inode INTEGER NOT NULL, kills_at_first INTEGER, kills INTEGER NOT NULL,"
-        f" counted INTEGER NOT NULL, {_COUNTS}) WITHOUT ROWID",
-        f"CREATE TABLE sums (name TEXT PRIMARY KEY, {_COUNTS}) WITHOUT ROWID",
+        " counted INTEGER NOT NULL,"
+        " container INTEGER NOT NULL, pod INTEGER NOT NULL, ancestor INTEGER NOT NULL, node INTEGER NOT NULL)"
+        " WITHOUT ROWID",
+        "CREATE TABLE sums (name TEXT PRIMARY KEY,"
+        " container INTEGER NOT NULL, pod INTEGER NOT NULL, ancestor INTEGER NOT NULL, node INTEGER NOT NULL)"
+        " WITHOUT ROWID",
         "CREATE TABLE identities (namespace TEXT, pod TEXT, container TEXT, kills INTEGER NOT NULL,"
-        f" time INTEGER NOT NULL DEFAULT ({_NOW}), PRIMARY KEY (namespace, pod, container))",
+        " time INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER)), PRIMARY KEY (namespace, pod, container))",
         "CREATE TABLE names (identifier TEXT PRIMARY KEY, namespace TEXT NOT NULL, pod TEXT NOT NULL, container TEXT NOT NULL)"
         " WITHOUT ROWID",
         "CREATE TABLE victims (number INTEGER PRIMARY KEY AUTOINCREMENT, boot_id TEXT NOT NULL, namespace TEXT NOT NULL DEFAULT '',"
@@ -51,7 +54,7 @@ MIGRATIONS = (
         "ALTER TABLE slices ADD COLUMN groups INTEGER",
     ),
 )
-"""The statements that lead from each version of the schema (PRAGMA user_version) to the next. What was released is never edited."""
+"""The statements that lead from each version of the schema (PRAGMA user_version) to the next: literal text, never edited."""
 
 _LIFE = ("path", "kills_at_first", "kills", "events", "groups", "ooms", "ooms_settled", "settled", "guessed", "shared")
 _SLICE = ("inode", "kills_at_first", "kills", "events", "groups", "counted")

@@ -404,6 +404,38 @@ def test_an_older_schema_is_brought_up_to_date(desk: Desk, monkeypatch: pytest.M
             assert connection.execute("PRAGMA user_version").fetchone() == (len(steps),)
 
 
+SCHEMAS = sorted(Path(__file__).with_name("casebooks").glob("version-*.sql"))
+"""A casebook of each version, as an agent of that time left it. A new version adds one; none is ever edited."""
+
+
+def test_there_is_a_casebook_of_every_version() -> None:
+    """Whoever adds a step keeps what it starts from."""
+    assert [path.name for path in SCHEMAS] == [f"version-{number}.sql" for number in range(1, VERSION + 1)]
+
+
+@pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.stem)
+def test_a_casebook_of_every_version_goes_on(desk: Desk, path: Path) -> None:
+    """All its counters, names and victims are there, and it is not moved aside."""
+    desk.state.mkdir()
+    with closing(sqlite3.connect(desk.file)) as connection:
+        connection.executescript(path.read_text(encoding="utf-8"))
+
+    state, same_boot = desk.book().open()
+
+    assert state is not None
+    assert same_boot
+    assert state.cursor == Cursor(1234, 5)
+    assert (state.started, state.unnamed_of_ended) == (True, 2)
+    life, one = state.lives["aaaa", 7], state.slices["/docker"]
+    assert (life.kills, life.kills_at_first, life.ooms, life.guessed, life.by_scope) == (5, 1, 4, 1, Counter(container=2, node=1))
+    assert (one.inode, one.kills, one.counted, one.guessed) == (3, 9, 4, Counter(ancestor=1))
+    assert state.sums == {"ended": Counter(container=1, pod=2), "outside": Counter(node=3)}
+    assert state.identities == {("shop", "web-0", "web"): 4}
+    assert state.names == {"aaaa": ("shop", "web-0", "web")}
+    assert [(victim["pid"], victim["container"]) for victim in desk.books[0].victims(10)] == [(77, "web")]
+    assert sorted(file.name for file in desk.state.iterdir() if "broken" in file.name) == []
+
+
 def test_a_step_that_fails_leaves_the_old_schema(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither half of it, nor the number."""
     desk.opened().save(STATE)
