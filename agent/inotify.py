@@ -1,9 +1,12 @@
 """inotify(7) over libc: the kernel tells what happens in directories. Notifications are hints: a queue that overflows loses some."""
 
+import asyncio
+import contextlib
 import ctypes
 import errno
 import os
 import struct
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 IN_MODIFY = 0x2
@@ -94,6 +97,27 @@ class Inotify:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+@contextlib.contextmanager
+def appearance(path: str, tell: Callable[[], None]) -> Iterator[None]:
+    """Have the event loop call `tell` when what has this path is made or moved there, while the block lasts; without inotify never."""
+    directory, name = os.path.split(path)
+    with contextlib.ExitStack() as stack:
+        # A directory that is not there, or no more watches to be had: nobody may rely on being told.
+        with contextlib.suppress(OSError):
+            inotify = Inotify()
+            stack.callback(inotify.close)
+            inotify.add(directory, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR)
+
+            def look() -> None:
+                if any(event.name == os.fsencode(name) for event in inotify.read()):
+                    tell()
+
+            loop = asyncio.get_running_loop()
+            loop.add_reader(inotify.fd, look)
+            stack.callback(loop.remove_reader, inotify.fd)
+        yield
 
 
 def _checked(result: int, what: str) -> int:

@@ -1,6 +1,7 @@
 """Keep a follower running: restart it with capped back-off, and say so."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -8,7 +9,11 @@ from agent.status import Status
 from agent.words import UNEXPECTED, in_words
 
 FIRST_DELAY_SECONDS = 1.0
-LONGEST_DELAY_SECONDS = 30.0
+LONGEST_DELAY_SECONDS = 5.0
+"""Of what is on this machine. Asking again costs next to nothing, and containers get no names meanwhile."""
+
+FAR_DELAY_SECONDS = 10.0
+"""Of what many machines ask."""
 
 log = logging.getLogger(__name__)
 
@@ -17,10 +22,21 @@ class Blind(Exception):
     """A source cannot be read; the message names the path and the remedy."""
 
 
+async def rest(seconds: float, wanted: asyncio.Event) -> None:
+    """Wait so long, but not much longer than a second when somebody wants the source."""
+    await asyncio.sleep(min(seconds, FIRST_DELAY_SECONDS))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds - FIRST_DELAY_SECONDS):
+            await wanted.wait()
+
+
 async def keep_running(
-    follow: Callable[[], Awaitable[None]], status: Status, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    follow: Callable[[], Awaitable[None]],
+    status: Status,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    longest: float = LONGEST_DELAY_SECONDS,
 ) -> None:
-    """Run `follow` for ever. It marks its status up when it sees; the back-off starts anew once it did."""
+    """Run `follow` for ever. It marks its status up when it sees; the back-off, up to `longest` seconds, starts anew once it did."""
     delay = FIRST_DELAY_SECONDS
     while True:
         try:
@@ -36,4 +52,4 @@ async def keep_running(
         status.down(reason)
         await sleep(delay)
         status.restarts += 1
-        delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+        delay = min(2 * delay, longest)

@@ -1,5 +1,6 @@
 """inotify over libc, on a real file system: what it tells, in which order, and how it fails."""
 
+import asyncio
 import ctypes
 import errno
 import os
@@ -24,7 +25,9 @@ from agent.inotify import (
     IN_Q_OVERFLOW,
     Event,
     Inotify,
+    appearance,
 )
+from tests.tree import open_descriptors
 
 MOST_QUEUED = Path("/proc/sys/fs/inotify/max_queued_events")
 
@@ -206,3 +209,26 @@ def test_queue_that_overflows_says_so(inotify: Inotify, tmp_path: Path) -> None:
     assert events[-1] == Event(-1, IN_Q_OVERFLOW, 0, b"")
     (tmp_path / "after").touch()
     assert inotify.read() == [Event(watch, IN_CREATE, 0, b"after")]
+
+
+async def test_what_appears_under_a_name_is_told_and_nothing_else(tmp_path: Path) -> None:
+    """Made there or moved there; nothing is told any more when the block has ended, and no descriptor is left."""
+    before = open_descriptors()
+    told = asyncio.Event()
+    async with asyncio.timeout(20):
+        with appearance(f"{tmp_path}/docker.sock", told.set):
+            for make in ((tmp_path / "docker.sock").touch, lambda: (tmp_path / "new").rename(tmp_path / "docker.sock")):
+                (tmp_path / "new").touch()
+                make()
+                await told.wait()
+                told.clear()
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("path", ["/nowhere/docker.sock", "tcp://127.0.0.1:2375", ""])
+async def test_where_nothing_can_appear_nothing_is_told(path: str) -> None:
+    """Whoever waits has a deadline of its own."""
+    before = open_descriptors()
+    with appearance(path, lambda: pytest.fail("told")):
+        await asyncio.sleep(0)
+    assert open_descriptors() == before

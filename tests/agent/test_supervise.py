@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from agent.status import Status
-from agent.supervise import LONGEST_DELAY_SECONDS, Blind, keep_running
+from agent.supervise import FAR_DELAY_SECONDS, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Blind, keep_running, rest
 from agent.words import UNEXPECTED
 
 
-async def delays(follow: Callable[[Status, int], None], rounds: int) -> tuple[list[float], Status]:
+async def delays(follow: Callable[[Status, int], None], rounds: int, longest: float = LONGEST_DELAY_SECONDS) -> tuple[list[float], Status]:
     """Run a follower that ends `rounds` times; return the delays between its starts."""
     slept: list[float] = []
     status = Status("kmsg")
@@ -24,7 +24,7 @@ async def delays(follow: Callable[[Status, int], None], rounds: int) -> tuple[li
         follow(status, len(slept))
 
     with pytest.raises(asyncio.CancelledError):
-        await keep_running(once, status, sleep)
+        await keep_running(once, status, sleep, longest)
     return slept, status
 
 
@@ -34,12 +34,38 @@ async def test_a_blind_source_is_tried_again_ever_more_slowly() -> None:
     def blind(_status: Status, _round: int) -> None:
         raise Blind("/dev/kmsg: Operation not permitted")
 
-    slept, status = await delays(blind, 8)
+    slept, status = await delays(blind, 6)
 
-    assert slept == [1, 2, 4, 8, 16, LONGEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS]
+    assert slept == [1, 2, 4, LONGEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS]
     assert not status.is_up
     assert status.reason == "/dev/kmsg: Operation not permitted"
-    assert status.restarts == 7
+    assert status.restarts == 5
+
+
+async def test_what_many_machines_ask_is_asked_less_often() -> None:
+    """An API server that is down is not to be kept there."""
+    slept, _ = await delays(lambda status, number: None, 6, longest=FAR_DELAY_SECONDS)
+
+    assert slept == [1, 2, 4, 8, FAR_DELAY_SECONDS, FAR_DELAY_SECONDS]
+
+
+async def test_a_source_that_is_wanted_is_tried_within_a_second_or_so() -> None:
+    """Whoever rests for an hour is woken; and nobody less than a second, however often it is wanted."""
+    wanted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.timeout(20):
+        resting = asyncio.create_task(rest(3600, wanted))
+        wanted.set()
+        await resting
+
+    assert loop.time() - began >= FIRST_DELAY_SECONDS
+
+
+async def test_a_short_rest_is_as_short_as_it_was_meant() -> None:
+    """Without anybody who wants the source."""
+    async with asyncio.timeout(20):
+        await rest(0.01, asyncio.Event())
 
 
 async def test_the_back_off_starts_anew_once_the_source_was_seen() -> None:
