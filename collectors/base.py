@@ -87,7 +87,8 @@ class Node:
     `names` holds the labels of every container that runs or ran lately, by id: their event counters exist from the first moment and
     outlive the cgroup; `departed` has the final values of those without one. `sandboxes` has those of pods' sandboxes (empty while they
     are not known), which are no containers but may hold a PID namespace; one that all of its pod runs in (gVisor, Kata) is in `names`
-    and among the `containers` too. `resting` counts containers without a cgroup by the state their runtime gives them.
+    and among the `containers` too. `resting` counts containers without a cgroup by the state their runtime gives them; None while some
+    runtime that was asked has not told.
     """
 
     proc_root: str
@@ -99,7 +100,7 @@ class Node:
     departed: Sequence[Departed] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sandboxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    resting: Mapping[str, int] = field(default_factory=dict)
+    resting: Mapping[str, int] | None = field(default_factory=dict)
     malformed: list[Malformed] = field(default_factory=list)
 
     @cached_property

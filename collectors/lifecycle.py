@@ -22,7 +22,9 @@ CONTAINERS = gauge(
     "coroner_containers", "Containers by state, sandboxes of pods apart; those without a cgroup as their runtime reports them.", ("state",)
 )
 
-_ALWAYS = ("created", "exited", "running", "paused")
+_RUNTIMES_WORD = ("created", "exited")
+_KERNELS_WORD = ("running", "paused")
+"""States that are on the page when no container has them."""
 
 
 class Lifecycle:
@@ -40,8 +42,11 @@ class Lifecycle:
         for container in node.containers:
             yield self._info, self._info_labels(container), 1
         # Without a tree nobody has counted who runs: what the runtime says of it is then among the resting, or absent.
-        states = Counter(dict.fromkeys(_ALWAYS if node.cgroups else _ALWAYS[:2], 0))
-        states.update(node.resting)
+        states: Counter[str] = Counter()
+        if node.resting is not None:
+            states.update({**dict.fromkeys(_RUNTIMES_WORD, 0), **node.resting})
+        if node.cgroups:
+            states.update(dict.fromkeys(_KERNELS_WORD, 0))
         labels_of = {container.cgroup.inode: container.labels for container in node.containers}
         for instance in node.instances:
             events = node.read(cgroupfs.cgroup_events, instance.cgroup)

@@ -69,6 +69,18 @@ def test_containers_without_a_cgroup_are_counted_as_their_runtime_says(tmp_path:
     assert found == INFO_B | series(LABELS[B], {"container_frozen": 0}) | states(running=1, exited=3, created=1, dead=2)
 
 
+def test_what_only_a_runtime_knows_is_absent_until_it_has_told(tmp_path: Path) -> None:
+    """Right after the start, or while its daemon is down: blind is not zero. Who runs the kernel tells."""
+    tree(tmp_path, cgroup(docker(B), RUNNING))
+
+    found = collect(Lifecycle(), replace(node(tmp_path), resting=None))
+
+    assert found == INFO_B | series(LABELS[B], {"container_frozen": 0}) | {
+        ("coroner_containers", ("running",)): 1,
+        ("coroner_containers", ("paused",)): 0,
+    }
+
+
 def test_a_container_without_a_name_is_counted(tmp_path: Path) -> None:
     """Count first, name later."""
     tree(tmp_path, {**cgroup(docker(A), PAUSED), **cgroup(docker(B), RUNNING)})
