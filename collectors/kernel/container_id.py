@@ -13,7 +13,7 @@ ID is 64 hexadecimal digits. UID is the pod's, with `_` for `-` in systemd's nam
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 _POD = re.compile(r"(?:^|-)pod([0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12}|[0-9a-f]{32})(?=$|\.slice(?:$|:))")
@@ -59,6 +59,13 @@ class ContainerId:
     def url(self) -> str:
         """Return the id as the kubelet and kube-state-metrics spell container_id: `containerd://<64 hex>`."""
         return f"{self.runtime}://{self.id}"
+
+    def told(self, runtime: str) -> "ContainerId":
+        """Return it with the runtime that its source tells, "" for none: a cgroup named by the id alone shows only where it is.
+
+        Podman answers as Docker does, but writes its own name into the path.
+        """
+        return self if runtime in ("", self.runtime) or self.runtime == "podman" else replace(self, runtime=runtime)
 
 
 def parse(path: str) -> ContainerId | None:

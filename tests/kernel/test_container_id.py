@@ -186,3 +186,24 @@ def test_no_path_raises_and_the_container_is_on_the_path(path: str, deleted: str
 def test_a_long_path_takes_no_longer_than_its_length(piece: str) -> None:
     """A quadratic search in a megabyte would not end before the test's time is over."""
     parse(piece * (1_000_000 // len(piece)))
+
+
+@pytest.mark.parametrize(
+    ("path", "told", "url"),
+    [
+        (f"/kubepods/burstable/pod{UID}/{A}", "docker", f"docker://{A}"),
+        (f"/kubepods/burstable/pod{UID}/{A}", "containerd", f"containerd://{A}"),
+        (f"/kubepods/burstable/pod{UID}/{A}", "", f"containerd://{A}"),
+        (f"/actions_job/{A}", "docker", f"docker://{A}"),
+        (f"/actions_job/{A}", "", f"unknown://{A}"),
+        (f"/libpod_parent/libpod-{A}", "docker", f"podman://{A}"),
+        (f"/kubepods.slice/crio-{A}.scope", "cri-o", f"cri-o://{A}"),
+    ],
+)
+def test_the_runtime_that_is_told_goes_before_the_one_that_the_path_suggests(path: str, told: str, url: str) -> None:
+    """kube-state-metrics spells it as the kubelet does. Podman answers like Docker, and is known by its path."""
+    identifier = parse(path)
+
+    assert identifier is not None
+    assert identifier.told(told).url == url
+    assert identifier.told(told).key == identifier.key
