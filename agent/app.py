@@ -31,7 +31,7 @@ from agent.sources.kmsg import KernelLog
 from agent.sources.kubernetes import KubernetesSource
 from agent.sources.oci import DEFAULT_BUNDLES, OciSource
 from agent.status import Status
-from agent.supervise import keep_running
+from agent.supervise import FAR_DELAY_SECONDS, keep_running
 from agent.web.listen import shown
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
@@ -111,6 +111,7 @@ class App:
             own_cgroup_inode=_inode(OWN_CGROUP),
             names=ledger.known,
             killed=ledger.killed,
+            rests_told=self._rests_told,
             deaths=lambda: self.cgroup.last_words if self.cgroup else {},
         )
         self.gather = Gather(
@@ -200,6 +201,8 @@ class App:
 
         def body() -> bytes:
             extra = registry_lines(self._registry, openmetrics=openmetrics)
+            for before, now in self.census.served():
+                self._newborn.moved(before, now)
             parts = self._page.parts(self._newborn.shown(samples, scraper), openmetrics=openmetrics, extra=extra)
             return compress(parts) if compressed else b"".join(parts)
 
@@ -225,10 +228,17 @@ class App:
         if self.oci:
             followers.append(tasks.create_task(keep_running(self.oci.follow, self.oci_status), name="oci"))
         if self.kubernetes:
-            followers.append(tasks.create_task(keep_running(self.kubernetes.follow, self.kubernetes_status), name="kubernetes"))
+            source, status = self.kubernetes, self.kubernetes_status
+            followers.append(tasks.create_task(keep_running(source.follow, status, source.rest, FAR_DELAY_SECONDS), name="kubernetes"))
         if self.docker:
-            followers.append(tasks.create_task(keep_running(self.docker.follow, self.docker_status), name="docker"))
+            followers.append(tasks.create_task(keep_running(self.docker.follow, self.docker_status, self.docker.rest), name="docker"))
         return followers
+
+    def _rests_told(self) -> bool:
+        """Whether all that may know of containers without a cgroup have told of them, and anybody does: blind is not zero."""
+        runtimes = [status for status in self.sources if status in (self.docker_status, self.oci_status, self.kubernetes_status)]
+        expected = [status for status in runtimes if status.is_expected]
+        return bool(expected) and all(status.has_answered for status in expected)
 
     def _own_samples(self) -> Iterable[Sample]:
         yield BUILD_INFO, (__version__, platform.python_version()), 1

@@ -3,9 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 
-from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
+from agent.directory import Directory, Entry
+from agent.naming import Naming
 from agent.status import Status
 from collectors.base import Container, Departed, Description, Instance, Node, Sample, counter, gauge
 from collectors.kernel import cgroupfs, container_id
@@ -15,41 +15,25 @@ from collectors.kernel.files import KernelFiles, ReadError
 from collectors.kernel.last_words import Death, last_read
 from collectors.kernel.procfs import ProcessTable
 
-NAME_WITHIN_SECONDS = 10
-"""A series must never change its labels, so a container waits this long for its name before it is called by its id for life."""
-
 PAUSE_MOST_BYTES = 32 << 20
 """A sandbox whose memory.current is above this holds more than pause: its pod runs in it. pause has less than 1 MiB there and reads no
 files, and while runc makes it there are 2 MiB (measured), or 15 where runc copies itself into memory. A virtual machine has more than
 this from its start, gVisor soon."""
 
 HITS = counter("coroner_directory_hits_total", "Containers whose name some source knew in time.", ())
-MISSES = counter("coroner_directory_misses_total", "Containers that are called by their id, for want of a name.", ())
+MISSES = counter("coroner_directory_misses_total", "Containers that had no name in time and were called by their id.", ())
 UNNAMED = gauge("coroner_containers_unnamed", "Running containers that no source has named.", ())
 
 METRICS = (HITS, MISSES, UNNAMED)
 
 
-@dataclass(slots=True)
-class _Person:
-    """One container id: since when it is known, when it was last alive, and the name it was first exported under.
-
-    `holds_pod`: a sandbox that is exported, for life.
-    """
-
-    since: float
-    alive: float
-    labels: tuple[str, ...] = ()
-    holds_pod: bool = False
-
-
 class Census:
-    """Takes stock of the node once per pass, and remembers what each container was called.
+    """Takes stock of the node once per pass.
 
     `own_cgroup_inode` is that of the root of the agent's own cgroup namespace: found in the tree, it tells what the paths in
     /proc/PID/cgroup are relative to. `deaths` gives the last words that were read in time, by key of the container. `names` are the labels
-    that an agent before this one exported, kept for life; empty for a container that had none yet. `killed` gives the keys of those in
-    which the OOM killer took a process.
+    that an agent before this one exported; empty for a container that had none yet. `killed` gives the keys of those in which the OOM
+    killer took a process. `rests_told` says whether every source that tells of containers without a cgroup has done so.
     """
 
     def __init__(
@@ -63,6 +47,7 @@ class Census:
         deaths: Callable[[], Mapping[str, Death]] = dict,
         names: Mapping[str, tuple[str, ...]] | None = None,
         killed: Callable[[], Collection[str]] = frozenset,
+        rests_told: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cgroup_root = cgroup_root
@@ -71,11 +56,9 @@ class Census:
         self._status = status
         self._clock = clock
         self._own_cgroup_inode = own_cgroup_inode
-        self._hits = self._misses = self._unnamed = 0
-        now = clock()
-        self._people: dict[str, _Person] = {
-            identifier: _Person(now, now, labels, holds_pod=bool(labels) and not labels[-1]) for identifier, labels in (names or {}).items()
-        }
+        self._unnamed = 0
+        self._naming = Naming(names or {}, clock(), killed)
+        self._rests_told = rests_told
         self._killed = killed
         self._identifiers: dict[str, ContainerId | None] = {}
         self._deaths = deaths
@@ -92,13 +75,11 @@ class Census:
         self._bury(instances, files)
         files.retain({cgroup.directory for cgroup in cgroups})
         living = {instance.id.key for instance in instances}
-        self._meet(living, entries, now)
-        for identifier, person in self._people.items():
-            self._name(identifier, person, entries.get(identifier), now)
+        self._naming.take(instances, entries, self._directory.pods, now)
         held = self._held(instances, entries, files)
-        names, sandboxes = self._called(entries)
+        names, sandboxes = self._naming.labels(entries)
         containers = self._exported(instances, names, entries)
-        self._unnamed = sum(1 for instance in instances if not (entry := entries.get(instance.id.key)) or not entry.name)
+        self._unnamed = sum(self._naming.is_unnamed(instance.id.key, entries.get(instance.id.key)) for instance in instances)
         # Without a tree the runtime's word is all there is, and without a cgroup, as of what runs in a virtual machine.
         resting = Counter(
             entry.state
@@ -117,13 +98,19 @@ class Census:
             departed=self._departed(containers, names) if cgroups else (),
             names=names,
             sandboxes=sandboxes,
-            resting=resting,
+            resting=resting if self._rests_told() else None,
         )
+
+    def served(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Note that somebody gets to see the last census; return which labels gave way to which others since the last call."""
+        self._naming.served(self._clock())
+        moved, self._naming.moved = self._naming.moved, []
+        return moved
 
     def samples(self) -> Iterable[Sample]:
         """Yield how well naming works."""
-        yield HITS, (), self._hits
-        yield MISSES, (), self._misses
+        yield HITS, (), self._naming.hits
+        yield MISSES, (), self._naming.misses
         yield UNNAMED, (), self._unnamed
 
     def _walk(self) -> list[Cgroup]:
@@ -136,16 +123,6 @@ class Census:
             return []
         self._status.up()
         return cgroups
-
-    def _meet(self, living: set[str], entries: Mapping[str, Entry], now: float) -> None:
-        """Add who is new and drop who died long ago."""
-        for identifier in living:
-            self._people.setdefault(identifier, _Person(now, now)).alive = now
-        for identifier, entry in entries.items():
-            if entry.seen_alive:
-                person = self._people.setdefault(identifier, _Person(now, now))
-                person.alive = max(person.alive, now if entry.ended is None else entry.ended)
-        self._people = {identifier: person for identifier, person in self._people.items() if now - person.alive <= KEEP_DEAD_SECONDS}
 
     def _instances(self, cgroups: list[Cgroup]) -> list[Instance]:
         before, self._identifiers = self._identifiers, {}
@@ -167,7 +144,7 @@ class Census:
 
     def _departed(self, containers: list[Container], names: Mapping[str, tuple[str, ...]]) -> list[Departed]:
         """Find the containers that ended lately and have no successor; of several with one name the last."""
-        self._unheard = {key: death for key, death in self._unheard.items() if key in self._people}
+        self._unheard = {key: death for key, death in self._unheard.items() if key in self._naming}
         deaths = dict(self._unheard)
         for key, death in self._deaths().items():
             if key not in deaths or death.inode >= deaths[key].inode:
@@ -180,56 +157,32 @@ class Census:
                 last[names[key]] = death
         return [Departed(labels, death.words) for labels, death in last.items()]
 
-    def _name(self, identifier: str, person: _Person, entry: Entry | None, now: float) -> None:
-        if person.labels:
-            return
-        if entry is not None and entry.name:
-            person.labels = entry.name
-            self._hits += 1
-        elif now - person.since >= NAME_WITHIN_SECONDS:
-            person.labels = ("", "", identifier.rpartition("/")[2][:12])
-            self._misses += 1
-
     def _held(self, instances: list[Instance], entries: Mapping[str, Entry], files: KernelFiles) -> set[tuple[str, ...]]:
         """Find the sandboxes that all of their pod runs in, also by what happened to them; return the names of those pods."""
         directories = {instance.id.key: instance.cgroup.directory for instance in instances}
         killed = self._killed()
-        for identifier, person in self._people.items():
-            entry = entries.get(identifier)
-            if entry is not None and entry.is_sandbox and not person.holds_pod:
-                person.holds_pod = entry.holds_pod or identifier in killed or _usage(files, directories.get(identifier)) > PAUSE_MOST_BYTES
-        return {person.labels[:2] for person in self._people.values() if person.holds_pod}
+        for key in self._naming.pauses(entries):
+            entry = entries.get(key)
+            if (entry is not None and entry.holds_pod) or key in killed or _usage(files, directories.get(key)) > PAUSE_MOST_BYTES:
+                self._naming.hold_pod(key)
+        return self._naming.held_pods()
 
-    def _called(self, entries: Mapping[str, Entry]) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
-        """Give the labels of everybody who is exported, and those of sandboxes, which are only if their pod runs in them."""
-        names: dict[str, tuple[str, ...]] = {}
-        sandboxes: dict[str, tuple[str, ...]] = {}
-        for identifier, person in self._people.items():
-            entry = entries.get(identifier)
-            is_sandbox = entry is not None and entry.is_sandbox
-            if is_sandbox:
-                sandboxes[identifier] = person.labels
-            if person.labels and (person.holds_pod or not is_sandbox):
-                names[identifier] = person.labels
-        return names, sandboxes
-
-    @staticmethod
-    def _exported(instances: list[Instance], names: Mapping[str, tuple[str, ...]], entries: Mapping[str, Entry]) -> list[Container]:
+    def _exported(self, instances: list[Instance], names: Mapping[str, tuple[str, ...]], entries: Mapping[str, Entry]) -> list[Container]:
         newest: dict[tuple[str, ...], Instance] = {}
         # The inode of a cgroup is a number that only grows, so the greater one is the newer life. What a container made inside of
         # itself never takes the place of another container, however it is named.
         for instance in sorted(instances, key=lambda instance: (not instance.id.host_id, instance.cgroup.inode)):
             if instance.id.key in names:
                 newest[names[instance.id.key]] = instance
-        return [
-            Container(labels, instance.id, instance.cgroup, _description(entries.get(instance.id.key)))
-            for labels, instance in newest.items()
-        ]
+        return [self._container(labels, instance, entries.get(instance.id.key)) for labels, instance in newest.items()]
+
+    def _container(self, labels: tuple[str, ...], instance: Instance, entry: Entry | None) -> Container:
+        image, runtime = self._naming.image_and_runtime(instance.id.key, entry)
+        return Container(labels, instance.id.told(runtime), instance.cgroup, _description(entry, image))
 
 
 _RESTING = ("created", "restarting", "exited", "dead")
 _RUNNING = ("running", "paused")
-_NOTHING = Description()
 
 
 def _usage(files: KernelFiles, directory: str | None) -> int:
@@ -241,11 +194,11 @@ def _usage(files: KernelFiles, directory: str | None) -> int:
     return usage or 0
 
 
-def _description(entry: Entry | None) -> Description:
+def _description(entry: Entry | None, image: str) -> Description:
     if entry is None:
-        return _NOTHING
+        return Description(image)
     return Description(
-        image=entry.image,
+        image=image,
         kind=entry.kind,
         workload_kind=entry.workload_kind,
         workload=entry.workload,

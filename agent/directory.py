@@ -3,10 +3,12 @@
 The event loop writes; the sampling thread reads `entries`, one immutable mapping that is replaced whole and never changes under it.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 KEEP_DEAD_SECONDS = 15 * 60
 """Event counters must outlive their container by three scrapes at the slowest usual interval, or increase() misses the last event."""
@@ -16,6 +18,8 @@ KEEP_DEAD_MOST = 10_000
 PRECEDENCE = ("docker", "oci", "kubernetes", "kmsg", "cgroup")
 """Where two sources tell of one container, each fact is taken from the first that has it."""
 
+NAMES = ("kubernetes", "oci", "docker")
+"""So is the name, but in this order: Docker calls a container of Kubernetes by a name that the kubelet has made up."""
 
 HEARD_OF = "unknown"
 """The state of a container that something happened to, when nobody has said more of it."""
@@ -35,9 +39,10 @@ class Termination:
 class Entry:
     """What one source, or all of them together, say of one container. Empty means not told.
 
-    `state` is the runtime's word; `seen_alive` is false for one that had ended before the agent first heard of it; `ended` is the
-    directory's clock. `kind` is app, init, sidecar (a restartable init container) or ephemeral. `holds_pod` is true of a sandbox that all
-    of its pod runs in (gVisor, Kata).
+    `state` is the runtime's word; `seen_alive` is false for one that had ended before the agent first heard of it, or has not run yet;
+    `ended` is the directory's clock. `runtime` is the scheme of its id where the source spells that: docker, containerd, cri-o. `kind` is
+    app, init, sidecar (a restartable init container) or ephemeral. `holds_pod` is true of a sandbox that all of its pod runs in (gVisor,
+    Kata).
     """
 
     name: tuple[str, ...] = ()
@@ -48,6 +53,7 @@ class Entry:
     is_sandbox: bool = False
     holds_pod: bool = False
     pod_uid: str = ""
+    runtime: str = ""
     kind: str = ""
     workload_kind: str = ""
     workload: str = ""
@@ -60,6 +66,17 @@ class Entry:
     grace_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """Namespace and name of the pods that Kubernetes lists, by the uid that their cgroup has.
+
+    `told` is the directory's clock at the last list; infinite while every change is told at once.
+    """
+
+    names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    told: float = -math.inf
+
+
 class Directory:
     """Names of containers, living and lately dead."""
 
@@ -68,6 +85,7 @@ class Directory:
         self._told: dict[str, dict[str, Entry]] = {source: {} for source in PRECEDENCE}
         self._heard: list[Callable[[str], None]] = []
         self.entries: Mapping[str, Entry] = MappingProxyType({})
+        self.pods = Pods()
 
     def put(self, source: str, changes: Mapping[str, Entry]) -> None:
         """Add or replace what a source says of some containers, and forget those that died long ago."""
@@ -87,6 +105,16 @@ class Directory:
         entry = self._told[source].get(key)
         if entry is not None:
             self.put(source, {key: replace(entry, state=state, ended=entry.ended or self._clock())})
+
+    def amend(self, source: str, key: str, **facts: Any) -> None:
+        """Change some facts of what a source says of a container, if it has told of it."""
+        entry = self._told[source].get(key)
+        if entry is not None:
+            self.put(source, {key: replace(entry, **facts)})
+
+    def list_pods(self, names: Mapping[str, tuple[str, str]], *, is_watched: bool) -> None:
+        """Say which pods there are now; `is_watched` if every change will be told at once."""
+        self.pods = Pods(dict(names), math.inf if is_watched else self._clock())
 
     def resync(self, source: str, listed: Mapping[str, Entry]) -> None:
         """Replace what a source said by its full list: what it lists no more has ended."""
@@ -116,11 +144,15 @@ class Directory:
         merged = told[0]
         for entry in told[1:]:
             merged = _filled(merged, entry)
+        named = (self._told[source][key].name for source in NAMES if key in self._told[source])
+        names = next(filter(None, named), merged.name)
+        # So does a runtime spell an image whose tag was given to another one since.
+        image = next((entry.image for entry in told if entry.image and not is_digest(entry.image)), merged.image)
         # An id never lives again, but for Docker's, which nobody else tells of. So whoever tells of its end first is right: a kubelet
         # that is not heard any more says "running" for ever, and CRI-O keeps the bundle of a container that has ended.
         endings = [(entry.ended, entry.state) for entry in told if entry.ended is not None and entry.state != HEARD_OF]
         ended, state = min(endings) if endings else (merged.ended, merged.state)
-        return replace(merged, ended=ended, state=state, seen_alive=any(entry.seen_alive for entry in told))
+        return replace(merged, name=names, image=image, ended=ended, state=state, seen_alive=any(entry.seen_alive for entry in told))
 
     def _long_dead(self, entries: Mapping[str, Entry]) -> list[str]:
         now = self._clock()
@@ -131,9 +163,14 @@ class Directory:
 
 
 _FACTS = (
-    *("name", "image", "is_sandbox", "holds_pod", "pod_uid", "kind", "workload_kind", "workload", "project", "service", "pod_labels"),
-    *("restarts", "last_termination", "deletion_timestamp", "grace_seconds"),
+    *("name", "image", "is_sandbox", "holds_pod", "pod_uid", "runtime", "kind", "workload_kind", "workload", "project", "service"),
+    *("pod_labels", "restarts", "last_termination", "deletion_timestamp", "grace_seconds"),
 )
+
+
+def is_digest(image: str) -> bool:
+    """Whether it is the digest of an image and no name."""
+    return image.startswith("sha256:")
 
 
 def _filled(first: Entry, second: Entry) -> Entry:

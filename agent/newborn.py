@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from collectors import oom
+from collectors.accounts import Labels
 from collectors.base import Sample
 
 MOST_SCRAPERS = 32
@@ -20,8 +21,15 @@ class Newborn:
 
     def __init__(self) -> None:
         self._page = 0
-        self._first: dict[tuple[str, ...], int] = {}
+        self._first: dict[Labels, int] = {}
+        self._last: dict[Labels, float] = {}
+        self._begun_at: dict[Labels, float] = {}
         self._had: dict[str, int] = {}
+
+    def moved(self, before: Labels, now: Labels) -> None:
+        """Note that a count goes on under other labels: those begin at what was shown of it, not at 0."""
+        if now not in self._first:
+            self._begun_at[now] = self._last.get(before, 0)
 
     def shown(self, samples: Sequence[Sample], scraper: str) -> list[Sample]:
         """Return the samples as this scraper shall see them; an empty name is somebody who does not scrape."""
@@ -33,11 +41,14 @@ class Newborn:
                 del self._had[next(iter(self._had))]
         page = list(samples)
         on_page = set()
-        for at, (metric, labels, _) in enumerate(page):
+        for at, (metric, labels, value) in enumerate(page):
             if metric is oom.KILLS:
                 on_page.add(labels)
                 if had < self._first.setdefault(labels, self._page):
-                    page[at] = metric, labels, 0
+                    page[at] = metric, labels, self._begun_at.get(labels, 0)
+                self._last[labels] = value
         if len(self._first) > MOST_CONTAINERS:
             self._first = {labels: first for labels, first in self._first.items() if labels in on_page}
+            self._last = {labels: value for labels, value in self._last.items() if labels in on_page}
+            self._begun_at = {labels: value for labels, value in self._begun_at.items() if labels in on_page}
         return page

@@ -221,7 +221,7 @@ def clear(execute: Execute) -> None:
 
 
 def add_victims(execute: Execute, found: Iterable[Victim], boot_id: str) -> None:
-    """Add victims, and give every one without a name the one that its container has by now; the oldest go when there are too many."""
+    """Add victims, and give each the name that its container has by now, if that is still known; the oldest go when there are too many."""
     columns = ("boot_id", *_VICTIM)
     for victim in found:
         execute(  # is_same(), if it is the last one
@@ -234,7 +234,8 @@ def add_victims(execute: Execute, found: Iterable[Victim], boot_id: str) -> None
     execute(
         "UPDATE victims SET (namespace, pod, container) ="
         " (SELECT namespace, pod, container FROM names WHERE names.identifier = victims.identifier)"
-        " WHERE container = '' AND identifier IN (SELECT identifier FROM names)"
+        " WHERE EXISTS (SELECT 1 FROM names WHERE names.identifier = victims.identifier AND"
+        " (names.namespace, names.pod, names.container) IS NOT (victims.namespace, victims.pod, victims.container))"
     )
     execute("DELETE FROM victims WHERE number <= (SELECT max(number) FROM victims) - ?", (KEEP_VICTIMS,))
 

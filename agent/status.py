@@ -39,7 +39,12 @@ class Status:
     @property
     def is_expected(self) -> bool:
         """Whether its absence is worth a word."""
-        return not self._optional or self._answered is not None
+        return not self._optional or self.has_answered
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it was ever seen."""
+        return self._answered is not None
 
     async def looked(self, seconds: float) -> None:
         """Wait until the source was looked at once, with whatever result, but not longer than `seconds`."""

@@ -5,7 +5,9 @@ The SDK blocks, so nothing here is ever awaited by a scrape: the thread hands me
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import re
 import threading
 import time
@@ -15,20 +17,24 @@ from typing import Any
 from docker import APIClient
 from docker.errors import APIError
 
-from agent.directory import Directory, Entry
+from agent.directory import Directory, Entry, is_digest
+from agent.inotify import appearance
 from agent.status import Status
-from agent.supervise import Blind
+from agent.supervise import Blind, rest
 from agent.words import in_words
 
 WINDOW_SECONDS = 60
 """An event stream is asked for in windows: a full list follows each, which finds what was missed, and a daemon that hangs is noticed."""
 
 _PATIENCE_SECONDS = 15
-_ANSWER_SECONDS = 10
+_ANSWER_SECONDS = 60
+"""Podman asks its package manager for its own version, which takes longer than 10 s on a slow machine, and each time anew."""
 _STATE_AFTER = {"create": "created", "start": "running", "unpause": "running", "pause": "paused"}
 # Podman filters its events by its own words for them, died and remove, and may tell them in either.
 _END_AFTER = {"die": "exited", "died": "exited", "destroy": "removed", "remove": "removed"}
 _IDENTIFIER = re.compile("[0-9a-f]{64}")
+_KUBERNETES_NAME = re.compile("[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_POD_UID = re.compile("[0-9A-Za-z-]{1,64}")
 
 Message = tuple[str, Any]
 
@@ -53,9 +59,19 @@ class DockerSource:
         self._connect = connect
         self._window = window
         self._since = _timestamp(time.time_ns())
+        self._wanted = asyncio.Event()
+        directory.when_heard(self._hear)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait before the next try, but a second only if the socket appears or a container is born that nobody has named."""
+        self._wanted.clear()
+        with appearance(self._url.removeprefix("unix://"), self._wanted.set):
+            await rest(seconds, self._wanted)
 
     async def follow(self) -> None:
         """List, then listen, until the daemon stops answering. Raises Blind."""
+        if self._is_absent():  # no thread and no connection for a node that has no Docker
+            raise self._blind(os.strerror(errno.ENOENT))
         loop = asyncio.get_running_loop()
         messages: asyncio.Queue[Message] = asyncio.Queue()
         listener = _Listener(self._connect, self._url, self._since, self._window, _poster(loop, messages))
@@ -65,19 +81,34 @@ class DockerSource:
                 async with asyncio.timeout(self._window + _PATIENCE_SECONDS):
                     kind, content = await messages.get()
                 if kind == "failed":
-                    raise Blind(
-                        f"{self._url}: {content}; is the daemon running, and may the agent use its socket? --docker.url= switches it off"
-                    )
+                    raise self._blind(content)
                 self._take(kind, content)
         except TimeoutError as error:
             raise Blind(f"{self._url}: no answer for {self._window + _PATIENCE_SECONDS:.0f} s; the daemon hangs") from error
         finally:
             listener.stop()
 
+    def _blind(self, reason: str) -> Blind:
+        return Blind(f"{self._url}: {reason}; is the daemon running, and may the agent use its socket? --docker.url= switches it off")
+
+    def _is_absent(self) -> bool:
+        try:
+            os.stat(self._url.removeprefix("unix://"))
+        except OSError as error:  # another one, such as a directory that may not be entered, is told better by who connects
+            return self._url.startswith("unix:///") and error.errno == errno.ENOENT
+        return False
+
+    def _hear(self, key: str) -> None:
+        entry = self._directory.entries.get(key)
+        if entry is None or not entry.name:
+            self._wanted.set()
+
     def _take(self, kind: str, content: Any) -> None:
         if kind == "list":
             self._directory.resync(self.status.source, dict(_listed(content)))
             self.status.up()
+        elif kind == "look":
+            self._looked(content)
         else:
             self._since = _timestamp(content.get("timeNano", 0)) if content.get("timeNano") else self._since
             self._event(content)
@@ -90,8 +121,19 @@ class DockerSource:
         if action in _STATE_AFTER:
             entry = _entry(attributes.get("name"), attributes.get("image"), _STATE_AFTER[action], attributes)
             self._directory.put(self.status.source, {identifier: entry})
+        elif action == "rename":
+            name, is_sandbox, pod_uid = _called(attributes.get("name"), attributes)
+            self._directory.amend(self.status.source, identifier, name=name, is_sandbox=is_sandbox, pod_uid=pod_uid)
         elif action in _END_AFTER:
             self._directory.end(self.status.source, identifier, _END_AFTER[action])
+
+    def _looked(self, container: Mapping[str, Any]) -> None:
+        """Take what `docker inspect` alone tells: that a container waits to be started again, and the image that it was made from."""
+        identifier, state = str(container.get("Id")), container.get("State")
+        if isinstance(state, dict) and state.get("Status") == "restarting":
+            self._directory.amend(self.status.source, identifier, state="restarting", ended=None)
+        if image := _image(container):
+            self._directory.amend(self.status.source, identifier, image=image)
 
 
 class _Listener:
@@ -105,6 +147,7 @@ class _Listener:
         self._post = post
         self._stopped = threading.Event()
         self._stream: Any = None
+        self._images: dict[str, str] = {}
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="docker", daemon=True).start()
@@ -133,14 +176,31 @@ class _Listener:
         self._stream = client.events(  # type: ignore[call-overload] # the API takes fractions of a second, its stubs do not
             since=since,
             until=_timestamp(now + int(self._window * 1e9)),
-            filters={"type": ["container"], "event": [*_STATE_AFTER, *_END_AFTER]},
+            filters={"type": ["container"], "event": [*_STATE_AFTER, "rename", *_END_AFTER]},
             decode=True,
         )
         with contextlib.closing(self._stream):
-            self._post(("list", client.containers(all=True)))
+            containers = client.containers(all=True)
+            # Of an image whose tag was moved to another one since, a list gives only the digest.
+            digests = {str(each.get("Id")): each for each in containers if is_digest(str(each.get("Image")))}
+            self._images = {identifier: image for identifier, image in self._images.items() if identifier in digests}
+            for identifier, image in self._images.items():
+                digests[identifier]["Image"] = image
+            self._post(("list", containers))
+            for identifier in digests.keys() - self._images.keys():
+                self._look(client, identifier)
             for event in self._stream:
                 self._since = _timestamp(event.get("timeNano", time.time_ns()))
                 self._post(("event", event))
+                if event.get("Action") == "die":  # and nothing else tells whether Docker will start it again
+                    self._look(client, str((event.get("Actor") or {}).get("ID")))
+
+    def _look(self, client: APIClient, identifier: str) -> None:
+        if _IDENTIFIER.fullmatch(identifier):
+            with contextlib.suppress(APIError):  # it was removed meanwhile
+                container = client.inspect_container(identifier)
+                self._images[identifier] = _image(container)
+                self._post(("look", container))
 
 
 def _reason(error: Exception) -> str:
@@ -171,17 +231,45 @@ def _listed(containers: list[dict[str, Any]]) -> Iterator[tuple[str, Entry]]:
         yield identifier, _entry(own, container.get("Image"), state, container.get("Labels") or {})
 
 
+def _image(container: Mapping[str, Any]) -> str:
+    config = container.get("Config")
+    return str(config.get("Image") or "") if isinstance(config, dict) else ""
+
+
 def _entry(name: object, image: object, state: str, labels: Mapping[str, Any]) -> Entry:
-    alive = state not in ("exited", "dead")
+    has_ended = state in ("exited", "dead")
+    called, is_sandbox, pod_uid = _called(name, labels)
     return Entry(
-        name=("", "", name) if isinstance(name, str) and name else (),
+        name=called,
         image=str(image or ""),
+        runtime="docker",
         state=state,
-        seen_alive=alive,
-        ended=None if alive else time.monotonic(),
+        seen_alive=not has_ended and state != "created",
+        ended=time.monotonic() if has_ended else None,
+        is_sandbox=is_sandbox,
+        pod_uid=pod_uid,
         project=str(labels.get("com.docker.compose.project", "")),
         service=str(labels.get("com.docker.compose.service", "")),
     )
+
+
+def _called(name: object, labels: Mapping[str, Any]) -> tuple[tuple[str, ...], bool, str]:
+    """Return what a container is called, whether it is a pod's sandbox, and the pod's uid.
+
+    cri-dockerd labels what it makes, and calls it k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT. An image may have any labels, but it does not
+    give its containers a name: so the labels are believed where the name says the same.
+    """
+    if not isinstance(name, str) or not name:
+        return (), False, ""
+    pod, namespace, uid = (labels.get(f"io.kubernetes.pod.{part}") for part in ("name", "namespace", "uid"))
+    container = labels.get("io.kubernetes.container.name")
+    is_sandbox = labels.get("io.kubernetes.docker.type") == "podsandbox"
+    if not name.startswith(f"k8s_{'POD' if is_sandbox else container}_{pod}_{namespace}_{uid}_") or not _POD_UID.fullmatch(str(uid)):
+        return ("", "", name), False, ""
+    parts = (str(namespace), str(pod), "pod" if is_sandbox else str(container))
+    if not all(map(_KUBERNETES_NAME.fullmatch, parts)):
+        return ("", "", name), False, ""
+    return (*parts[:2], "" if is_sandbox else parts[2]), is_sandbox, str(uid)
 
 
 def _timestamp(nanoseconds: int) -> str:

@@ -8,6 +8,7 @@ is a shell in every pod of the node), the API server `list` and `watch` on `pods
 import asyncio
 import contextlib
 import json
+import random
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -15,9 +16,9 @@ from dataclasses import replace
 from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
 from agent.sources.kubernetes_access import Access, Pace
 from agent.sources.kubernetes_client import CUT, PIECE, Client, Gone, connected, lines
-from agent.sources.pods import PodList, entries_of, uid_of, version_of
+from agent.sources.pods import PodList, entries_of, names_of, uid_of, version_of
 from agent.status import Status
-from agent.supervise import Blind
+from agent.supervise import Blind, rest
 
 _SOUGHT_MOST = 1000
 _TRIES = 4
@@ -42,10 +43,16 @@ class KubernetesSource:
         self._missed: dict[str, float] = {}
         self._sought: dict[str, int] = {}
         self._heard = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._names: dict[str, tuple[str, tuple[str, str]]] = {}
         self._version = ""
         self._list_version = "0"
-        if access.mode == "kubelet":
-            directory.when_heard(self._hear)
+        directory.when_heard(self._hear)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait before the next try, but a second only if a container is born that nobody has named; not all nodes at the same time."""
+        self._wanted.clear()
+        await rest(seconds * random.uniform(0.5, 1), self._wanted)  # noqa: S311 - no secret
 
     async def follow(self) -> None:
         """Give the directory what the API tells until it does not answer. What it was told stays. Raises Blind."""
@@ -61,6 +68,7 @@ class KubernetesSource:
             asked = loop.time()
             pods, _ = await self._list(client, "/pods", {})
             self._tell_all(self._with_missed(pods))
+            self._list_pods(is_watched=False)
             self.status.up(self._note)
             self._sought = {key: tries - 1 for key, tries in self._sought.items() if self._is_unknown(key)}
             seeking = any(tries > 0 for tries in self._sought.values())
@@ -71,7 +79,10 @@ class KubernetesSource:
 
     def _hear(self, key: str) -> None:
         # One that was sought in vain, of no pod perhaps, stays there with no tries left. Of pods, an id is never one inside another.
-        if self._is_unknown(key) and key not in self._sought and "/" not in key:
+        if not self._is_unknown(key) or "/" in key:
+            return
+        self._wanted.set()
+        if key not in self._sought:
             if len(self._sought) >= _SOUGHT_MOST:
                 self._sought.clear()
             self._sought[key] = _TRIES
@@ -132,6 +143,7 @@ class KubernetesSource:
         }
         async with client.get("/api/v1/pods", parameters, then=self._pace.watch + self._pace.patience) as response:
             self.status.up(self._note)
+            self._list_pods(is_watched=True)
             try:
                 # A cut is what the restart of an API server looks like, or a load balancer's impatience: it is resumed where it stood.
                 with contextlib.suppress(*CUT):
@@ -141,6 +153,8 @@ class KubernetesSource:
             except (ValueError, RecursionError) as error:
                 self._version = ""
                 raise Blind(f"{client.url('/api/v1/pods')}: the answer is not a list of events: {error}") from error
+            finally:
+                self._list_pods(is_watched=False)
 
     def _event(self, line: bytes) -> None:
         """Tell what an event says. Raises Blind if it says that the watch has failed, ValueError and RecursionError if it is not JSON."""
@@ -155,10 +169,13 @@ class KubernetesSource:
             now = self._now(self._entries(pod))
             before = self._ids.pop(uid, set())
             if kind == "DELETED":
+                self._names.pop(uid, None)
                 self._tell(now, gone=before | now.keys())
             else:
+                self._names[uid] = names_of(pod)
                 self._ids[uid] = set(now)
                 self._tell(now, gone=before - now.keys())
+            self._list_pods(is_watched=True)
         self._version = version_of(pod) or self._version
 
     # Both.
@@ -166,10 +183,12 @@ class KubernetesSource:
     async def _list(self, client: Client, path: str, parameters: Mapping[str, str]) -> tuple[dict[str, dict[str, Entry]], str]:
         """Return the entries of all pods by the pod's uid, and the version of the list."""
         pods: dict[str, dict[str, Entry]] = {}
+        names: dict[str, tuple[str, tuple[str, str]]] = {}
         reader = PodList()
 
         def take(found: Iterator[object]) -> None:
             for pod in found:
+                names[uid_of(pod)] = names_of(pod)
                 pods.setdefault(uid_of(pod), {}).update(self._entries(pod))
 
         async with client.get(path, parameters) as response:
@@ -180,7 +199,11 @@ class KubernetesSource:
                 take(reader.finish())
             except (ValueError, RecursionError) as error:
                 raise Blind(f"{client.url(path)}: the answer is not a list of pods: {error}") from error
+        self._names = names
         return pods, reader.resource_version
+
+    def _list_pods(self, *, is_watched: bool) -> None:
+        self._directory.list_pods({uid: names for uid, names in self._names.values() if uid and all(names)}, is_watched=is_watched)
 
     def _entries(self, pod: object) -> dict[str, Entry]:
         return entries_of(pod, self._labels, clock=time.monotonic(), wall=time.time())

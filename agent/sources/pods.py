@@ -23,7 +23,7 @@ _LONGEST_LIST = 64 * 2**20
 _LONGEST_POD = 8 * 2**20
 """Characters; etcd keeps no object of more than 1.5 MiB, and JSON is up to some times longer than that."""
 
-_CONTAINER_ID = re.compile("[a-z0-9.+-]+://([0-9a-f]{64})")
+_CONTAINER_ID = re.compile("([a-z0-9.+-]{1,63})://([0-9a-f]{64})")
 
 _CRON_JOB_RUN = re.compile("(.+)-([0-9]{8})")
 _FIRST_MINUTE = 26_000_000
@@ -56,11 +56,18 @@ def entries_of(pod: object, labels: Collection[str], *, clock: float, wall: floa
                 shared,
                 name=(*shared.name, name) if shared.name and name else (),
                 image=_text(declared.get("image")) or _text(container.get("image")),
+                runtime=_runtime(container.get("containerID")),
                 kind="sidecar" if kind == "init" and declared.get("restartPolicy") == "Always" else kind,
             )
             for identifier, life in _lives(container, entry):
                 entries[identifier] = life if life.ended is None else replace(life, ended=_ended(life, clock, wall))
     return entries
+
+
+def names_of(pod: object) -> tuple[str, tuple[str, str]]:
+    """Return the uid that a pod's cgroup has, its namespace and its name; "" for what is not told."""
+    metadata = _mapping(_mapping(pod).get("metadata"))
+    return _cgroup_uid(metadata), (_text(metadata.get("namespace")), _text(metadata.get("name")))
 
 
 def uid_of(pod: object) -> str:
@@ -77,9 +84,6 @@ def _shared(metadata: Mapping[str, Any], spec: Mapping[str, Any], labels: Collec
     """Return what is the same for all containers of a pod; its name lacks the container."""
     namespace, pod = _text(metadata.get("namespace")), _text(metadata.get("name"))
     annotations, pod_labels = _mapping(metadata.get("annotations")), _mapping(metadata.get("labels"))
-    # A static pod's cgroup has the hash of its manifest for a uid. The kubelet lists it so; the API server has a mirror of it, whose
-    # uid is another and whose annotation is the hash. A mirror that no kubelet made is deleted before it runs.
-    uid = _text(annotations.get("kubernetes.io/config.mirror")) or _text(metadata.get("uid"))
     kind, workload = _workload(metadata, pod_labels)
     if not kind and annotations.get("kubernetes.io/config.source") in ("file", "http"):
         kind, workload = "Node", _text(spec.get("nodeName"))
@@ -88,13 +92,19 @@ def _shared(metadata: Mapping[str, Any], spec: Mapping[str, Any], labels: Collec
         grace = _number(spec.get("terminationGracePeriodSeconds"))
     return Entry(
         name=(namespace, pod) if namespace and pod else (),
-        pod_uid=uid,
+        pod_uid=_cgroup_uid(metadata),
         workload_kind=kind,
         workload=workload,
         pod_labels={key: text for key in labels if (text := _text(pod_labels.get(key)))},
         deletion_timestamp=_seconds(metadata.get("deletionTimestamp")),
         grace_seconds=grace,
     )
+
+
+def _cgroup_uid(metadata: Mapping[str, Any]) -> str:
+    # A static pod's cgroup has the hash of its manifest for a uid. The kubelet lists it so; the API server has a mirror of it, whose
+    # uid is another and whose annotation is the hash. A mirror that no kubelet made is deleted before it runs.
+    return _text(_mapping(metadata.get("annotations")).get("kubernetes.io/config.mirror")) or _text(metadata.get("uid"))
 
 
 def _workload(metadata: Mapping[str, Any], labels: Mapping[str, Any]) -> tuple[str, str]:
@@ -156,6 +166,11 @@ def _ended(entry: Entry, clock: float, wall: float) -> float:
 
 
 def _identifier(value: object) -> str:
+    match = _CONTAINER_ID.fullmatch(value) if isinstance(value, str) else None
+    return match[2] if match else ""
+
+
+def _runtime(value: object) -> str:
     match = _CONTAINER_ID.fullmatch(value) if isinstance(value, str) else None
     return match[1] if match else ""
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.census import NAME_WITHIN_SECONDS, PAUSE_MOST_BYTES, Census
+from agent.census import PAUSE_MOST_BYTES, Census
 from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
+from agent.naming import NAME_WITHIN_SECONDS, SETTLED_SECONDS
 from agent.status import Status
 from collectors.base import Node
 from collectors.kernel import cgroupfs
@@ -90,8 +91,8 @@ def test_a_container_whose_name_is_known_is_exported_at_once(host: Host) -> None
     assert (container.labels, container.description.image, container.id.runtime) == (("", "", "web"), "nginx:1", "docker")
 
 
-def test_a_container_without_a_name_waits_and_is_then_called_by_its_id_for_life(host: Host) -> None:
-    """A series never changes its labels, even when the name comes after all."""
+def test_a_container_without_a_name_waits_and_is_then_called_by_its_id(host: Host) -> None:
+    """For life once that was served for minutes (test_naming.py)."""
     host.start(f"docker/{WEB}")
 
     assert host.exported() == []
@@ -99,6 +100,8 @@ def test_a_container_without_a_name_waits_and_is_then_called_by_its_id_for_life(
     assert host.exported() == []
     host.now += 0.2
     assert host.exported() == ["a" * 12]
+    host.census.served()
+    host.now += SETTLED_SECONDS + 1
     host.directory.put("docker", {WEB: Entry(("", "", "web"))})
     assert host.exported() == ["a" * 12]
 
@@ -113,14 +116,71 @@ def test_a_name_that_comes_in_time_is_used(host: Host) -> None:
     assert host.exported() == ["web"]
 
 
-def test_a_renamed_container_keeps_its_first_name(host: Host) -> None:
-    """One identity per container for life."""
+def test_it_tells_once_which_labels_gave_way_to_which(host: Host) -> None:
+    """To whoever makes the page."""
     host.start(f"docker/{WEB}")
     host.directory.put("docker", {WEB: Entry(("", "", "web"))})
     assert host.exported() == ["web"]
+    assert host.census.served() == []
     host.directory.put("docker", {WEB: Entry(("", "", "web-2"))})
 
-    assert host.exported() == ["web"]
+    assert host.exported() == ["web-2"]
+    assert host.census.served() == [(("", "", "web"), ("", "", "web-2"))]
+    assert host.census.served() == []
+
+
+def test_two_living_containers_of_docker_both_have_their_series(host: Host) -> None:
+    """The one was renamed away long ago by the page's time, and the other has its name now."""
+    host.start(f"docker/{WEB}")
+    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.take()
+    host.census.served()
+    host.now += SETTLED_SECONDS
+    host.directory.put("docker", {WEB: Entry(("", "", "web-old")), DB: Entry(("", "", "web"))})
+    host.start(f"docker/{DB}")
+
+    exported = {container.labels[2]: container.id.id for container in host.take().containers}
+    assert exported == {"web": WEB, f"web_{DB[:12]}": DB}
+
+
+def test_image_and_runtime_are_those_that_were_told_first(host: Host) -> None:
+    """The path of a pod's cgroup alone would suggest containerd."""
+    host.start(f"kubepods/pod1/{WEB}")
+    host.directory.put("docker", {WEB: Entry(("shop", "web-0", "app"), image="nginx:1", runtime="docker")})
+    host.take()
+    host.directory.put("docker", {WEB: Entry(("shop", "web-0", "app"), image="sha256:12")})
+    (container,) = host.take().containers
+
+    assert (container.id.url, container.description.image) == (f"docker://{WEB}", "nginx:1")
+
+
+def test_the_states_that_only_a_runtime_knows_are_absent_until_it_has_told(host: Host) -> None:
+    """Blind is not zero."""
+    has_told = False
+    census = Census(
+        cgroup_root=str(host.root),
+        proc_root="/nowhere",
+        directory=host.directory,
+        status=host.status,
+        rests_told=lambda: has_told,
+    )
+    assert census.take(KernelFiles(1), ProcessTable("/nowhere", 0)).resting is None
+    has_told = True
+
+    assert census.take(KernelFiles(1), ProcessTable("/nowhere", 0)).resting == {}
+
+
+def test_a_sandbox_that_nobody_tells_of_is_no_container_and_not_unnamed(host: Host) -> None:
+    """Kubernetes lists its pod, and never it."""
+    uid = "12345678-1234-1234-1234-123456789abc"
+    host.directory.list_pods({uid: ("shop", "web-0")}, is_watched=True)
+    host.start(f"kubepods/pod{uid}/{WEB}")
+    host.take()
+    host.now += NAME_WITHIN_SECONDS
+    node = host.take()
+
+    assert (node.containers, dict(node.names), dict(node.sandboxes)) == ([], {}, {WEB: ("shop", "web-0", "")})
+    assert {metric.name: value for metric, _, value in host.census.samples()}["coroner_containers_unnamed"] == 0
 
 
 def test_counters_outlive_the_container_for_a_quarter_of_an_hour(host: Host) -> None:

@@ -1,5 +1,8 @@
 """The directory: names by id, one writer, the dead kept a while."""
 
+import math
+from dataclasses import replace
+
 from agent.directory import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS, Directory, Entry
 
 WEB = Entry(("", "", "web"))
@@ -168,3 +171,42 @@ def test_whoever_wants_to_look_is_told_what_was_heard_of() -> None:
     directory.hear("kmsg", "a")
 
     assert looked == ["a"]
+
+
+def test_kubernetes_word_goes_before_a_name_that_it_made_up_for_docker() -> None:
+    """Whichever of them tells it first; the runtime's word on all else still goes first."""
+    for order in (("docker", "kubernetes"), ("kubernetes", "docker")):
+        directory = Directory(Clock())
+        told = {
+            "docker": Entry(("", "", "k8s_app_web-0_shop_UID_0"), image="sha256:12", state="paused", runtime="docker"),
+            "kubernetes": Entry(("shop", "web-0", "app"), image="nginx:1"),
+        }
+        for source in order:
+            directory.put(source, {"a": told[source]})
+        entry = directory.entries["a"]
+
+        assert (entry.name, entry.state, entry.runtime) == (("shop", "web-0", "app"), "paused", "docker")
+        assert entry.image == "nginx:1", "a digest is what is left when a tag was moved"
+
+
+def test_facts_are_amended_only_where_the_source_has_told_of_the_container() -> None:
+    """An event of one that was never listed says too little."""
+    directory = Directory(Clock())
+    directory.put("docker", {"a": replace(WEB, image="nginx:1")})
+    directory.put("oci", {"b": WEB})
+
+    for key in "ab":
+        directory.amend("docker", key, name=("", "", "shop"))
+
+    assert directory.entries == {"a": Entry(("", "", "shop"), image="nginx:1"), "b": WEB}
+
+
+def test_pods_are_listed_as_of_a_time_or_from_now_on() -> None:
+    """A container that came after the last list may be missing in it."""
+    directory = Directory(Clock())
+    assert directory.pods.told == -math.inf
+    directory.list_pods({"uid": ("shop", "web-0")}, is_watched=False)
+    assert (directory.pods.names, directory.pods.told) == ({"uid": ("shop", "web-0")}, 1000.0)
+    directory.list_pods({}, is_watched=True)
+
+    assert (directory.pods.names, directory.pods.told) == ({}, math.inf)

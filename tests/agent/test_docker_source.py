@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.directory import Directory
+from agent.directory import Directory, Entry
+from agent.sources import docker
 from agent.sources.docker import DockerSource
 from agent.status import Status
 from agent.supervise import Blind
 
-WEB, DB = "a" * 64, "b" * 64
+WEB, DB, C = "a" * 64, "b" * 64, "c" * 64
 
 
 def listed(identifier: str, name: str, state: str = "running") -> dict[str, Any]:
@@ -35,6 +39,7 @@ class Daemon:
     def __init__(self, socket: Path) -> None:
         self.url = f"unix://{socket}"
         self.containers: list[Any] = []
+        self.inspected: dict[str, Any] = {}
         self.events: list[Any] = []
         self.requests: list[web.Request] = []
         self.hang: set[str] = set()
@@ -48,6 +53,7 @@ class Daemon:
         app = web.Application()
         app.router.add_get("/version", self._version)
         app.router.add_get("/{version}/containers/json", self._list)
+        app.router.add_get("/{version}/containers/{identifier}/json", self._inspect)
         app.router.add_get("/{version}/events", self._stream)
         self._runner = web.AppRunner(app, shutdown_timeout=0)
         await self._runner.setup()
@@ -77,6 +83,11 @@ class Daemon:
         await self._seen("list", request)
         return web.json_response(self.containers)
 
+    async def _inspect(self, request: web.Request) -> web.Response:
+        await self._seen("inspect", request)
+        found = self.inspected.get(request.match_info["identifier"])
+        return web.json_response({"message": "No such container"} if found is None else found, status=404 if found is None else 200)
+
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         await self._seen("events", request)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -89,6 +100,12 @@ class Daemon:
     def queries(self, path: str) -> list[str]:
         """The `since` of every request whose path ends so."""
         return [request.query.get("since", "") for request in self.requests if request.path.endswith(path)]
+
+
+def filters(daemon: Daemon) -> dict[str, list[str]]:
+    """Which events were asked for first."""
+    found: dict[str, list[str]] = json.loads(next(each.query["filters"] for each in daemon.requests if each.path.endswith("/events")))
+    return found
 
 
 @pytest.fixture
@@ -169,6 +186,114 @@ async def test_compose_projects_are_told_and_no_other_label(daemon: Daemon) -> N
         assert "secret" not in str(entry)
 
 
+async def test_a_container_that_is_only_created_has_not_been_alive(daemon: Daemon) -> None:
+    """By a list and by an event alike. Compose creates it under a name for the moment, and a renamed one is told by its new name."""
+    daemon.containers = [listed(DB, f"{WEB[:12]}_db", "created")]
+    daemon.events = [
+        event("create", WEB, "aaaaaaaaaaaa_web"),
+        event("rename", WEB, "web"),
+        event("rename", DB, "db"),
+        event("rename", C, "c"),
+    ]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: following.name(DB) == "db")
+        assert following.name(WEB) == "web"
+        for identifier in (WEB, DB):
+            entry = following.directory.entries[identifier]
+            assert (entry.state, entry.seen_alive, entry.ended, entry.image) == ("created", False, None, "img:1")
+        assert "rename" in filters(daemon)["event"]
+    assert C not in following.directory.entries, "of which nothing but its name was told"
+
+
+async def test_one_that_waits_to_be_started_again_is_restarting(daemon: Daemon) -> None:
+    """Its end is an event, and only asking tells that Docker will start it again; its next start is an event."""
+    daemon.events = [event(action, identifier, "web") for identifier in (WEB, DB, C) for action in ("start", "die")]
+    daemon.inspected = {
+        WEB: {"Id": WEB, "State": {"Status": "restarting"}, "Config": {"Image": "img:1"}},
+        DB: {"Id": DB, "State": {"Status": "exited"}, "Config": None},
+    }
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: C in following.directory.entries and following.directory.entries[C].state == "exited")
+        await following.until(lambda: following.directory.entries[WEB].state == "restarting")
+
+    assert following.directory.entries[WEB].ended is None
+    assert following.directory.entries[DB].state == "exited"
+
+
+async def test_an_image_is_called_as_when_the_container_was_made(daemon: Daemon) -> None:
+    """A list has nothing but the digest once the tag is another image's; each container is asked for it once."""
+    daemon.containers = [{**listed(WEB, "web"), "Image": "sha256:12"}, listed(DB, "db"), {**listed(C, "c"), "Image": "sha256:34"}]
+    daemon.inspected = {WEB: {"Id": WEB, "State": {"Status": "running"}, "Config": {"Image": "nginx:latest"}}}
+    following = Following(daemon.url, window=0.05)
+    daemon.end_stream.set()
+    async with following.run():
+        await following.until(lambda: following.directory.entries.get(WEB, Entry()).image == "nginx:latest")
+        lists = len(daemon.queries("/containers/json"))
+        await following.until(lambda: len(daemon.queries("/containers/json")) > lists + 1)
+        assert following.directory.entries[WEB].image == "nginx:latest"
+
+    assert following.directory.entries[DB].image == "img:1"
+    assert following.directory.entries[C].image == "sha256:34", "it was removed meanwhile"
+    assert len(daemon.queries(f"{WEB}/json")) == 1
+    assert not daemon.queries(f"{DB}/json")
+
+
+UID = "8dbc5577-d0e2-4706-8787-57d52c03ddf2"
+POD = {
+    "io.kubernetes.pod.name": "coredns-5d78c9869d-abcde",
+    "io.kubernetes.pod.namespace": "kube-system",
+    "io.kubernetes.pod.uid": UID,
+    "io.kubernetes.container.name": "coredns",
+    "io.kubernetes.docker.type": "container",
+}
+NAMED = f"coredns_coredns-5d78c9869d-abcde_kube-system_{UID}_0"
+COREDNS = ("kube-system", "coredns-5d78c9869d-abcde", "coredns")
+SANDBOX = POD | {"io.kubernetes.docker.type": "podsandbox", "io.kubernetes.container.name": "POD"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "called", "is_sandbox"),
+    [
+        pytest.param(f"k8s_{NAMED}", POD, COREDNS, False, id="container"),
+        pytest.param(f"k8s_POD_{NAMED.partition('_')[2]}", SANDBOX, (*COREDNS[:2], ""), True, id="sandbox"),
+        pytest.param(f"k8s_{NAMED}_2fe1", POD, COREDNS, False, id="container that was tried twice"),
+        pytest.param("web", POD, ("", "", "web"), False, id="labels of an image"),
+        pytest.param("k8s_web", POD, ("", "", "k8s_web"), False, id="labels of an image, and half of a name"),
+        pytest.param(f"k8s_{NAMED}", SANDBOX, ("", "", f"k8s_{NAMED}"), False, id="no sandbox by its name"),
+        pytest.param(f"k8s_{NAMED}", {}, ("", "", f"k8s_{NAMED}"), False, id="no labels"),
+    ],
+)
+async def test_what_cri_dockerd_makes_has_the_name_that_kubernetes_gave_it(
+    daemon: Daemon, name: str, labels: dict[str, str], called: tuple[str, ...], is_sandbox: bool
+) -> None:
+    """By a list and by an event alike; labels that an image may have brought are not believed."""
+    daemon.containers = [{**listed(WEB, name), "Labels": labels}]
+    started = event("start", DB, name)
+    started["Actor"]["Attributes"] |= labels
+    daemon.events = [started]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: {WEB, DB} <= following.directory.entries.keys())
+
+    for entry in following.directory.entries.values():
+        assert (entry.name, entry.is_sandbox, entry.runtime) == (called, is_sandbox, "docker")
+        assert entry.pod_uid == (UID if called[1] else "")
+
+
+@pytest.mark.parametrize("key", POD)
+@given(value=st.one_of(st.none(), st.integers(), st.text(), st.lists(st.text())))
+def test_labels_that_make_no_sense_give_no_name_in_kubernetes(key: str, value: object) -> None:
+    """Nor an error; what the labels say is only believed if it could be Kubernetes' word."""
+    labels: dict[str, Any] = POD | {key: value}
+    parts = [labels[f"io.kubernetes.{part}"] for part in ("container.name", "pod.name", "pod.namespace", "pod.uid")]
+    name = "_".join(["k8s", *map(str, parts), "0"])
+    called, _, _ = docker._called(name, labels)
+
+    assert called == ("", "", name) or all(re.fullmatch("[a-z0-9.-]{1,253}", part) for part in called)
+
+
 async def test_pause_and_unpause_are_states(daemon: Daemon) -> None:
     """The state is the runtime's word."""
     daemon.events = [event("start", WEB, "web"), event("pause", WEB, "web"), event("start", DB, "db"), event("unpause", DB, "db")]
@@ -188,9 +313,8 @@ async def test_the_stream_is_opened_before_the_list_is_asked_for(daemon: Daemon)
 
     paths = [request.path.rsplit("/", 1)[-1] for request in daemon.requests]
     assert paths.index("events") < paths.index("json")
-    filters = json.loads(next(request.query["filters"] for request in daemon.requests if request.path.endswith("/events")))
-    assert filters["type"] == ["container"]
-    assert not any(action.startswith("exec") for action in filters["event"]), "a probe makes three of them every few seconds"
+    assert filters(daemon)["type"] == ["container"]
+    assert not any(action.startswith("exec") for action in filters(daemon)["event"]), "a probe makes three of them every few seconds"
 
 
 async def test_after_a_restart_the_events_are_asked_for_since_the_last_one(daemon: Daemon) -> None:
@@ -241,6 +365,45 @@ async def test_a_socket_that_is_not_there_says_so_with_the_remedy(tmp_path: Path
     async with following.run() as task:
         with pytest.raises(Blind, match=r"none\.sock.*--docker\.url= switches it off"):
             await task
+
+
+async def test_a_socket_that_appears_ends_the_rest(tmp_path: Path) -> None:
+    """Docker is back after half a minute, and is asked within a second or so."""
+    following = Following(f"unix://{tmp_path}/docker.sock")
+    async with asyncio.timeout(20):
+        resting = asyncio.create_task(following.source.rest(3600))
+        await asyncio.sleep(0)
+        (tmp_path / "other.sock").touch()
+        (tmp_path / "docker.sock").touch()
+        await resting
+
+
+async def test_a_container_that_nobody_has_named_ends_the_rest() -> None:
+    """Where there is no directory to watch, or the socket is systemd's and was there all the time."""
+    following = Following("unix:///nowhere/docker.sock")
+    following.directory.put("oci", {WEB: Entry(("shop", "web-0", "app"))})
+    async with asyncio.timeout(20):
+        resting = asyncio.create_task(following.source.rest(3600))
+        await asyncio.sleep(0)
+        following.directory.ask(WEB)
+        assert not following.source._wanted.is_set()
+        following.directory.hear("cgroup", DB)
+        await resting
+
+
+async def test_a_service_may_take_long_to_say_its_version() -> None:
+    """Podman's asks its package manager first. Not so long, though, that it is given up meanwhile."""
+    asked: list[dict[str, Any]] = []
+
+    def connect(**options: Any) -> Any:
+        asked.append(options)
+        raise OSError("no")
+
+    source = DockerSource(url="tcp://127.0.0.1:1", directory=Directory(), status=Status("docker"), connect=connect)
+    with pytest.raises(Blind):
+        await source.follow()
+
+    assert 30 <= asked[0]["timeout"] < docker.WINDOW_SECONDS + docker._PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("what", ["version", "list", "events"])

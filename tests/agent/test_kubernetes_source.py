@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -96,6 +97,39 @@ def recorded_sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 # Both APIs.
+
+
+@BOTH
+async def test_which_pods_there_are_is_told_and_until_when_that_holds(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """Also those without a container so far: their sandboxes are told apart by that. A watch tells of every change, a poll of none."""
+    waiting = status_of("app", A) | {"containerID": "", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    cluster.put(pod_of("web", waiting))
+    cluster.put(pod_of("etcd", annotations={"kubernetes.io/config.mirror": HASH}))
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up and following.directory.pods.told > 0, task)
+        assert following.directory.pods.names == {"uid-web": ("shop", "web"), HASH: ("shop", "etcd")}
+        assert (following.directory.pods.told == math.inf) == (mode == "apiserver")
+        cluster.put(pod_of("db"))
+        cluster.delete("web")
+        await following.until(lambda: set(following.directory.pods.names) == {"uid-db", HASH}, task)
+
+    assert following.directory.pods.told < math.inf, "nobody tells of changes any more"
+
+
+@BOTH
+async def test_a_container_that_nobody_has_named_ends_the_rest(account: Path, mode: Mode) -> None:
+    """The API may be back, and whoever is born while it is away wants a name. Those that have one are no reason to ask."""
+    following = Following("https://127.0.0.1:1", account, mode)
+    following.directory.put("oci", {A: Entry(("shop", "web-0", "app"))})
+    async with asyncio.timeout(20):
+        resting = asyncio.create_task(following.source.rest(3600))
+        await asyncio.sleep(0)
+        following.directory.ask(A)
+        following.directory.ask(f"{A}/{B}")
+        assert not following.source._wanted.is_set()
+        following.directory.ask(B)
+        await resting
 
 
 @BOTH

@@ -83,3 +83,29 @@ def test_what_is_remembered_is_bounded_and_never_makes_a_count_fall(monkeypatch:
     for number in range(2 * MOST_SCRAPERS):
         shown(page, f"scraper-{number}", web=20)
     assert len(page._had) == MOST_SCRAPERS
+
+
+def test_a_count_that_goes_on_under_another_name_is_not_newborn() -> None:
+    """The daemon came back late: what was counted under the id was seen, and rises no second time."""
+    page = Newborn()
+    shown(page, "prometheus", aaaaaaaaaaaa=0)
+    assert shown(page, "prometheus", aaaaaaaaaaaa=1) == {"aaaaaaaaaaaa": 1}
+    page.moved(("", "", "aaaaaaaaaaaa"), WEB)
+    assert shown(page, "prometheus", web=1) == {"web": 1}
+
+
+def test_what_a_count_rose_by_when_it_moved_is_seen() -> None:
+    """The kill came after the last page with the id, and the name before the next."""
+    page = Newborn()
+    shown(page, "prometheus", aaaaaaaaaaaa=1)
+    page.moved(("", "", "aaaaaaaaaaaa"), WEB)
+    assert shown(page, "prometheus", web=3) == {"web": 1}
+    assert shown(page, "prometheus", web=3) == {"web": 3}
+
+
+def test_a_count_that_was_not_shown_before_it_moved_is_newborn() -> None:
+    """Nobody has seen it under its first name."""
+    page = Newborn()
+    shown(page, "prometheus")
+    page.moved(("", "", "aaaaaaaaaaaa"), WEB)
+    assert shown(page, "prometheus", web=1) == {"web": 0}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.directory import Entry, Termination
 from agent.sources import pods
-from agent.sources.pods import PodList, entries_of, uid_of, version_of
+from agent.sources.pods import PodList, entries_of, names_of, uid_of, version_of
 from tests.agent.fake_kubernetes import NODE, Json, owned_by, pod_of, status_of, terminated
 
 A, B, C, D = "a" * 64, "b" * 64, "c" * 64, "d" * 64
@@ -25,18 +25,18 @@ def told(pod: object, *labels: str) -> dict[str, Entry]:
 
 
 def test_a_running_container_is_named() -> None:
-    """Name, image of the spec, kind, pod and restarts; the runtime's prefix is not part of the id."""
+    """Name, image of the spec, runtime, kind, pod and restarts; the runtime's prefix is not part of the id."""
     pod = pod_of("web-0", status_of("app", A, restarts=3))
 
     assert told(pod) == {
-        A: Entry(name=("shop", "web-0", "app"), image="img:1", pod_uid="uid-web-0", kind="app", restarts=3, grace_seconds=30)
+        A: Entry(("shop", "web-0", "app"), "img:1", pod_uid="uid-web-0", runtime="containerd", kind="app", restarts=3, grace_seconds=30)
     }
 
 
 @pytest.mark.parametrize("runtime", ["containerd", "cri-o", "docker"])
 def test_every_runtime_spells_ids_alike(runtime: str) -> None:
-    """What stands before :// is the runtime's name."""
-    assert told(pod_of("web", status_of("app", A, runtime=runtime))).keys() == {A}
+    """What stands before :// is the runtime's name, by which kube-state-metrics calls the container too."""
+    assert {key: entry.runtime for key, entry in told(pod_of("web", status_of("app", A, runtime=runtime))).items()} == {A: runtime}
 
 
 def test_environment_and_arguments_are_not_kept() -> None:
@@ -176,6 +176,14 @@ def test_a_static_pod_has_the_uid_of_its_cgroup_from_either_api() -> None:
 
     assert told(kubelet) == told(mirror)
     assert (told(mirror)[A].pod_uid, told(mirror)[A].workload_kind, told(mirror)[A].workload) == (HASH, "Node", NODE)
+
+
+def test_a_pod_is_listed_by_the_uid_of_its_cgroup_also_before_it_has_containers() -> None:
+    """Its sandbox is there while the images are pulled."""
+    waiting = status_of("app", A) | {"containerID": "", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    assert names_of(pod_of("web", waiting)) == ("uid-web", ("shop", "web"))
+    assert names_of(pod_of("etcd", annotations={"kubernetes.io/config.mirror": HASH})) == (HASH, ("shop", "etcd"))
+    assert names_of(None) == names_of({"metadata": {"uid": 7, "name": [], "annotations": "x"}}) == ("", ("", ""))
 
 
 def test_an_ordinary_pod_is_not_static_whatever_its_annotations_say() -> None:

@@ -16,7 +16,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from agent.census import NAME_WITHIN_SECONDS
+from agent.naming import NAME_WITHIN_SECONDS
 from collectors.kernel.files import descriptor_budget
 from collectors.kernel.procfs import ProcessTable
 

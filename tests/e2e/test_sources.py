@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent.app import App
 from agent.config import Config, load
+from agent.naming import LISTED_WITHIN_SECONDS
 from agent.sources.kubernetes_access import Pace
 from agent.supervise import keep_running
 from collectors import NAMES
+from collectors.base import Node
 from tests.agent.fake_kubernetes import Kubernetes, owned_by, pod_of, status_of
 
 ID = "a" * 64
@@ -103,3 +106,79 @@ async def test_without_the_kubelet_the_names_of_the_bundles_stay(tmp_path: Path,
         for follower in followers:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
+
+
+_BUNDLES = "--path.bundles={root}/bundles"
+
+
+@pytest.mark.parametrize(("flags", "told"), [([_BUNDLES], True), ([], False), ([_BUNDLES, "--docker.url=unix://{root}/none"], False)])
+async def test_states_that_only_a_runtime_knows_are_absent_until_one_has_told(tmp_path: Path, flags: list[str], told: bool) -> None:
+    """With nobody to tell of them too; and a daemon that was asked for and is silent leaves them out, whoever else has told."""
+    make_node(tmp_path)
+    usual = ["--path.cgroupfs={root}/cgroup", "--path.bundles=", "--path.kmsg=/dev/null", "--docker.url=", "--path.state="]
+    flags = [flag.format(root=tmp_path) for flag in (*usual, "--kubernetes.source=files", *flags)]
+    config = load(flags, {}, NAMES)
+    assert isinstance(config, Config)
+    app = App(config)
+    followers = [asyncio.create_task(keep_running(source.follow, source.status)) for source in (app.oci, app.docker) if source]
+    try:
+        for source in (app.oci, app.docker):
+            if source:
+                await source.status.looked(20)
+        page = (await app.render(10, openmetrics=False, compressed=False)).decode()
+    finally:
+        for follower in followers:
+            follower.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
+
+    assert ('coroner_containers{state="exited"} 0' in page, 'coroner_containers{state="created"} 0' in page) == (told, told)
+    assert 'coroner_containers{state="paused"} 0' in page
+
+
+async def test_with_the_kubelet_alone_a_sandbox_is_no_container(tmp_path: Path, kubelet: Kubernetes) -> None:
+    """It lists the containers of a pod and not the sandbox, which was there first; and it knows the runtime, which the path does not."""
+    make_node(tmp_path)
+    pod = tmp_path / "cgroup" / "kubepods" / "burstable" / f"pod{POD}"
+    sandbox = in_order_of_birth(pod / ("b" * 64), pod / ID)
+    kubelet.put(pod_of("web-0", status_of("app", ID, runtime="docker"), uid=POD))
+    flags = [f"--path.cgroupfs={tmp_path}/cgroup", "--path.bundles=", "--path.kmsg=/dev/null", "--docker.url=", "--path.state="]
+    flags += ["--kubernetes.source=kubelet", f"--kubernetes.kubelet-url={kubelet.url}"]
+    flags += [f"--kubernetes.token-file={tmp_path}/token", f"--kubernetes.ca-file={tmp_path}/ca.crt"]
+    config = load(flags, {}, NAMES)
+    assert isinstance(config, Config)
+    app = App(config)
+    assert app.kubernetes
+    later = 0.0
+    app.census._clock = app.kubernetes._directory._clock = lambda: time.monotonic() + later
+    app.kubernetes._pace = Pace(poll=0.05, seek=0.01)
+    follower = asyncio.create_task(keep_running(app.kubernetes.follow, app.kubernetes_status))
+    try:
+        labels = await until(app, lambda labels: labels.get("container") == "app")
+        assert labels["container_id"] == f"docker://{ID}"
+        later = 2 * LISTED_WITHIN_SECONDS
+        async with asyncio.timeout(30):
+            while sandbox not in (await taken(app)).sandboxes:
+                await asyncio.sleep(0.01)
+        node = await taken(app)
+    finally:
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+
+    assert dict(node.names) == {ID: ("shop", "web-0", "app")}
+    assert dict(node.sandboxes) == {sandbox: ("shop", "web-0", "")}
+
+
+def in_order_of_birth(first: Path, second: Path) -> str:
+    """Make the first directory beside the second, and give it the lesser inode: those of cgroups only grow, others need not."""
+    first.mkdir()
+    if first.stat().st_ino > second.stat().st_ino:
+        first.rename(first.with_name("swap"))
+        second.rename(first)
+        first.with_name("swap").rename(second)
+    return first.name
+
+
+async def taken(app: App) -> Node:
+    """Take a census, in the sampling thread as ever."""
+    sampler = app.gather._sampler
+    return await app.gather.run(lambda: app.census.take(sampler.files, sampler.process_table))

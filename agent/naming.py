@@ -1,0 +1,239 @@
+"""What each container is called on the page: from when on, and for how long a better name may still take the place of another.
+
+A container is named when it runs, not while it is only created: Compose creates one as OLDID_NAME and renames it before it starts. Whoever
+has no name by NAME_WITHIN_SECONDS is called by its id. SETTLED_SECONDS after its labels were first served they stay for life; until then
+what its runtime calls it takes their place, be it told late or after a rename. Two living containers never have the same labels, for a
+kill in one must not count for the other: who comes second is called NAME_ID. Only those of pods may share theirs: two lives of one.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.directory import KEEP_DEAD_SECONDS, Entry, Pods, is_digest
+from collectors.base import Instance
+
+NAME_WITHIN_SECONDS = 10
+"""Series should not change their labels, so a container waits this long for its name before it is called by its id."""
+
+LISTED_WITHIN_SECONDS = 3 * NAME_WITHIN_SECONDS
+"""As long waits one in a pod that Kubernetes lists: it may be the sandbox, which shows only by not being listed."""
+
+SETTLED_SECONDS = 300
+"""By then every source has told its names, and a deployment has renamed what it found healthy."""
+
+Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Person:
+    """One container id: since when it is known, when it was last alive, the inode of its present life, and what it is called.
+
+    `is_sandbox`: taken for one although nobody told so; `holds_pod`: a sandbox that all of its pod runs in, for life.
+    `served` is when a page first showed it, or its life began anew after that; None if none did. `image` and `runtime` are as they were
+    told first.
+    """
+
+    since: float
+    alive: float
+    labels: Labels = ()
+    served: float | None = None
+    inode: int = 0
+    is_sandbox: bool = False
+    holds_pod: bool = False
+    image: str = ""
+    runtime: str = ""
+
+
+class Naming:
+    """Remembers what each container was called. `kept` are the labels that an agent before this one gave, by key of the container.
+
+    Names among them stay for life; an id may give way to a name once more, for this agent may have sources that the other had not.
+    `killed` gives the keys of those with OOM kills, whose counts move with their labels: they must not be added to those of another.
+    """
+
+    def __init__(self, kept: Mapping[str, Labels], now: float, killed: Callable[[], Collection[str]] = frozenset) -> None:
+        self.hits = self.misses = 0
+        self.moved: list[tuple[Labels, Labels]] = []
+        """Labels that were served and gave way, each with those that took their place; whoever makes the page takes them away."""
+        self._killed = killed
+        self._living: dict[str, int] = {}
+        self._taken: dict[Labels, str] = {}
+        self._people: dict[str, _Person] = {}
+        for key, labels in kept.items():
+            is_sandbox = labels != () and not labels[2]
+            served = now if labels == _by_id(key) else -math.inf
+            self._people[key] = _Person(now, now, labels, served, is_sandbox=is_sandbox, holds_pod=is_sandbox)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._people
+
+    def take(self, instances: Sequence[Instance], entries: Mapping[str, Entry], pods: Pods, now: float) -> None:
+        """Add who is new, drop who died long ago, and give everybody the labels that are due now."""
+        self._meet(instances, entries, now)
+        self._taken = self._given(instances, now)
+        nameless = [key for key, person in self._people.items() if not self._name(key, person, entries, now)]
+        if nameless:
+            listed = {instance.id.key for instance in instances if instance.id.pod_uid in pods.names}
+            sandboxes = _oldest(instances, pods)
+            for key in nameless:
+                self._do_without_name(key, self._people[key], sandboxes.get(key), pods, now, is_listed=key in listed)
+
+    def served(self, now: float) -> None:
+        """Note that a page shows the labels of now."""
+        for person in self._people.values():
+            if person.served is None and person.labels:
+                person.served = now
+
+    def labels(self, entries: Mapping[str, Entry]) -> tuple[dict[str, Labels], dict[str, Labels]]:
+        """Return the labels of everybody who is exported, and those of sandboxes, which are only if their pod runs in them."""
+        names: dict[str, Labels] = {}
+        sandboxes: dict[str, Labels] = {}
+        for key, person in self._people.items():
+            is_sandbox = _is_sandbox(person, entries.get(key))
+            if is_sandbox:
+                sandboxes[key] = person.labels
+            if person.labels and (person.holds_pod or not is_sandbox):
+                names[key] = person.labels
+        return names, sandboxes
+
+    def pauses(self, entries: Mapping[str, Entry]) -> list[str]:
+        """Return the keys of sandboxes in which no pod is known to run."""
+        return [key for key, person in self._people.items() if not person.holds_pod and _is_sandbox(person, entries.get(key))]
+
+    def hold_pod(self, key: str) -> None:
+        """Note that all of its pod runs in a sandbox."""
+        self._people[key].holds_pod = True
+
+    def held_pods(self) -> set[Labels]:
+        """Return namespace and name of the pods that run in their sandbox."""
+        return {person.labels[:2] for person in self._people.values() if person.holds_pod}
+
+    def is_unnamed(self, key: str, entry: Entry | None) -> bool:
+        """Whether nobody has told the name of one that was met, nor that it is a sandbox."""
+        return not (entry is not None and entry.name) and not self._people[key].is_sandbox
+
+    def image_and_runtime(self, key: str, entry: Entry | None) -> tuple[str, str]:
+        """Return both as they were first told, for life; a digest alone gives way to a name, which a runtime forgets when its tag moves."""
+        person = self._people[key]
+        if entry is not None:
+            if not person.image or (is_digest(person.image) and entry.image and not is_digest(entry.image)):
+                person.image = entry.image
+            person.runtime = person.runtime or entry.runtime
+        return person.image, person.runtime
+
+    def _meet(self, instances: Sequence[Instance], entries: Mapping[str, Entry], now: float) -> None:
+        for instance in instances:
+            self._people.setdefault(instance.id.key, _Person(now, now)).alive = now
+        for key, entry in entries.items():
+            if entry.seen_alive:
+                person = self._people.setdefault(key, _Person(now, now))
+                person.alive = max(person.alive, now if entry.ended is None else entry.ended)
+        self._people = {key: person for key, person in self._people.items() if now - person.alive <= KEEP_DEAD_SECONDS}
+
+    def _given(self, instances: Sequence[Instance], now: float) -> dict[Labels, str]:
+        """Return who of the living has which labels already; of two with the same the later life loses them."""
+        self._living = _inodes(instances)
+        given: dict[Labels, str] = {}
+        for key, inode in self._living.items():
+            person = self._people[key]
+            if person.inode not in (0, inode) and person.served is not None:
+                person.served = now  # it was started again, and its minutes with it
+            person.inode = inode
+            if not person.labels or person.labels[1]:
+                continue
+            other = given.setdefault(person.labels, key)
+            if other != key:
+                first, last = sorted((key, other), key=lambda each: ("/" in each, self._people[each].inode))
+                given[person.labels] = first
+                self._people[last].labels = ()
+        return given
+
+    def _name(self, key: str, person: _Person, entries: Mapping[str, Entry], now: float) -> bool:
+        """Call somebody as it is told; false if that is not told."""
+        entry = entries.get(key)
+        if entry is None or not entry.name:
+            return False
+        is_settled = person.served is not None and now - person.served >= SETTLED_SECONDS
+        if not person.labels:
+            self.hits += 1
+            person.served = None
+        if not person.labels or (person.labels != entry.name and (not is_settled or person.is_sandbox or entry.is_sandbox)):
+            self._call(key, person, self._free(key, entry.name, entries))
+        if person.is_sandbox:
+            person.is_sandbox, person.holds_pod = False, person.holds_pod and entry.is_sandbox
+        return True
+
+    def _do_without_name(self, key: str, person: _Person, sandbox: Labels | None, pods: Pods, now: float, *, is_listed: bool) -> None:
+        """Take one that nobody names for the sandbox of its pod, or else call it by its id, when it is time."""
+        by_id = _by_id(key)
+        if sandbox is not None and person.labels in ((), by_id) and min(pods.told, now) - person.since >= NAME_WITHIN_SECONDS:
+            person.labels, person.is_sandbox = sandbox, True
+        elif not person.labels and now - person.since >= (LISTED_WITHIN_SECONDS if is_listed else NAME_WITHIN_SECONDS):
+            self.misses += 1
+            person.served = None
+            self._call(key, person, self._free(key, by_id, {}))
+
+    def _free(self, key: str, wanted: Labels, entries: Mapping[str, Entry]) -> Labels:
+        """Return the labels, or such with an id in them if another one that lives has them."""
+        *pod, name = wanted
+        for labels in (wanted, (*pod, f"{name}_{key[:12]}"), (*pod, f"{name}_{key}")):
+            holder = self._taken.get(labels, key)
+            # One that is gone is the life before if the other one has that name; not if it has only kept it after a rename.
+            is_same = key not in self._living and (entry := entries.get(holder)) is not None and entry.name == labels
+            # What a container made inside of itself never keeps a name from another container, however it is named.
+            is_imitation = "/" in holder and "/" not in key
+            if holder == key or is_same or is_imitation or any(pod):
+                return labels
+        return labels
+
+    def _call(self, key: str, person: _Person, labels: Labels) -> None:
+        if labels == person.labels:
+            return
+        if person.labels and person.served is not None:
+            if self._is_on_page(key, labels) and key in self._killed():
+                return
+            self.moved.append((person.labels, labels))
+        if self._taken.get(person.labels) == key:
+            del self._taken[person.labels]
+        person.labels = labels
+        if key in self._living and not labels[1]:
+            if (holder := self._taken.get(labels, key)) != key:
+                self._people[holder].labels = ()  # an imitation, which is named anew
+            self._taken[labels] = key
+
+    def _is_on_page(self, key: str, labels: Labels) -> bool:
+        return any(person.labels == labels for other, person in self._people.items() if other != key)
+
+
+def _is_sandbox(person: _Person, entry: Entry | None) -> bool:
+    return person.is_sandbox or (entry is not None and entry.is_sandbox)
+
+
+def _by_id(key: str) -> Labels:
+    return "", "", key.rpartition("/")[2][:12]
+
+
+def _inodes(instances: Sequence[Instance]) -> dict[str, int]:
+    """Return the inode of the newest life of each container; the inode of a cgroup is a number that only grows."""
+    inodes: dict[str, int] = {}
+    for instance in instances:
+        inodes[instance.id.key] = max(instance.cgroup.inode, inodes.get(instance.id.key, 0))
+    return inodes
+
+
+def _oldest(instances: Sequence[Instance], pods: Pods) -> dict[str, Labels]:
+    """Return the labels that the first container of each listed pod has if it is the sandbox: a runtime starts that before all others.
+
+    CRI-O may have none, and gives its containers scopes, but not its sandboxes.
+    """
+    first: dict[str, Instance] = {}
+    for instance in instances:
+        pod = instance.id.pod_uid
+        if pod in pods.names and not instance.id.host_id and (pod not in first or instance.cgroup.inode < first[pod].cgroup.inode):
+            first[pod] = instance
+    return {
+        instance.id.key: (*pods.names[pod], "")
+        for pod, instance in first.items()
+        if instance.id.runtime != "cri-o" or not instance.id.container_path.endswith(".scope")
+    }
