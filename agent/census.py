@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from agent.directory import Directory, Entry
 from agent.naming import Naming
 from agent.status import Status
+from collectors.accounts import Labels
 from collectors.base import Container, Departed, Description, Instance, Node, Sample, counter, gauge
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
@@ -101,7 +102,7 @@ class Census:
             resting=resting if self._rests_told() else None,
         )
 
-    def served(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    def served(self) -> list[tuple[Labels, Labels]]:
         """Note that somebody gets to see the last census; return which labels gave way to which others since the last call."""
         self._naming.served(self._clock())
         moved, self._naming.moved = self._naming.moved, []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.directory import KEEP_DEAD_SECONDS, Entry, Pods, is_digest
+from collectors.accounts import Labels
 from collectors.base import Instance
 
 NAME_WITHIN_SECONDS = 10
@@ -21,8 +22,6 @@ LISTED_WITHIN_SECONDS = 3 * NAME_WITHIN_SECONDS
 
 SETTLED_SECONDS = 300
 """By then every source has told its names, and a deployment has renamed what it found healthy."""
-
-Labels = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -183,7 +182,7 @@ class Naming:
             is_same = key not in self._living and (entry := entries.get(holder)) is not None and entry.name == labels
             # What a container made inside of itself never keeps a name from another container, however it is named.
             is_imitation = "/" in holder and "/" not in key
-            if holder == key or is_same or is_imitation or any(pod):
+            if holder == key or is_same or is_imitation:
                 return labels
         return labels
 

@@ -28,8 +28,7 @@ class Newborn:
 
     def moved(self, before: Labels, now: Labels) -> None:
         """Note that a count goes on under other labels: those begin at what was shown of it, not at 0."""
-        if now not in self._first:
-            self._begun_at[now] = self._last.get(before, 0)
+        self._begun_at[now] = self._last.get(before, 0)
 
     def shown(self, samples: Sequence[Sample], scraper: str) -> list[Sample]:
         """Return the samples as this scraper shall see them; an empty name is somebody who does not scrape."""

@@ -219,6 +219,9 @@ async def test_what_appears_under_a_name_is_told_and_nothing_else(tmp_path: Path
         with appearance(f"{tmp_path}/docker.sock", told.set):
             for make in ((tmp_path / "docker.sock").touch, lambda: (tmp_path / "new").rename(tmp_path / "docker.sock")):
                 (tmp_path / "new").touch()
+                for _ in range(3):  # the queue is readable at once, and read in the next turn of the loop
+                    await asyncio.sleep(0)
+                assert not told.is_set()
                 make()
                 await told.wait()
                 told.clear()
