@@ -240,8 +240,8 @@ def test_victims_newest_first(desk: Desk) -> None:
 def test_victims_are_called_as_their_container_is_by_now(desk: Desk) -> None:
     """The name came after the id, which came after the kill; whoever is not known any more keeps its own."""
     book = desk.opened()
-    for names in ({}, {"a" * 64: ("", "", 12 * "a")}, {"a" * 64: ("", "", "web")}, {}):
-        book.save(replace(STATE, names=names), VICTIM if not names else None)
+    for sequence, names in enumerate(({}, {"a" * 64: ("", "", 12 * "a")}, {"a" * 64: ("", "", "web")}, {})):
+        book.save(replace(STATE, names=names), replace(VICTIM, sequence=sequence) if not names else None)
 
     assert [row["container"] for row in book.victims(2)] == ["", "web"]
 
