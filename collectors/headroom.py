@@ -8,6 +8,7 @@ from collectors.base import CONTAINER, Container, Node, Sample, gauge
 from collectors.kernel import badness, cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.files import Gone, Malformed, ReadError, Unsupported, parse_once
+from collectors.kernel.hidepid import require_sight
 from collectors.kernel.procfs import parse_cgroup, rebase
 
 HEADROOM = gauge(
@@ -111,6 +112,12 @@ def _limit(node: Node, cgroup: Cgroup) -> _Limit | None:
 
 
 def _candidates(node: Node, near: list[_Limit], cgroups: Mapping[str, Cgroup]) -> Iterator[Sample]:
+    try:
+        if near:
+            require_sight(node.proc_root)
+    except ReadError:  # the one that would be chosen may be hidden
+        yield UNKNOWN, (), len(near)
+        return
     containers = {container.cgroup.path: container for container in node.containers}
     below: dict[str, list[Cgroup]] = {limit.cgroup.path: [] for limit in near}
     for cgroup in node.cgroups if near else ():

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from collectors.base import Node, Sample, gauge
-from collectors.kernel import procfs
+from collectors.kernel.node import kernel_setting, threads
 
 THREADS = gauge("coroner_node_threads", "Tasks on the node: threads and unreaped zombies (/proc/loadavg, fourth field).", ())
 THREADS_LIMIT = gauge("coroner_node_threads_limit", "Most tasks the kernel allows (/proc/sys/kernel/threads-max).", ())
@@ -18,6 +18,6 @@ class Host:
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield task counts."""
-        yield THREADS, (), procfs.threads(node.proc_root)
-        yield THREADS_LIMIT, (), procfs.kernel_setting(node.proc_root, "threads-max")
-        yield PID_LIMIT, (), procfs.kernel_setting(node.proc_root, "pid_max")
+        yield THREADS, (), threads(node.proc_root)
+        yield THREADS_LIMIT, (), kernel_setting(node.proc_root, "threads-max")
+        yield PID_LIMIT, (), kernel_setting(node.proc_root, "pid_max")

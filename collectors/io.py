@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from collectors.base import CONTAINER, Node, Sample, counter
 from collectors.kernel import cgroupfs
-from collectors.kernel.procfs import block_devices
+from collectors.kernel.node import block_devices
 
 _LABELS = (*CONTAINER, "device")
 READS_BYTES = counter("coroner_container_fs_reads_bytes_total", "Bytes read from block devices (io.stat rbytes).", _LABELS)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_once, read_whole
+from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_whole
 from collectors.kernel.formats import lines
+from collectors.kernel.hidepid import require_sight
 
 T = TypeVar("T")
 
@@ -86,11 +87,15 @@ class Zombie:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A PID namespace: processes in it, zombies included, and the cgroup of its init (None if the init cannot be seen)."""
+    """A PID namespace: processes in it, zombies included, and the cgroup and the PID of its init (None if the init cannot be seen).
+
+    Of the namespace of /proc itself the init is not looked for.
+    """
 
     processes: int
     zombies: int
     init_cgroup: str | None
+    init_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +152,15 @@ class ProcessTable:
         return self._open
 
     def scan(self) -> Processes:
-        """Read the state of every process. Raises ReadError unless each one was read or has ended: a count of some is a wrong count."""
+        """Read the state of every process. Raises ReadError unless each one was read or has ended: a count of some is a wrong count.
+
+        That is Forbidden where /proc hides those of other users, and where it lists them and they may not be read.
+        """
         try:
             pids = [name for name in self._give_way(os.listdir, self._root) if "0" <= name[0] <= "9"]
         except OSError as error:
             raise explain(error, self._root) from error
+        require_sight(self._root)
         self._own_namespace = self._own_namespace or self._namespace_of_root()
         for gone in self._processes.keys() - pids:
             self._close(self._processes.pop(gone))
@@ -231,6 +240,12 @@ class ProcessTable:
             return _inode(os.readlink(f"{self._root}/{pid}/ns/pid"))
         except PermissionError:
             return self._own_namespace if len(self._namespace_pids(pid, process)) == 1 else UNKNOWN
+        except FileNotFoundError:
+            if not os.path.isdir(f"{self._root}/{pid}"):
+                raise  # it has ended
+            # A kernel without PID namespaces (CONFIG_PID_NS) has neither the link nor NSpid: all are in the one that there is.
+            process.namespace_pids = self._namespace_pids(pid, process) or (int(pid),)
+            return self._own_namespace if len(process.namespace_pids) == 1 else UNKNOWN
 
     def _namespace_pids(self, pid: str, process: _Process) -> tuple[int, ...]:
         if process.namespace_pids is None:
@@ -264,7 +279,7 @@ class ProcessTable:
     def _summary(self) -> Processes:
         processes: dict[str, int] = {}
         dead: dict[str, int] = {}
-        init_cgroups: dict[str, str | None] = {}
+        inits: dict[str, str] = {}
         zombies = []
         for pid, process in self._processes.items():
             namespace = process.namespace
@@ -273,10 +288,14 @@ class ProcessTable:
                 dead[namespace] = dead.get(namespace, 0) + 1
                 zombies.append(self._zombie(pid, process))
             if namespace not in (self._own_namespace, UNKNOWN) and self._is_init(pid, process):
-                init_cgroups[namespace] = self._cgroup(pid, process)
-        unreadable = processes.get(UNKNOWN, 0)
-        namespaces = {name: Namespace(count, dead.get(name, 0), init_cgroups.get(name)) for name, count in processes.items()}
-        return Processes(tuple(zombies), namespaces, unreadable)
+                inits[namespace] = pid
+        namespaces = {name: self._described(count, dead.get(name, 0), inits.get(name)) for name, count in processes.items()}
+        return Processes(tuple(zombies), namespaces, processes.get(UNKNOWN, 0))
+
+    def _described(self, processes: int, zombies: int, init: str | None) -> Namespace:
+        if init is None:
+            return Namespace(processes, zombies, None)
+        return Namespace(processes, zombies, self._cgroup(init, self._processes[init]), int(init))
 
     def _zombie(self, pid: str, process: _Process) -> Zombie:
         parent_pid = str(process.stat.parent)
@@ -308,39 +327,11 @@ def _raise_unless_ended(error: OSError | ValueError | ReadError, path: str) -> N
         raise error
     if isinstance(error, ValueError):
         raise Malformed(path, f"not the documented format ({error})") from error
-    if error.errno not in (errno.ENOENT, errno.ESRCH):
-        raise explain(error, path) from error
+    outcome = explain(error, path)
+    if not isinstance(outcome, Gone):  # a file that is missing while its directory is there is no end of a process
+        raise outcome from error
 
 
 def _inode(link: str) -> str:
     """Return the inode of a namespace link such as `pid:[4026531836]`."""
     return link[link.index("[") + 1 : -1]
-
-
-def threads(root: str) -> int:
-    """Tasks on the node, zombies included (/proc/loadavg, behind the slash; global even in a PID namespace). Raises ReadError."""
-    path = f"{root}/loadavg"
-    return _number(path, read_once(path), lambda raw: raw.split()[3].split(b"/")[1])
-
-
-def kernel_setting(root: str, name: str) -> int:
-    """One number of /proc/sys/kernel. Raises ReadError."""
-    path = f"{root}/sys/kernel/{name}"
-    return _number(path, read_once(path), lambda raw: raw)
-
-
-def _number(path: str, raw: bytes, field: Callable[[bytes], bytes]) -> int:
-    try:
-        return int(field(lines(raw)[0]))
-    except (ValueError, LookupError) as error:
-        raise Malformed(path, f"not the documented format: {raw[:80]!r}") from error
-
-
-def block_devices(root: str) -> dict[str, str]:
-    """Names of block devices by `major:minor` (/proc/partitions); empty when the kernel has no such file. Raises ReadError."""
-    try:
-        raw = read_once(f"{root}/partitions")
-    except (Gone, Unsupported):
-        return {}
-    rows = [line.decode(errors="backslashreplace").split() for line in lines(raw)]
-    return {f"{row[0]}:{row[1]}": row[3] for row in rows if len(row) == 4 and row[0] != "major"}

@@ -1,6 +1,7 @@
 """Headroom: bytes below the nearest limit, and whom the OOM killer would take there."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,8 +59,9 @@ def holder(
 
 
 def host(*processes: Mapping[str, Content], swap: int = 0) -> dict[str, Content]:
-    """Give /proc with these processes, and so many MiB of swap."""
-    return proc({"meminfo": f"MemTotal:  1 kB\nSwapTotal:  {swap * 1024} kB\n", "sys/vm/swappiness": "60\n"}, *processes)
+    """Give /proc with these processes and PID 1, and so many MiB of swap."""
+    memory = {"meminfo": f"MemTotal:  1 kB\nSwapTotal:  {swap * 1024} kB\n", "sys/vm/swappiness": "60\n"}
+    return proc(memory, process(1, parent=0), *processes)
 
 
 def procs(*pids: int) -> dict[str, Content]:
@@ -383,3 +385,13 @@ def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.Monke
 
     with pytest.raises(Forbidden):
         collect(Headroom(), seen)
+
+
+def test_where_proc_hides_processes_no_candidate_can_be_told(tmp_path: Path) -> None:
+    """Of those in the cgroup some are hidden, and the worst may be among them; there is no candidate rather than a wrong one."""
+    tree(tmp_path, {**cgroup(docker(A), near(100, 101)), **host(holder(100, docker(A), rss=10))})
+    assert collect(Headroom(), node(tmp_path)).items() >= candidate(LABELS[A], "container", "app", "other", "unknown", rss=10).items()
+
+    shutil.rmtree(tmp_path / "proc" / "1")
+
+    assert collect(Headroom(), node(tmp_path)) == NEAR_A | {("coroner_oom_candidates_unknown", ()): 1}

@@ -172,3 +172,24 @@ def test_a_missing_privilege_is_raised(tmp_path: Path, clock: Clock, monkeypatch
 
     with pytest.raises(Forbidden):
         collect(Zombies(clock), seen)
+
+
+def test_where_proc_hides_processes_nothing_is_counted(tmp_path: Path, clock: Clock) -> None:
+    """Those that are left to be seen are not all: with hidepid=2 a node would have one process and no zombies."""
+    tree(tmp_path, {**cgroup(docker(A)), **proc(process(4711))})
+
+    with pytest.raises(Forbidden, match="CAP_SYS_PTRACE"):
+        collect(Zombies(clock), node(tmp_path))
+
+
+def test_without_pid_namespaces_in_the_kernel_zombies_are_counted(tmp_path: Path, clock: Clock) -> None:
+    """All processes are in the one namespace there is, whose number is that of every kernel's first."""
+    tree(tmp_path, cgroup(docker(A)))
+    for pid, state in ((1, b"S"), (100, b"S"), (101, b"Z")):
+        tree(tmp_path, proc(process(pid, parent=100 if pid > 100 else 0, state=state, cgroup=docker(A))))
+        (tmp_path / "proc" / str(pid) / "ns" / "pid").unlink()
+        tree(tmp_path, proc({f"{pid}/status": f"Name:\tapp\nTgid:\t{pid}\n"}))
+
+    assert collect(Zombies(clock), node(tmp_path)) == (
+        zombies(LABELS[A], other=1, oldest=1000) | namespace(HOST_NAMESPACE, ("", "", ""), processes=3, zombies=1)
+    )

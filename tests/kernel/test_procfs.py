@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collectors.kernel import procfs
-from collectors.kernel.files import Forbidden, Gone, Malformed, ReadError
+from collectors.kernel.files import Forbidden, Gone, Malformed, ReadError, Unsupported
 from collectors.kernel.procfs import (
     UNKNOWN,
     Namespace,
@@ -201,7 +201,7 @@ def test_scan_of_a_host_with_a_container(tmp_path: Path, table: ProcessTable) ->
     tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
     tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 7), parent=100, cgroup="/docker/1/nested"))
 
-    assert table.scan() == Processes((), {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(2, 0, "/docker/1")}, 0)
+    assert table.scan() == Processes((), {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(2, 0, "/docker/1", 100)}, 0)
 
 
 def test_whose_fault_a_zombie_is(tmp_path: Path, table: ProcessTable) -> None:
@@ -229,7 +229,7 @@ def test_whose_fault_a_zombie_is(tmp_path: Path, table: ProcessTable) -> None:
         62: False,  # the parent has ended since the scan began
     }
     assert zombies(found)[103] == Zombie(103, 1103, str(INSIDE), "/docker/1", parent_is_init=False)
-    assert found.namespaces == {HOST: Namespace(5, 3, None), str(INSIDE): Namespace(6, 4, "/docker/1")}
+    assert found.namespaces == {HOST: Namespace(5, 3, None), str(INSIDE): Namespace(6, 4, "/docker/1", 100)}
 
 
 def test_the_init_of_the_outer_namespace_is_not_the_one_to_blame(tmp_path: Path, table: ProcessTable) -> None:
@@ -261,7 +261,7 @@ def test_a_namespace_without_a_container(tmp_path: Path, table: ProcessTable) ->
 
     assert found.namespaces == {
         HOST: Namespace(1, 0, None),
-        str(INSIDE): Namespace(1, 0, "/user.slice/session-1.scope"),
+        str(INSIDE): Namespace(1, 0, "/user.slice/session-1.scope", 100),
         str(INSIDE + 1): Namespace(1, 1, None),
     }
     assert found.zombies == (Zombie(200, 100, str(INSIDE + 1), None, parent_is_init=False),)
@@ -269,6 +269,7 @@ def test_a_namespace_without_a_container(tmp_path: Path, table: ProcessTable) ->
 
 def test_a_zombie_in_a_removed_cgroup_keeps_its_path(tmp_path: Path, table: ProcessTable) -> None:
     """The container is still known by it."""
+    tree(tmp_path, process(1, parent=0))
     tree(tmp_path, process(100, state=b"Z", cgroup="/docker/1 (deleted)"))
 
     assert table.scan().zombies[0].cgroup == "/docker/1"
@@ -276,6 +277,7 @@ def test_a_zombie_in_a_removed_cgroup_keeps_its_path(tmp_path: Path, table: Proc
 
 def test_the_cgroup_of_a_process_that_is_moved_before_it_dies(tmp_path: Path, table: ProcessTable) -> None:
     """A runtime makes the init first and moves it then; only the dead stay where they are."""
+    tree(tmp_path, process(1, parent=0))
     tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/system.slice"))
     assert table.scan().namespaces[str(INSIDE)].init_cgroup == "/system.slice"
 
@@ -298,13 +300,13 @@ def test_scanning_again_sees_what_changed(tmp_path: Path, table: ProcessTable) -
     died = table.scan()
     assert died == Processes(
         (Zombie(101, 100, str(INSIDE), "/docker/1", parent_is_init=True),),
-        {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(2, 1, "/docker/1")},
+        {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(2, 1, "/docker/1", 100)},
         0,
     )
     assert table.scan() == died
 
     remove(tmp_path, 101)
-    assert table.scan() == Processes((), {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(1, 0, "/docker/1")}, 0)
+    assert table.scan() == Processes((), {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(1, 0, "/docker/1", 100)}, 0)
 
 
 def remove(root: Path, pid: int) -> None:
@@ -316,7 +318,7 @@ def remove(root: Path, pid: int) -> None:
 
 
 def test_a_process_is_read_from_one_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second scan opens nothing but what may change: the cgroup of each namespace's init."""
+    """A second scan opens nothing but what may change: whether others are hidden, and the cgroup of each namespace's init."""
     tree(tmp_path, process(1, parent=0))
     tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
     tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 2), parent=100, cgroup="/docker/1", state=b"Z"))
@@ -333,7 +335,7 @@ def test_a_process_is_read_from_one_descriptor(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "open", counted)
 
     assert table.scan() == first
-    assert opened == [f"{tmp_path}/100/cgroup"]
+    assert opened == [f"{tmp_path}/self/status", f"{tmp_path}/self/mountinfo", f"{tmp_path}/100/cgroup"]
     table.close()
 
 
@@ -345,7 +347,7 @@ def test_what_never_changes_is_read_once(tmp_path: Path, monkeypatch: pytest.Mon
     table = ProcessTable(str(tmp_path), 0)
     first = table.scan()
     fail_on(monkeypatch, "readlink", lambda _: True, errno.EIO)
-    fail_on(monkeypatch, "open", lambda path: path.endswith(("/status", "/101/cgroup")), errno.EIO)
+    fail_on(monkeypatch, "open", lambda path: path.endswith(("/1/status", "/100/status", "/101/status", "/101/cgroup")), errno.EIO)
 
     assert table.scan() == first
 
@@ -363,6 +365,7 @@ def test_what_never_changes_is_read_once(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_paths_in_a_cgroup_namespace(tmp_path: Path, table: ProcessTable, own: str, path: str, absolute: str) -> None:
     """They are relative to its root; what is outside begins with `..`."""
+    tree(tmp_path, process(1, parent=0))
     tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup=path))
     tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 2), parent=100, cgroup=f"{path} (deleted)", state=b"Z"))
     assert table.scan().zombies[0].cgroup == path, "the walk of the cgroup tree, which tells where that root is, has failed so far"
@@ -441,14 +444,63 @@ def test_a_known_process_that_ends_between_the_listing_and_its_reading(
     assert len(table) == min(1, kept)
 
 
-@pytest.mark.parametrize("missing", ["stat", "ns/pid"])
-def test_a_process_that_ends_halfway(tmp_path: Path, table: ProcessTable, missing: str) -> None:
+@pytest.mark.parametrize("call", ["open", "readlink"])
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ESRCH])
+def test_a_process_that_ends_halfway(tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
     """One file was read already, or none: it is not there either."""
     tree(tmp_path, process(1, parent=0))
     tree(tmp_path, process(100))
-    (tmp_path / "100" / missing).unlink()
+    real = getattr(os, call)
+
+    def end(path: str, *more: Any) -> Any:
+        if "/100/" not in path:
+            return real(path, *more)
+        if os.path.lexists(path):
+            remove(tmp_path, 100)
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr(os, call, end)
 
     assert table.scan() == Processes((), {HOST: Namespace(1, 0, None)}, 0)
+
+
+def test_a_kernel_without_pid_namespaces(tmp_path: Path, table: ProcessTable) -> None:
+    """CONFIG_PID_NS is not set: there is no ns/pid and no NSpid, and all processes are in the one namespace that there is."""
+    for pid, parent, state in ((1, 0, b"S"), (50, 1, b"S"), (100, 1, b"Z"), (101, 50, b"Z")):
+        tree(tmp_path, process(pid, parent=parent, state=state, cgroup="/docker/1"))
+        (tmp_path / str(pid) / "ns" / "pid").unlink()
+        tree(tmp_path, {f"{pid}/status": f"Name:\tapp\nState:\t{state.decode()}\nTgid:\t{pid}\nThreads:\t1\n"})
+        if pid == 50:
+            (tmp_path / "50" / "ns").rmdir()  # nor does every /proc that is not Linux' own have the directory
+
+    found = table.scan()
+
+    assert found.namespaces == {HOST: Namespace(4, 2, None)}
+    assert found.unreadable == 0
+    assert {pid: zombie.parent_is_init for pid, zombie in zombies(found).items()} == {100: True, 101: False}
+    assert table.scan() == found
+
+
+@pytest.mark.parametrize("name", ["stat", "status"])
+def test_a_file_that_is_missing_while_its_process_is_there_fails_the_scan(tmp_path: Path, table: ProcessTable, name: str) -> None:
+    """The process has not ended: to leave it out would be a wrong count, and it is said which file is not there."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), state=b"Z"))
+    (tmp_path / "100" / name).unlink()
+
+    with pytest.raises(Unsupported, match=f"/100/{name}: No such file"):
+        table.scan()
+
+
+def test_a_zombie_without_the_file_of_its_cgroup_counts_in_its_namespace(tmp_path: Path, table: ProcessTable) -> None:
+    """A kernel without cgroups (CONFIG_CGROUPS) does not have the file."""
+    tree(tmp_path, process(1, parent=0))
+    tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), state=b"Z", cgroup=None))
+
+    found = table.scan()
+
+    assert found.namespaces == {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(1, 1, None, 100)}
+    assert zombies(found)[100].cgroup is None
 
 
 def test_a_zombie_that_is_reaped_during_the_scan(tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,7 +582,7 @@ def test_a_process_that_cannot_be_read_fails_the_scan(
     assert type(raised.value) is (ReadError if code == errno.EIO else Forbidden)
 
     monkeypatch.undo()
-    assert table.scan().namespaces[str(INSIDE)] == Namespace(1, 1, "/")
+    assert table.scan().namespaces[str(INSIDE)] == Namespace(1, 1, "/", 100)
 
 
 def test_a_process_of_which_neither_the_link_nor_nspid_can_be_read_fails_the_scan(
@@ -590,19 +642,21 @@ def by_pid(found: Processes) -> Processes:
 @pytest.mark.parametrize("listed", [False, True])
 def test_when_descriptors_run_out_between_two_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
     """What the last scan kept is given back, for the listing itself and for a new process that is listed before all others."""
+    tree(tmp_path, process(1, parent=0))
     for pid in range(100, 106):
         tree(tmp_path, process(pid, namespace=INSIDE, pids=(pid, pid - 99), parent=100, cgroup="/docker/1", state=b"Z"))
     table = ProcessTable(str(tmp_path), 1000)
     table.scan()
-    tree(tmp_path, process(1, parent=0))
-    names = sorted(os.listdir(tmp_path))
+    names = ["20", *os.listdir(tmp_path)]
+    tree(tmp_path, process(20, parent=1))
 
     with descriptors_left(0):
         if listed:
             monkeypatch.setattr(os, "listdir", lambda _: names)
+            monkeypatch.setattr(procfs, "require_sight", lambda _: None)
         found = table.scan()
 
-    assert found.namespaces == {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(6, 6, "/docker/1")}
+    assert found.namespaces == {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(6, 6, "/docker/1", 100)}
     assert len(table) == 0
 
 
@@ -612,53 +666,6 @@ def test_without_any_descriptor_a_scan_fails(tmp_path: Path) -> None:
 
     with descriptors_left(0), pytest.raises(ReadError):
         ProcessTable(str(tmp_path), 1000).scan()
-
-
-# The node
-
-
-def test_node_numbers(tmp_path: Path) -> None:
-    """Tasks are behind the slash; settings are one number."""
-    tree(tmp_path, {"loadavg": "0.20 0.18 0.12 1/820 11206\n", "sys/kernel/pid_max": "4194304\n"})
-
-    assert procfs.threads(str(tmp_path)) == 820
-    assert procfs.kernel_setting(str(tmp_path), "pid_max") == 4194304
-
-
-@pytest.mark.parametrize("content", ["0.20 0.18 0.12 1/820 11206\n", "garbage\n", "0.20 0.18 0.12 1 11206\n", "a b c d/e f\n"])
-def test_cut_or_wrong_node_numbers_are_malformed(tmp_path: Path, content: str) -> None:
-    """A cut number is a wrong number."""
-    for end in range(len(content) if content.startswith("0.20 0.18 0.12 1/") else len(content) + 1):
-        tree(tmp_path, {"loadavg": content[:end], "sys/kernel/pid_max": content[:end]})
-        for read in (procfs.threads, lambda root: procfs.kernel_setting(root, "pid_max")):
-            with pytest.raises(Malformed):
-                read(str(tmp_path))
-
-
-PARTITIONS = "major minor  #blocks  name\n\n   8        0  268435456 sda\n   8       16       1024 sdb\n 259        0     999 nvme0n1\n"
-
-
-def test_block_devices(tmp_path: Path) -> None:
-    """Names by number; none without the file."""
-    assert procfs.block_devices(str(tmp_path)) == {}
-    tree(tmp_path, {"partitions": PARTITIONS})
-    assert procfs.block_devices(str(tmp_path)) == {"8:0": "sda", "8:16": "sdb", "259:0": "nvme0n1"}
-
-
-def test_cut_partitions_never_give_a_wrong_name(tmp_path: Path) -> None:
-    """A device whose line is cut has no name."""
-    names = {"8:0": "sda", "8:16": "sdb", "259:0": "nvme0n1"}
-    for end in range(len(PARTITIONS)):
-        tree(tmp_path, {"partitions": PARTITIONS[:end]})
-        assert procfs.block_devices(str(tmp_path)).items() <= names.items()
-
-
-def test_partitions_that_cannot_be_read_now(tmp_path: Path) -> None:
-    """Devices must not change their names because of one failed read."""
-    tree(tmp_path, {"partitions": PARTITIONS})
-
-    with descriptors_left(0), pytest.raises(ReadError):
-        procfs.block_devices(str(tmp_path))
 
 
 def test_a_link_in_proc_is_not_followed(tmp_path: Path) -> None:

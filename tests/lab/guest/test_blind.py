@@ -1,10 +1,15 @@
 """What the agent may not see, or what is not there, costs only itself and is said."""
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.lab.guest.node import Run, StartAgent, wait_for
 
 NO_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+NOBODY = [*NO_CAPABILITIES, "--reuid=65534", "--regid=65534", "--clear-groups"]
 TWO_ZOMBIES = "import os, signal\nfor _ in range(2):\n    os.fork() or os._exit(0)\nsignal.pause()"
 
 
@@ -52,3 +57,38 @@ def test_something_else_in_the_place_of_the_kernel_log_is_recognised(agent: Star
         wait_for(lambda agent=coroner, reason=reason: reason in agent.log, 30, f"{path} was not recognised")  # type: ignore[misc] # defaults
         assert "read through syslog(2)" in coroner.get("/"), "which needs no device"
         assert coroner.value("coroner_source_up", source="kmsg") == 1
+
+
+@pytest.fixture(params=[2, 4])
+def hiding(request: pytest.FixtureRequest) -> Iterator[tuple[int, Path]]:
+    """Mount a /proc with hidepid=, as systemd does for a unit with ProtectProc=."""
+    place = Path(f"/run/proc-{request.param}")  # the directory of a test is root's alone
+    place.mkdir()
+    subprocess.run(["mount", "-t", "proc", "-o", f"hidepid={request.param}", "proc", place], check=True)
+    yield request.param, place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_processes_that_proc_hides_are_not_none(agent: StartAgent, run_python: Run, hiding: tuple[int, Path]) -> None:
+    """Counts of what is left are absent, and the remedy is named: CAP_SYS_PTRACE, with which all are seen.
+
+    Root without it is in the group that hidepid=2 hides nothing from, and may look at its own processes but for those with more
+    privileges.
+    """
+    option, place = hiding
+    run_python(TWO_ZOMBIES, name="careless")
+    blind = agent(f"--path.procfs={place}", "--path.state=", under=NOBODY if option == 2 else NO_CAPABILITIES)
+    sighted = agent(f"--path.procfs={place}")
+
+    wait_for(lambda: sighted.value("coroner_container_zombies", container="careless", parent="init") == 2, 30, "no zombies")
+    assert sighted.value("coroner_source_up", source="proc") == 1
+    assert sighted.value("coroner_pid_namespace_zombies", container="careless") == 2
+
+    page = {name: value for (name, _), value in blind.scrape().items()}
+    assert not {name for name in page if "zombie" in name or "pid_namespace" in name}, "what is hidden is not 0"
+    assert blind.value("coroner_source_up", source="proc") == 0
+    assert blind.value("coroner_scrape_collector_success", collector="zombies") == 0
+    assert page["coroner_node_threads"] > 0, "the rest is there"
+    for told in (blind.log, blind.get("/")):
+        assert f"the processes of other users are hidden (mount option hidepid={'invisible' if option == 2 else 'ptraceable'})" in told
+        assert "CAP_SYS_PTRACE" in told
