@@ -262,7 +262,14 @@ class App:
         )
 
     def _find_cgroup_root(self) -> str | None:
-        root = cgroupfs.find_root(self.config.cgroupfs, f"{self.config.procfs}/self/mountinfo")
+        try:
+            root = cgroupfs.find_root(self.config.cgroupfs, f"{self.config.procfs}/self/mountinfo")
+        except ReadError as error:
+            self.cgroup_status.down(
+                f"{error}: so nobody can tell where cgroup v2 is mounted, which is not at {self.config.cgroupfs} itself; set --path.procfs to "
+                "where procfs is mounted, or --path.cgroupfs to where the host's hierarchy is"
+            )
+            return None
         if root is None:
             self.cgroup_status.down(
                 f"{self.config.cgroupfs}: no cgroup v2 here or below (cgroup v1 is not supported); boot with "

@@ -99,7 +99,8 @@ class Casebook:
             return None, True
         self._boot = boot_id(self._proc_root)
         if not self._boot:
-            self._down("the kernel's boot_id cannot be read, so the place in its log cannot be kept: memory only")
+            path = f"{self._proc_root}/sys/kernel/random/boot_id"
+            self._down(f"{path} cannot be read (--path.procfs), so the place in the kernel's log cannot be kept: memory only")
             return None, True
         with self._mutex:
             self._may_write = _shape(self._path)[1] == 0  # else a history that could not be read now would be lost later

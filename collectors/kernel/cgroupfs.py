@@ -29,14 +29,12 @@ class Cgroup:
 def find_root(path: str, mountinfo: str) -> str | None:
     """Find the cgroup v2 mount at `path` or, on a hybrid host, below it (such as `unified`); None if there is none.
 
-    `mountinfo` is a path such as /proc/self/mountinfo (Documentation/filesystems/proc.rst 3.5).
+    `mountinfo` is a path such as /proc/self/mountinfo (Documentation/filesystems/proc.rst 3.5). Raises ReadError when it is needed and
+    cannot be read.
     """
     if os.path.exists(f"{path}/cgroup.controllers"):
         return path
-    try:
-        table = read_once(mountinfo).decode(errors="surrogateescape")
-    except ReadError:
-        return None
+    table = read_once(mountinfo).decode(errors="surrogateescape")
     for line in table.splitlines():
         mount, separator, kind = line.partition(" - ")
         if separator and kind.startswith("cgroup2 "):

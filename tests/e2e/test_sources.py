@@ -182,3 +182,23 @@ async def taken(app: App) -> Node:
     """Take a census, in the sampling thread as ever."""
     sampler = app.gather._sampler
     return await app.gather.run(lambda: app.census.take(sampler.files, sampler.process_table))
+
+
+async def test_a_proc_that_is_not_there_is_what_every_source_that_needs_it_names(tmp_path: Path) -> None:
+    """On a host whose cgroup v2 is to be looked up in the table of mounts it is not the hierarchy that is to blame."""
+    (tmp_path / "cgroup").mkdir()
+    nope = f"{tmp_path}/nope"
+    arguments = (f"--path.procfs={nope}", f"--path.cgroupfs={tmp_path}/cgroup", f"--path.state={tmp_path}/state", "--path.kmsg=/dev/null")
+    config = load([*arguments, "--docker.url=", "--path.bundles="], {}, NAMES)
+    assert isinstance(config, Config)
+    app = App(config)
+
+    await app.render(10, openmetrics=False, compressed=False)
+
+    assert app.cgroup_status.reason.startswith(f"{nope}/self/mountinfo: No such file or directory")
+    assert "--path.procfs" in app.cgroup_status.reason
+    assert "v1" not in app.cgroup_status.reason
+    assert app.casebook.reason.startswith(f"{nope}/sys/kernel/random/boot_id cannot be read (--path.procfs)")
+    assert f"{nope}: No such file or directory" in app.proc_status.reason
+    app.gather._sampler.retire()
+    app.casebook.close()

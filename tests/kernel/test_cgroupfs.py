@@ -479,7 +479,14 @@ def test_no_root(tmp_path: Path, table: str) -> None:
     tree(tmp_path, {"cgroup/memory/tasks": ""})
 
     assert cgroupfs.find_root(f"{tmp_path}/cgroup", mountinfo(tmp_path, table)) is None
-    assert cgroupfs.find_root(f"{tmp_path}/cgroup", "/nonexistent/mountinfo") is None
+
+
+def test_without_a_table_of_mounts_nobody_can_tell(tmp_path: Path) -> None:
+    """It is not the hierarchy that is missing; the path of the table is named."""
+    (tmp_path / "cgroup").mkdir()
+
+    with pytest.raises(ReadError, match="^/nope/self/mountinfo: "):
+        cgroupfs.find_root(f"{tmp_path}/cgroup", "/nope/self/mountinfo")
 
 
 def test_no_root_when_the_mount_is_not_visible(tmp_path: Path) -> None:
