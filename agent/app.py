@@ -266,8 +266,8 @@ class App:
             root = cgroupfs.find_root(self.config.cgroupfs, f"{self.config.procfs}/self/mountinfo")
         except ReadError as error:
             self.cgroup_status.down(
-                f"{error}: so nobody can tell where cgroup v2 is mounted, which is not at {self.config.cgroupfs} itself; set --path.procfs to "
-                "where procfs is mounted, or --path.cgroupfs to where the host's hierarchy is"
+                f"{error}: so nobody can tell where cgroup v2 is mounted, and it is not at {self.config.cgroupfs} itself; set "
+                "--path.procfs to where procfs is mounted, or --path.cgroupfs to where the host's hierarchy is"
             )
             return None
         if root is None:

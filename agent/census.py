@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from agent.directory import Directory, Entry
+from agent.former import Formers
 from agent.naming import Naming
 from agent.status import Status
 from collectors.accounts import Labels
@@ -65,6 +66,7 @@ class Census:
         self._deaths = deaths
         self._unheard: dict[str, Death] = {}
         self._before: list[Instance] = []
+        self._formers = Formers()
 
     def take(self, files: KernelFiles, process_table: ProcessTable) -> Node:
         """Walk the tree and name what is in it."""
@@ -80,6 +82,7 @@ class Census:
         held = self._held(instances, entries, files)
         names, sandboxes = self._naming.labels(entries)
         containers = self._exported(instances, names, entries)
+        deaths = self._all_deaths()
         self._unnamed = sum(self._naming.is_unnamed(instance.id.key, entries.get(instance.id.key)) for instance in instances)
         # Without a tree the runtime's word is all there is, and without a cgroup, as of what runs in a virtual machine.
         resting = Counter(
@@ -96,7 +99,10 @@ class Census:
             cgroups=cgroups,
             instances=instances,
             containers=containers,
-            departed=self._departed(containers, names) if cgroups else (),
+            departed=self._departed(containers, names, deaths) if cgroups else (),
+            formers=self._formers.take(
+                containers, names, entries=entries, deaths=deaths, describe=lambda key: self._told(key, entries.get(key))
+            ),
             names=names,
             sandboxes=sandboxes,
             resting=resting if self._rests_told() else None,
@@ -140,16 +146,22 @@ class Census:
         there = {instance.cgroup.inode for instance in instances}
         for instance in self._before:
             if instance.cgroup.inode not in there:
-                self._unheard[instance.id.key] = Death(instance.cgroup.inode, last_read(files, instance.cgroup.directory))
+                words = last_read(files, instance.cgroup.directory)
+                self._unheard[instance.id.key] = Death(instance.cgroup.inode, words, path=instance.cgroup.path)
         self._before = instances
 
-    def _departed(self, containers: list[Container], names: Mapping[str, tuple[str, ...]]) -> list[Departed]:
-        """Find the containers that ended lately and have no successor; of several with one name the last."""
+    def _all_deaths(self) -> dict[str, Death]:
+        """Return the ends of those that are still known, by key; the latest of each."""
         self._unheard = {key: death for key, death in self._unheard.items() if key in self._naming}
         deaths = dict(self._unheard)
         for key, death in self._deaths().items():
             if key not in deaths or death.inode >= deaths[key].inode:
                 deaths[key] = death
+        return deaths
+
+    @staticmethod
+    def _departed(containers: list[Container], names: Mapping[str, tuple[str, ...]], deaths: Mapping[str, Death]) -> list[Departed]:
+        """Find the containers that ended lately and have no successor; of several with one name the last."""
         taken = {container.labels for container in containers}
         last: dict[tuple[str, ...], Death] = {}
         # As of the living: what a container made inside of itself never takes the place of another one.
@@ -178,8 +190,13 @@ class Census:
         return [self._container(labels, instance, entries.get(instance.id.key)) for labels, instance in newest.items()]
 
     def _container(self, labels: tuple[str, ...], instance: Instance, entry: Entry | None) -> Container:
-        image, runtime = self._naming.image_and_runtime(instance.id.key, entry)
-        return Container(labels, instance.id.told(runtime), instance.cgroup, _description(entry, image))
+        runtime, description = self._told(instance.id.key, entry)
+        return Container(labels, instance.id.told(runtime), instance.cgroup, description)
+
+    def _told(self, key: str, entry: Entry | None) -> tuple[str, Description]:
+        """Return what its runtime and Kubernetes tell of a container beside its name: the runtime's own name, and the rest."""
+        image, runtime = self._naming.image_and_runtime(key, entry)
+        return runtime, _description(entry, image)
 
 
 _RESTING = ("created", "restarting", "exited", "dead")

@@ -80,15 +80,24 @@ class Departed:
     words: LastWords
 
 
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A name whose event counters are on the page though no container that has it is seen: what was last known of the one that had it."""
+
+    labels: tuple[str, ...]
+    id: ContainerId
+    description: Description
+
+
 @dataclass(frozen=True)
 class Node:
     """What one pass sees: made anew for each pass, and the same for all its collectors.
 
     `names` holds the labels of every container that runs or ran lately, by id: their event counters exist from the first moment and
-    outlive the cgroup; `departed` has the final values of those without one. `sandboxes` has those of pods' sandboxes (empty while they
-    are not known), which are no containers but may hold a PID namespace; one that all of its pod runs in (gVisor, Kata) is in `names`
-    and among the `containers` too. `resting` counts containers without a cgroup by the state their runtime gives them; None while some
-    runtime that was asked has not told.
+    outlive the cgroup; `departed` has the final values of those without one, and `formers` what they were. `sandboxes` has those of pods'
+    sandboxes (empty while they are not known), which are no containers but may hold a PID namespace; one that all of its pod runs in
+    (gVisor, Kata) is in `names` and among the `containers` too. `resting` counts containers without a cgroup by the state their runtime
+    gives them; None while some runtime that was asked has not told.
     """
 
     proc_root: str
@@ -98,6 +107,7 @@ class Node:
     instances: Sequence[Instance] = ()
     containers: Sequence[Container] = ()
     departed: Sequence[Departed] = ()
+    formers: Sequence[Former] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sandboxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resting: Mapping[str, int] | None = field(default_factory=dict)

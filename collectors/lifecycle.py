@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from collectors.base import CONTAINER, Container, Node, Sample, gauge
+from collectors.base import CONTAINER, Container, Former, Node, Sample, gauge
 from collectors.kernel import cgroupfs
 
 _INFO = gauge(
     "coroner_container_info",
-    "Always 1; everything about a running container that is not its name. Join on namespace, pod and container.",
+    "Always 1; everything about a container that is not its name, there as long as its event counters are: for 15 minutes after its end as "
+    "last known. One per name: join on namespace, pod and container.",
     (
         *CONTAINER,
         *("container_id", "image", "runtime", "pod_uid", "qos", "cgroup", "kind", "workload_kind", "workload"),
@@ -38,9 +39,11 @@ class Lifecycle:
         self.metrics = (self._info, FROZEN, CONTAINERS)
 
     def collect(self, node: Node) -> Iterable[Sample]:
-        """Yield 1 per container, and counts per state."""
+        """Yield 1 per container that is there or was lately, and counts per state."""
         for container in node.containers:
             yield self._info, self._info_labels(container), 1
+        for former in node.formers:
+            yield self._info, self._info_labels(former), 1
         # Without a tree nobody has counted who runs: what the runtime says of it is then among the resting, or absent.
         states: Counter[str] = Counter()
         if node.resting is not None:
@@ -60,11 +63,11 @@ class Lifecycle:
         for state, count in states.items():
             yield CONTAINERS, (state,), count
 
-    def _info_labels(self, container: Container) -> tuple[str, ...]:
+    def _info_labels(self, container: Container | Former) -> tuple[str, ...]:
         identifier, told = container.id, container.description
         return (
             *container.labels,
-            *(identifier.url, told.image, identifier.runtime, identifier.pod_uid, identifier.qos, container.cgroup.path),
+            *(identifier.url, told.image, identifier.runtime, identifier.pod_uid, identifier.qos, identifier.container_path),
             *(told.kind, told.workload_kind, told.workload, told.project, told.service),
             *(told.pod_labels.get(name, "") for name in self._pod_labels),
         )

@@ -320,7 +320,7 @@ class CgroupSource:
             self._ended(life.id, life.cgroup, life.words)
 
     def _remember(self, life: _Life, words: LastWords) -> None:
-        self._deaths[life.id.key] = Death(life.cgroup.inode, words, self._clock())
+        self._deaths[life.id.key] = Death(life.cgroup.inode, words, self._clock(), life.cgroup.path)
         self._deaths.move_to_end(life.id.key)
         while len(self._deaths) > KEEP_DEAD_MOST:
             self._deaths.popitem(last=False)

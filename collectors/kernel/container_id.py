@@ -48,12 +48,18 @@ class ContainerId:
     host_id: str
     """Id of the outermost container when nested, else ""."""
     container_path: str
-    """The container's own cgroup: the path up to and including the component with the id."""
+    """The container's own cgroup: the path up to and including the component with the id; "" when it is not known."""
 
     @property
     def key(self) -> str:
         """Return what tells containers apart: the id, and for one inside another also whose word that id is."""
         return f"{self.host_id}/{self.id}" if self.host_id else self.id
+
+    @classmethod
+    def of_key(cls, key: str) -> "ContainerId":
+        """Return what is known of a container when its cgroup's path is not."""
+        host_id, _, id_ = key.rpartition("/")
+        return cls("unknown", id_, "", "", host_id, "")
 
     @property
     def url(self) -> str:

@@ -29,11 +29,12 @@ class LastWords:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The end of one instance: the inode of its cgroup and its last words. `at` is the clock of who noticed."""
+    """The end of one instance: the inode and the path of its cgroup, and its last words. `at` is the clock of who noticed."""
 
     inode: int
     words: LastWords
     at: float = 0.0
+    path: str = ""
 
 
 def read(cgroup: Cgroup) -> LastWords:

@@ -555,3 +555,106 @@ def test_what_a_container_makes_inside_of_itself_has_no_last_words_for_another(h
     host.stop(f"docker/{DB}")
 
     assert host.departed()[WEB[:12]] == WORDS
+
+
+def formers(host: Host) -> dict[str, tuple[str, str, str]]:
+    """Return the id with its scheme, the image and the cgroup of each name that has counters and no container, after another census."""
+    node = host.take()
+    found = {each.labels: (each.id.url, each.description.image, each.id.container_path) for each in node.formers}
+    assert len(found) == len(node.formers), "a join would be many-to-many"
+    assert found.keys() | {container.labels for container in node.containers} == set(node.names.values()), "a join would lose some"
+    assert not found.keys() & {container.labels for container in node.containers}
+    return {labels[2]: told for labels, told in found.items()}
+
+
+def test_what_a_container_was_stays_as_long_as_its_counters(host: Host) -> None:
+    """As last known, also when whoever told of it has forgotten it before."""
+    host.directory.put("docker", {WEB: Entry(("", "", "web"), "nginx:1")})
+    host.start(f"docker/{WEB}")
+    assert formers(host) == {}
+    host.stop(f"docker/{WEB}")
+    known = {"web": (f"docker://{WEB}", "nginx:1", f"/docker/{WEB}")}
+    assert formers(host) == known
+
+    host.now += KEEP_DEAD_SECONDS - 1
+    host.directory.end("docker", WEB, "removed")
+    assert formers(host) == known
+    host.now += KEEP_DEAD_SECONDS
+    assert formers(host) == known
+    host.now += 1
+    assert formers(host) == {}
+
+
+def test_what_is_known_of_one_that_came_and_went_between_two_passes(host: Host) -> None:
+    """Its id, its image if a runtime told of it, and its cgroup if its end was noticed."""
+    host.directory.put("docker", {WEB: Entry(("", "", "short"), "job:1"), DB: Entry(("", "", "shorter"), "job:2")})
+    for identifier in (WEB, DB):
+        host.directory.end("docker", identifier, "removed")
+    host.deaths[WEB] = Death(7, WORDS, path=f"/system.slice/docker-{WEB}.scope")
+
+    assert formers(host) == {
+        "short": (f"docker://{WEB}", "job:1", f"/system.slice/docker-{WEB}.scope"),
+        "shorter": (f"unknown://{DB}", "job:2", ""),
+    }
+
+
+def test_of_several_lives_of_one_name_there_is_one_to_join_with(host: Host) -> None:
+    """The living one; when all have ended, the last to end, whether a census has seen it or not."""
+    host.directory.put("docker", {WEB: Entry(("", "", "web"), "web:1")})
+    host.start(f"docker/{WEB}")
+    assert formers(host) == {}
+    host.stop(f"docker/{WEB}")
+    host.directory.end("docker", WEB, "removed")
+    host.now += 1
+    host.directory.put("docker", {DB: Entry(("", "", "web"), "web:2")})
+    host.start(f"docker/{DB}")
+    assert formers(host) == {}
+    host.stop(f"docker/{DB}")
+    host.now += 1
+    host.directory.end("docker", DB, "removed")
+    assert formers(host)["web"][1] == "web:2"
+
+    third = "c" * 64
+    host.now += 1
+    host.directory.put("docker", {third: Entry(("", "", "web"), "web:3")})
+    host.now += 1
+    host.directory.end("docker", third, "removed")
+    assert formers(host)["web"][:2] == (f"unknown://{third}", "web:3")
+
+
+def test_what_is_told_of_a_container_after_its_end_is_known(host: Host) -> None:
+    """A kubelet that is asked every few seconds may tell of the workload when the container has gone already."""
+    host.directory.put("oci", {WEB: Entry(("shop", "web-0", "web"), "nginx:1")})
+    host.start(f"docker/{WEB}")
+    host.take()
+    host.stop(f"docker/{WEB}")
+    host.directory.end("oci", WEB, "removed")
+    host.directory.put("kubernetes", {WEB: Entry(("shop", "web-0", "web"), workload="web")})
+
+    assert [each.description.workload for each in host.take().formers] == ["web"]
+
+
+def test_while_the_tree_cannot_be_read_what_the_living_are_is_known(host: Host) -> None:
+    """Their kills may be counted from the log meanwhile."""
+    host.directory.put("docker", {WEB: Entry(("", "", "web"), "nginx:1")})
+    host.start(f"docker/{WEB}")
+    host.take()
+    host.root.rename(host.root.parent / "elsewhere")
+
+    assert formers(host) == {"web": (f"docker://{WEB}", "nginx:1", f"/docker/{WEB}")}
+
+
+def test_what_a_container_made_inside_of_itself_takes_no_other_ones_place_after_its_end(host: Host) -> None:
+    """However it is called, and although it ended last."""
+    host.directory.put("docker", {WEB: Entry(("", "", WEB[:12]), "web:1")})
+    host.start(f"docker/{WEB}")
+    host.start(f"docker/{DB}/docker/{WEB}")
+    host.take()
+    host.now += NAME_WITHIN_SECONDS
+    host.take()
+    host.stop(f"docker/{WEB}")
+    host.directory.end("docker", WEB, "removed")
+    host.take()
+    host.stop(f"docker/{DB}")
+
+    assert formers(host)[WEB[:12]][1] == "web:1"

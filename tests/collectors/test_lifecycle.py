@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from collectors.base import Description
+from collectors.base import Description, Former
+from collectors.kernel import container_id
+from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import Forbidden
 from collectors.lifecycle import Lifecycle
 from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
@@ -53,6 +55,20 @@ def test_what_a_runtime_or_kubernetes_tells(tmp_path: Path) -> None:
     labels = (f"docker://{B}", "nginx:1", "docker", "", "", docker(B), "app", "Deployment", "web", "shop", "frontend", "web", "")
     assert found == series((*LABELS[B], *labels), {"container_info": 1}) | states()
     assert collector.metrics[0].labels[-2:] == ("label_app_kubernetes_io_name", "label_tier")
+
+
+def test_one_that_is_not_there_any_more_is_what_it_was(tmp_path: Path) -> None:
+    """A join finds the image of a victim; nothing else is said of it. Of one whose cgroup nobody saw there is the id."""
+    (tmp_path / "cgroup").mkdir()
+    former = Former(LABELS[A], container_id.parse(WEB) or ContainerId.of_key(A), Description("nginx:1", workload="web"))
+    unseen = Former(LABELS[B], ContainerId.of_key(f"{C}/{B}"), Description())
+    seen = replace(node(tmp_path), formers=[former, unseen])
+
+    told = (f"containerd://{A}", "nginx:1", "containerd", UID, "burstable", WEB, "", "", "web", "", "")
+    nothing = (f"unknown://{B}", "", "unknown", *("" for _ in range(8)))
+    assert collect(Lifecycle(), seen) == (
+        series((*LABELS[A], *told), {"container_info": 1}) | series((*LABELS[B], *nothing), {"container_info": 1}) | states()
+    )
 
 
 def test_an_empty_node_has_the_usual_states_at_0(tmp_path: Path) -> None:

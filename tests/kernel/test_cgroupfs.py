@@ -485,7 +485,7 @@ def test_without_a_table_of_mounts_nobody_can_tell(tmp_path: Path) -> None:
     """It is not the hierarchy that is missing; the path of the table is named."""
     (tmp_path / "cgroup").mkdir()
 
-    with pytest.raises(ReadError, match="^/nope/self/mountinfo: "):
+    with pytest.raises(ReadError, match=r"^/nope/self/mountinfo: "):
         cgroupfs.find_root(f"{tmp_path}/cgroup", "/nope/self/mountinfo")
 
 
