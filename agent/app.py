@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -22,6 +22,7 @@ from agent.census import Census
 from agent.config import DOCKER_URL, Config
 from agent.directory import Directory
 from agent.gather import Gather
+from agent.inits import Inits
 from agent.newborn import Newborn
 from agent.page import Page, compress, registry_lines
 from agent.register import Register
@@ -38,6 +39,8 @@ from agent.web.status_page import status_page
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
 from collectors.kernel import cgroupfs
+from collectors.kernel.cgroupfs import Cgroup
+from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import ReadError
 from collectors.kills import KillLedger
 from collectors.zombies import Zombies
@@ -77,6 +80,7 @@ class App:
         left_out = () if is_daemon or state else (oom.Oom.name,)
         ledger = KillLedger(self.casebook, state, same_boot=same_boot)
         cgroup_root = self._find_cgroup_root()
+        self.inits = Inits(config.procfs)
         self.kernel_log = KernelLog(
             path=config.kmsg,
             cgroup_root=cgroup_root,
@@ -84,6 +88,7 @@ class App:
             ledger=ledger,
             directory=directory,
             status=self.kmsg_status,
+            is_init=self.inits.is_init,
         )
         self.oci_status = Status("oci", optional=config.bundles == DEFAULT_BUNDLES and not any(map(os.path.exists, DEFAULT_BUNDLES)))
         self.oci = OciSource(bundles=config.bundles, directory=directory, status=self.oci_status) if config.bundles else None
@@ -99,7 +104,7 @@ class App:
         register = Register(directory, ledger, local_events=local_events)
         self.cgroup_notices = Status("cgroup-inotify")
         self.cgroup = (
-            CgroupSource(root=cgroup_root, born=register.born, ended=register.ended, status=self.cgroup_notices)
+            CgroupSource(root=cgroup_root, born=self._born(register), ended=register.ended, status=self.cgroup_notices)
             if cgroup_root is not None
             else None
         )
@@ -286,6 +291,13 @@ class App:
             log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
         return root
 
+    def _born(self, register: Register) -> Callable[[ContainerId, Cgroup], None]:
+        def born(container: ContainerId, cgroup: Cgroup) -> None:
+            register.born(container, cgroup)
+            self.inits.born(container, cgroup)
+
+        return born
+
     def _counted(self, node: Node) -> None:
         if self.cgroup is not None:
             self.cgroup.compare(node)
@@ -296,6 +308,7 @@ class App:
         if processes is None:
             self.proc_status.down(failures.get(Zombies.name, "not scanned"))
             return
+        self.inits.scanned(node, processes.namespaces)
         if processes.unreadable:
             self.proc_status.down(
                 f"{self.config.procfs}/PID/ns/pid: forbidden for {processes.unreadable} processes, which are counted as unknown; needs "

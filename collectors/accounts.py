@@ -91,6 +91,7 @@ class Victim:
     namespace_pid: int | None
     """In its own PID namespace. None when it was gone before it could be looked up, as are many."""
     is_init: bool | None
+    """Whether it was PID 1 of its container, with which that ends; where that one is not known, of its own PID namespace."""
     comm: str
     uid: int | None
     oom_score_adj: int | None

@@ -272,6 +272,6 @@ def test_capture_takes_every_file_that_a_pass_reads(monkeypatch: pytest.MonkeyPa
     of_proc = [path.removeprefix(f"{node}/proc/") for path in opened if path.startswith(f"{node}/proc/")]
     of_cgroups = {path.rpartition("/")[2] for path in opened if path.startswith(f"{node}/cgroup/")}
     assert {path.partition("/")[2] for path in of_proc if path[0].isdecimal()} == {*capture.PROCESS_FILES, capture.PROCESS_LINK}
-    own = {"self/mountinfo", "self/status"}  # of the agent that looks, not of the node
+    own = {"self/mountinfo", "self/status", "self/ns/pid"}  # of the agent that looks, not of the node
     assert {path for path in of_proc if not path[0].isdecimal()} - own == set(capture.NODE_FILES)
     assert of_cgroups == {*capture.CGROUP_FILES, *capture.CONTAINER_FILES, *capture.ROOT_FILES}

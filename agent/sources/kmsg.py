@@ -5,7 +5,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from time import monotonic
 from typing import ClassVar, Protocol
 
@@ -16,7 +16,7 @@ from agent.sources.syslog import Syslog, open_syslog
 from agent.status import Status
 from agent.supervise import Blind
 from collectors.accounts import Cursor
-from collectors.base import Sample, counter
+from collectors.base import CONTAINER, Sample, counter
 from collectors.kernel import container_id
 from collectors.kernel.files import Malformed, explain
 from collectors.kernel.kmsg import Record
@@ -87,6 +87,7 @@ class KernelLog:
         ledger: KillLedger,
         directory: Directory,
         status: Status,
+        is_init: Callable[[str, int | None, int], bool | None] = lambda _key, _inode, _pid: None,
         opener: Callable[[str], int] = open_device,
         syslog_opener: Callable[[], Syslog] = open_syslog,
     ) -> None:
@@ -95,6 +96,7 @@ class KernelLog:
         self._cgroup_root, self._proc_root = cgroup_root, proc_root
         self._ledger = ledger
         self._directory = directory
+        self._is_init = is_init
         self._opener = opener
         self._syslog_opener = syslog_opener
         self._syslog: Syslog | None = None
@@ -266,13 +268,20 @@ class KernelLog:
         """Count a kill; `again`, when the log names the cgroup of the last one after it."""
         victim = examine(kill, proc_root=self._proc_root, cgroup_root=self._cgroup_root, late=self._catching_up)
         container = container_id.parse(victim.cgroup)
-        inode = None
+        inode: int | None = None
+        labels: tuple[str, ...] = ()
         if container is not None:
             self._directory.hear(self.status.source, container.key)
             inode = self._inode(container.container_path)
+            entry = self._directory.entries.get(container.key)
+            labels = self._ledger.names.get(container.key) or (entry.name if entry else ())  # as on the page, or as it will be
+            is_init = None if self._catching_up or victim.pid is None else self._is_init(container.key, inode, victim.pid)
+            if is_init is not None:
+                victim = replace(victim, is_init=is_init, namespace_pid=1 if is_init else victim.namespace_pid)
         place = self._place(self._reader) if self._reader else None
         self._ledger.logged(kill, inode, victim, late=self._catching_up, place=place, again=again)
         known = {name: value for name, value in asdict(victim).items() if value is not None and name not in ("time", "identifier")}
+        known |= zip(CONTAINER, labels, strict=False)
         log.warning("OOM kill: its cgroup is known now" if again else "OOM kill", extra=known)
 
     def _inode(self, path: str) -> int | None:

@@ -23,7 +23,7 @@ UNKNOWN = "unknown"
 _BUFFER = 1024
 """Longer than any stat: 52 numbers and a name of at most 63 bytes."""
 
-_INITIAL_PID_NAMESPACE = "4026531836"
+INITIAL_PID_NAMESPACE = "4026531836"
 """Inode of the first PID namespace on every kernel (include/linux/proc_ns.h), for when not even that link may be read."""
 
 
@@ -87,15 +87,15 @@ class Zombie:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A PID namespace: processes in it, zombies included, and the cgroup and the PID of its init (None if the init cannot be seen).
+    """A PID namespace: processes in it, zombies included, and the cgroup of its init (None if the init cannot be seen).
 
-    Of the namespace of /proc itself the init is not looked for.
+    `init_pids` is NSpid of the init, of which the first is its PID in this /proc; of the namespace of /proc itself it is not looked for.
     """
 
     processes: int
     zombies: int
     init_cgroup: str | None
-    init_pid: int | None = None
+    init_pids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ class ProcessTable:
                 return _inode(os.readlink(f"{self._root}/{pid}/ns/pid"))
             except OSError:
                 continue
-        return _INITIAL_PID_NAMESPACE
+        return INITIAL_PID_NAMESPACE
 
     def _namespace(self, pid: str, process: _Process) -> str:
         try:
@@ -295,7 +295,8 @@ class ProcessTable:
     def _described(self, processes: int, zombies: int, init: str | None) -> Namespace:
         if init is None:
             return Namespace(processes, zombies, None)
-        return Namespace(processes, zombies, self._cgroup(init, self._processes[init]), int(init))
+        process = self._processes[init]
+        return Namespace(processes, zombies, self._cgroup(init, process), self._namespace_pids(init, process))
 
     def _zombie(self, pid: str, process: _Process) -> Zombie:
         parent_pid = str(process.stat.parent)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.directory import Directory
+from agent.directory import Directory, Entry
 from agent.sources.devkmsg import open_device
 from agent.sources.kmsg import KernelLog
 from agent.status import Status
@@ -18,6 +18,7 @@ from collectors.accounts import Cursor, State, Victim
 from collectors.kernel import container_id
 from collectors.kills import KillLedger
 from collectors.tally import Reading
+from tests.tree import tree
 
 ID = "c" * 64
 KILL = (
@@ -210,6 +211,74 @@ async def test_in_a_node_that_is_a_container_a_first_victim_is_of_the_tree_once_
 
     totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
     assert (totals.by_container, sum(totals.by_scope.values())) == ({("", "", "web"): 1}, 1)
+
+
+def line(caplog: pytest.LogCaptureFixture) -> dict[str, object]:
+    """Return what the one line of the agent's log says of a kill."""
+    [found] = [vars(each) for each in caplog.records if each.message == "OOM kill"]
+    return {name: found[name] for name in ("namespace", "pod", "container", "is_init", "namespace_pid", "comm") if name in found}
+
+
+@pytest.mark.parametrize(
+    ("told", "shown", "labels"),
+    [
+        (None, None, {}),
+        (("shop", "web-0", "web"), None, {"namespace": "shop", "pod": "web-0", "container": "web"}),
+        (("", "", "renamed"), ("", "", "web"), {"namespace": "", "pod": "", "container": "web"}),
+    ],
+    ids=["nobody told yet", "a source told", "as on the page"],
+)
+async def test_the_line_of_a_kill_has_the_name_that_is_known_by_then(
+    log: Log,
+    caplog: pytest.LogCaptureFixture,
+    told: tuple[str, ...] | None,
+    shown: tuple[str, ...] | None,
+    labels: dict[str, str],
+) -> None:
+    """The name may come later; the line does not wait for it."""
+    if told is not None:
+        log.directory.put("docker", {ID: Entry(told)})
+    if shown is not None:
+        log.ledger.settle(log.ledger.nameless(), {ID: shown})
+    async with log.following():
+        log.poke(*kill(10))
+        await log.until(lambda: not log.reads)
+
+    assert line(caplog) == {**labels, "comm": "tail"}
+
+
+@pytest.mark.parametrize(("known", "said"), [(True, {"is_init": True, "namespace_pid": 1}), (False, {"is_init": False}), (None, {})])
+async def test_whether_a_victim_was_init_is_known_from_before(
+    log: Log, caplog: pytest.LogCaptureFixture, known: bool | None, said: dict[str, object]
+) -> None:
+    """It is reaped when its line is read; its cgroup is there."""
+    tree(log.tmp_path, {f"docker/{ID}/": ""})
+    asked = []
+
+    def is_init(key: str, inode: int | None, pid: int | None) -> bool | None:
+        asked.append((key, inode, pid))
+        return known
+
+    log.kernel_log._is_init = is_init
+    async with log.following():
+        log.poke(*kill(10))
+        await log.until(lambda: not log.reads)
+
+    assert asked == [(ID, (log.tmp_path / "docker" / ID).stat().st_ino, 77)]
+    assert line(caplog) == {**said, "comm": "tail"}
+
+
+async def test_of_a_victim_from_before_the_agents_start_it_is_not_known_whether_it_was_init(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The PID may have gone to another process since, also within the container."""
+    restarted(log, cursor=9)
+    log.kernel_log._is_init = lambda _key, _inode, _pid: True
+    log.reads += kill(10)
+    async with log.following():
+        pass
+
+    assert line(caplog) == {"comm": "tail"}
 
 
 async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:

@@ -201,7 +201,7 @@ def test_scan_of_a_host_with_a_container(tmp_path: Path, table: ProcessTable) ->
     tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
     tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 7), parent=100, cgroup="/docker/1/nested"))
 
-    assert table.scan() == Processes((), {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(2, 0, "/docker/1", 100)}, 0)
+    assert table.scan() == Processes((), {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(2, 0, "/docker/1", (100, 1))}, 0)
 
 
 def test_whose_fault_a_zombie_is(tmp_path: Path, table: ProcessTable) -> None:
@@ -229,7 +229,7 @@ def test_whose_fault_a_zombie_is(tmp_path: Path, table: ProcessTable) -> None:
         62: False,  # the parent has ended since the scan began
     }
     assert zombies(found)[103] == Zombie(103, 1103, str(INSIDE), "/docker/1", parent_is_init=False)
-    assert found.namespaces == {HOST: Namespace(5, 3, None), str(INSIDE): Namespace(6, 4, "/docker/1", 100)}
+    assert found.namespaces == {HOST: Namespace(5, 3, None), str(INSIDE): Namespace(6, 4, "/docker/1", (100, 1))}
 
 
 def test_the_init_of_the_outer_namespace_is_not_the_one_to_blame(tmp_path: Path, table: ProcessTable) -> None:
@@ -261,7 +261,7 @@ def test_a_namespace_without_a_container(tmp_path: Path, table: ProcessTable) ->
 
     assert found.namespaces == {
         HOST: Namespace(1, 0, None),
-        str(INSIDE): Namespace(1, 0, "/user.slice/session-1.scope", 100),
+        str(INSIDE): Namespace(1, 0, "/user.slice/session-1.scope", (100, 1)),
         str(INSIDE + 1): Namespace(1, 1, None),
     }
     assert found.zombies == (Zombie(200, 100, str(INSIDE + 1), None, parent_is_init=False),)
@@ -300,13 +300,13 @@ def test_scanning_again_sees_what_changed(tmp_path: Path, table: ProcessTable) -
     died = table.scan()
     assert died == Processes(
         (Zombie(101, 100, str(INSIDE), "/docker/1", parent_is_init=True),),
-        {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(2, 1, "/docker/1", 100)},
+        {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(2, 1, "/docker/1", (100, 1))},
         0,
     )
     assert table.scan() == died
 
     remove(tmp_path, 101)
-    assert table.scan() == Processes((), {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(1, 0, "/docker/1", 100)}, 0)
+    assert table.scan() == Processes((), {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(1, 0, "/docker/1", (100, 1))}, 0)
 
 
 def remove(root: Path, pid: int) -> None:
@@ -499,7 +499,7 @@ def test_a_zombie_without_the_file_of_its_cgroup_counts_in_its_namespace(tmp_pat
 
     found = table.scan()
 
-    assert found.namespaces == {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(1, 1, None, 100)}
+    assert found.namespaces == {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(1, 1, None, (100, 1))}
     assert zombies(found)[100].cgroup is None
 
 
@@ -582,7 +582,7 @@ def test_a_process_that_cannot_be_read_fails_the_scan(
     assert type(raised.value) is (ReadError if code == errno.EIO else Forbidden)
 
     monkeypatch.undo()
-    assert table.scan().namespaces[str(INSIDE)] == Namespace(1, 1, "/", 100)
+    assert table.scan().namespaces[str(INSIDE)] == Namespace(1, 1, "/", (100, 1))
 
 
 def test_a_process_of_which_neither_the_link_nor_nspid_can_be_read_fails_the_scan(
@@ -656,7 +656,7 @@ def test_when_descriptors_run_out_between_two_scans(tmp_path: Path, monkeypatch:
             monkeypatch.setattr(procfs, "require_sight", lambda _: None)
         found = table.scan()
 
-    assert found.namespaces == {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(6, 6, "/docker/1", 100)}
+    assert found.namespaces == {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(6, 6, "/docker/1", (100, 1))}
     assert len(table) == 0
 
 

@@ -56,6 +56,8 @@ def test_a_container_that_lives_200_ms_and_is_removed_is_counted_exactly_once(ag
     wait_for(lambda: kills(coroner, "short") == 1, 30, "the kill is not on the page")
     assert [kills(coroner, "short") for _ in range(3)] == [1, 1, 1]
     assert node_kills(coroner)["container"] == 1
+    what_it_was = {"container_id": f"docker://{container.id}", "image": "busybox", "cgroup": f"/docker/{container.id}"}
+    assert coroner.value("coroner_container_info", container="short", **what_it_was) == 1, "a join finds the image of a victim"
 
 
 def test_a_kill_before_the_agents_start_is_history(agent: StartAgent, run: Run) -> None:
@@ -316,8 +318,25 @@ def test_a_victim_is_on_the_api_and_in_the_log(agent: StartAgent, run: Run) -> N
     }
     assert victim["usage_bytes"] > 15 << 20
     assert victim["anon_rss_bytes"] > 1 << 20
-    assert victim["is_init"] in (False, None)
-    assert "comm=tail" in coroner.log
+    assert victim["is_init"] is False
+    [line] = [line for line in coroner.log.splitlines() if 'msg="OOM kill"' in line]
+    assert 'namespace="" pod="" container=web' in line
+    assert "is_init=False comm=tail" in line
     coroner.kill()
     coroner.start()
     assert json.loads(coroner.get("/api/v1/victims"))["victims"] == [victim]
+
+
+def test_of_a_victim_that_is_gone_at_once_it_is_known_whether_it_was_init(agent: StartAgent, run: Run) -> None:
+    """No scrape has seen these containers, and most of the victims are reaped before their line is read."""
+    coroner = agent()
+    commands = {True: ["tail", "/dev/zero"], False: ["sh", "-c", "tail /dev/zero; sleep 1000"]}
+    inits = [True, False] * 3
+    containers = in_parallel(*(lambda is_init=is_init: run(*commands[is_init], mem_limit="30m") for is_init in inits))
+    expected = {f"/docker/{container.id}": is_init for container, is_init in zip(containers, inits, strict=True)}
+
+    def victims() -> dict[str, bool | None]:
+        return {victim["cgroup"]: victim["is_init"] for victim in json.loads(coroner.get("/api/v1/victims"))["victims"]}
+
+    wait_for(lambda: victims().keys() >= expected.keys(), 60, "not all victims were told of")
+    assert victims() == expected
