@@ -583,6 +583,7 @@ def test_what_a_container_was_stays_as_long_as_its_counters(host: Host) -> None:
     assert formers(host) == known
     host.now += 1
     assert formers(host) == {}
+    assert not host.census._formers._known, "nor is it kept for ever"
 
 
 def test_what_is_known_of_one_that_came_and_went_between_two_passes(host: Host) -> None:
@@ -656,5 +657,7 @@ def test_what_a_container_made_inside_of_itself_takes_no_other_ones_place_after_
     host.directory.end("docker", WEB, "removed")
     host.take()
     host.stop(f"docker/{DB}")
+    host.now += 1
+    host.directory.hear("kmsg", f"{DB}/{WEB}")
 
     assert formers(host)[WEB[:12]][1] == "web:1"
