@@ -12,7 +12,7 @@ from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import ReadError, parse_once
-from collectors.kernel.procfs import INITIAL_PID_NAMESPACE, Namespace, parse_namespace_pids
+from collectors.kernel.procfs import Namespace, has_first_pids, parse_namespace_pids
 
 MOST = 10_000
 """Containers that are remembered, the latest to be seen."""
@@ -36,10 +36,7 @@ class Inits:
 
     def __init__(self, proc_root: str) -> None:
         self._proc_root = proc_root
-        try:  # a process may always read its own; /proc has a `self` only for its own PID namespace and those in it
-            self._is_first_namespace = os.readlink(f"{proc_root}/self/ns/pid") == f"pid:[{INITIAL_PID_NAMESPACE}]"
-        except OSError:
-            self._is_first_namespace = False
+        self._is_first_namespace = bool(has_first_pids(proc_root))
         self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
         """Key of a container -> inode of its cgroup and PID of its init."""
         self._scanned: frozenset[tuple[str, tuple[int, ...]]] = frozenset()

@@ -8,7 +8,7 @@ from collectors.kernel import container_id
 from collectors.kernel.files import ReadError, read_once
 from collectors.kernel.formats import single
 from collectors.kernel.oom_log import OomKill
-from collectors.kernel.procfs import parse_namespace_pids
+from collectors.kernel.procfs import has_first_pids, parse_namespace_pids
 
 
 def examine(kill: OomKill, *, proc_root: str, cgroup_root: str | None, late: bool, clock: Callable[[], float] = time.time) -> Victim:
@@ -16,7 +16,7 @@ def examine(kill: OomKill, *, proc_root: str, cgroup_root: str | None, late: boo
     cgroup = _text(kill.task_memcg or kill.group_memcg)
     container = container_id.parse(cgroup)
     limit_of = _text(kill.oom_memcg)
-    pid, inside = (kill.pid, ()) if late or kill.pid is None else _pids(f"{proc_root}/{kill.pid}/status", kill)
+    pid, inside = (kill.pid, ()) if late or kill.pid is None else _pids(proc_root, kill)
     limit = kill.limit_bytes
     if limit is None and kill.usage_bytes is None and limit_of and cgroup_root is not None and not late:
         limit = _limit(f"{cgroup_root}{limit_of}/memory.max")
@@ -42,13 +42,15 @@ def examine(kill: OomKill, *, proc_root: str, cgroup_root: str | None, late: boo
     )
 
 
-def _pids(path: str, kill: OomKill) -> tuple[int | None, tuple[int, ...]]:
+def _pids(proc_root: str, kill: OomKill) -> tuple[int | None, tuple[int, ...]]:
     """Return the pid of the process and its pids in each namespace, the victim dying or a zombie (/proc/PID/status Tgid, NStgid).
 
     The log may name a thread, whose status is there under its own number. Another name or user: it is another process by now.
     """
+    if has_first_pids(proc_root) is False:  # as in the node of a kind cluster, which is a container
+        return kill.pid, ()
     try:
-        raw = read_once(path)
+        raw = read_once(f"{proc_root}/{kill.pid}/status")
         fields = dict(line.split(b":\t", 1) for line in raw.splitlines() if b":\t" in line)
         name = fields[b"Name"].replace(b"\\n", b"\n").replace(b"\\\\", b"\\")
         if name != kill.comm or (kill.uid is not None and b"Uid" in fields and int(fields[b"Uid"].split()[0]) != kill.uid):

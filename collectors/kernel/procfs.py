@@ -336,3 +336,13 @@ def _raise_unless_ended(error: OSError | ValueError | ReadError, path: str) -> N
 def _inode(link: str) -> str:
     """Return the inode of a namespace link such as `pid:[4026531836]`."""
     return link[link.index("[") + 1 : -1]
+
+
+def has_first_pids(root: str) -> bool | None:
+    """Whether the PIDs of this /proc are those of the first PID namespace, as the kernel log has them; None is not known."""
+    try:  # the agent may always read its own link, and its NSpid tells whether /proc is of that namespace or of one around it
+        if _inode(os.readlink(f"{root}/self/ns/pid")) == INITIAL_PID_NAMESPACE:
+            return True
+        return False if len(parse_namespace_pids(read_whole(f"{root}/self/status"))) == 1 else None
+    except (OSError, ValueError):
+        return None

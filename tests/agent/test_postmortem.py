@@ -8,7 +8,7 @@ import pytest
 from agent.postmortem import examine
 from collectors.accounts import Victim
 from collectors.kernel.oom_log import OomKill
-from tests.tree import A, tree
+from tests.tree import A, Link, tree
 
 PATH = f"/docker/{A}"
 KILL = OomKill(
@@ -74,6 +74,18 @@ def test_a_pid_that_is_another_process_by_now_tells_nothing(tmp_path: Path, stat
     victim = examined(tmp_path)
 
     assert (victim.pid, victim.namespace_pid, victim.is_init) == (77, None, None)
+
+
+def test_a_pid_of_another_pid_namespace_than_that_of_the_log_tells_nothing(tmp_path: Path) -> None:
+    """The node of a kind cluster is a container, where a process may have the same number, name and user; the host's /proc is right."""
+    tree(tmp_path, {"proc/77/status": STATUS})
+    tree(tmp_path, {"proc/self/ns/pid": Link("pid:[4026532001]"), "proc/self/status": "Name:\tcoroner\nNSpid:\t812\n"})
+    assert (examined(tmp_path).pid, examined(tmp_path).is_init) == (77, None)
+
+    tree(tmp_path, {"proc/self/status": "Name:\tcoroner\nNSpid:\t4711\t812\n"})
+    assert (examined(tmp_path).pid, examined(tmp_path).is_init) == (70, True)
+    tree(tmp_path, {"proc/self/ns/pid": Link("pid:[4026531836]"), "proc/self/status": "Name:\tcoroner\nNSpid:\t812\n"})
+    assert (examined(tmp_path).pid, examined(tmp_path).is_init) == (70, True)
 
 
 def test_a_process_that_is_gone_or_was_logged_long_ago_is_not_looked_up(tmp_path: Path) -> None:
