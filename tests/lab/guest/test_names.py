@@ -141,9 +141,11 @@ def nested(outer: Container) -> Iterator[None]:
 
 
 def called(agent: Agent) -> dict[Labels, str]:
-    """Return the id of every container on the page by what it is called."""
-    labels = [dict(labels) for name, labels in agent.scrape() if name == "coroner_container_info"]
-    return {(info["namespace"], info["pod"], info["container"]): info["container_id"] for info in labels}
+    """Return the id of every container that runs by what it is called."""
+    page = agent.scrape()
+    running = {labels for name, labels in page if name == "coroner_container_threads"}  # what the others were is on the page too
+    infos = [dict(labels) for name, labels in page if name == "coroner_container_info" and any(each <= labels for each in running)]
+    return {(info["namespace"], info["pod"], info["container"]): info["container_id"] for info in infos}
 
 
 def expect(agent: Agent, names: dict[Labels, str]) -> None:
