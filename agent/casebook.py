@@ -313,7 +313,7 @@ def peek(directory: str, proc_root: str) -> tuple[State | None, bool]:
 
 def _peek(path: str, boot: str) -> tuple[State | None, bool]:
     if not boot:
-        raise _NotOurs("--path.state is empty, or the kernel's boot_id cannot be read")
+        raise _NotOurs("--path.state is empty, or the kernel's boot_id cannot be read (sys/kernel/random/boot_id below --path.procfs)")
     how = "mode=ro" if os.path.exists(f"{path}-wal") else "immutable=1"  # without a log nobody writes, and SQLite shall not make one
     with closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=1)) as connection:
         connection.text_factory = _text

@@ -143,7 +143,7 @@ def nested(outer: Container) -> Iterator[None]:
 def called(agent: Agent) -> dict[Labels, str]:
     """Return the id of every container that runs by what it is called."""
     page = agent.scrape()
-    running = {labels for name, labels in page if name == "coroner_container_threads"}  # what the others were is on the page too
+    running = {labels for name, labels in page if name == "coroner_container_frozen"}  # what the others were is on the page too
     infos = [dict(labels) for name, labels in page if name == "coroner_container_info" and any(each <= labels for each in running)]
     return {(info["namespace"], info["pod"], info["container"]): info["container_id"] for info in infos}
 
