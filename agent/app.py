@@ -304,10 +304,10 @@ class App:
 
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
         """Judge /proc by the pass that has just read it."""
-        processes = node.__dict__.get("processes")  # a cached property: only there if the scan did not raise
-        if processes is None:
+        if not node.scans:
             self.proc_status.down(failures.get(Zombies.name, "not scanned"))
             return
+        [processes] = node.scans
         self.inits.scanned(node, processes.namespaces)
         if processes.unreadable:
             self.proc_status.down(

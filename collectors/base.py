@@ -112,11 +112,15 @@ class Node:
     sandboxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resting: Mapping[str, int] | None = field(default_factory=dict)
     malformed: list[Malformed] = field(default_factory=list)
+    scans: list[Processes] = field(default_factory=list)
+    """The process scan of this pass, once it is made; a list, so that a Node that replaces this one has it too."""
 
-    @cached_property
+    @property
     def processes(self) -> Processes:
         """The one process scan of this pass, made when the first collector asks for it. Raises ReadError."""
-        return self.process_table.scan()
+        if not self.scans:
+            self.scans.append(self.process_table.scan())
+        return self.scans[0]
 
     @cached_property
     def by_path(self) -> Mapping[str, Cgroup]:

@@ -1,0 +1,51 @@
+"""The whole agent put together, over a fake node."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.app import App
+from agent.config import Config, load
+from collectors import NAMES
+from collectors.base import Node, Sample
+from collectors.oom import Oom
+from tests.tree import A, cgroup, docker, proc, process, tree
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> App:
+    """An agent on a node with one container."""
+    tree(tmp_path, cgroup(docker(A)))
+    tree(tmp_path, {"cgroup/cgroup.controllers": "cpu io memory pids\n", "proc/loadavg": "0.00 0.01 0.05 2/345 999\n"})
+    tree(tmp_path, proc(process(1), process(7, cgroup=docker(A))))
+    flags = (f"--path.procfs={tmp_path}/proc", f"--path.cgroupfs={tmp_path}/cgroup", "--path.state=", "--path.bundles=", "--docker.url=")
+    config = load(flags, {}, NAMES)
+    assert isinstance(config, Config)
+    return App(config)
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """An event that a stuck collector waits for; it is set when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+async def test_the_process_scan_speaks_for_itself_whatever_hangs_after_it(
+    app: App, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collectors behind a stuck one go on with fresh files and another Node, and /proc was read all the same."""
+
+    def hang(_self: Oom, _node: Node) -> Iterable[Sample]:
+        release.wait()
+        return ()
+
+    monkeypatch.setattr(Oom, "collect", hang)
+
+    done = await app.gather.collect(2)
+
+    assert "not finished" in done.failures["oom"]
+    assert app.proc_status.is_up, app.proc_status.reason
