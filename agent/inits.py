@@ -12,7 +12,8 @@ from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import ReadError, parse_once
-from collectors.kernel.procfs import Namespace, has_first_pids, parse_namespace_pids
+from collectors.kernel.process_status import namespace_pids
+from collectors.kernel.procfs import Namespace, has_first_pids
 
 MOST = 10_000
 """Containers that are remembered, the latest to be seen."""
@@ -89,7 +90,7 @@ class Inits:
             pids = cgroupfs.processes(directory)
         for pid in pids[:_MOST_PROCESSES]:
             with suppress(ReadError):  # the process has ended
-                found.append(parse_once(f"{self._proc_root}/{pid}/status", parse_namespace_pids))
+                found.append(parse_once(f"{self._proc_root}/{pid}/status", namespace_pids))
         return found
 
     def _note(self, key: str, inode: int, candidates: list[tuple[int, ...]]) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from collectors.accounts import Victim, scope_of
 from collectors.kernel import container_id
-from collectors.kernel.files import ReadError, read_once
+from collectors.kernel.files import ReadError, parse_once, read_once
 from collectors.kernel.formats import single
 from collectors.kernel.oom_log import OomKill
-from collectors.kernel.procfs import has_first_pids, parse_namespace_pids
+from collectors.kernel.process_status import Status
+from collectors.kernel.procfs import has_first_pids
 
 
 def examine(kill: OomKill, *, proc_root: str, cgroup_root: str | None, late: bool, clock: Callable[[], float] = time.time) -> Victim:
@@ -50,15 +51,12 @@ def _pids(proc_root: str, kill: OomKill) -> tuple[int | None, tuple[int, ...]]:
     if has_first_pids(proc_root) is False:  # as in the node of a kind cluster, which is a container
         return kill.pid, ()
     try:
-        raw = read_once(f"{proc_root}/{kill.pid}/status")
-        fields = dict(line.split(b":\t", 1) for line in raw.splitlines() if b":\t" in line)
-        name = fields[b"Name"].replace(b"\\n", b"\n").replace(b"\\\\", b"\\")
-        if name != kill.comm or (kill.uid is not None and b"Uid" in fields and int(fields[b"Uid"].split()[0]) != kill.uid):
-            return kill.pid, ()
-        inside = tuple(map(int, fields[b"NStgid"].split())) if b"NStgid" in fields else parse_namespace_pids(raw)
-        return int(fields[b"Tgid"]), inside
-    except (ReadError, ValueError, KeyError, IndexError):
+        status = parse_once(f"{proc_root}/{kill.pid}/status", Status)
+        is_other = status.name != kill.comm or (None not in (kill.uid, status.uid) and status.uid != kill.uid)
+        pid, inside = status.process, status.namespace_processes or status.namespace_pids
+    except (ReadError, ValueError):
         return kill.pid, ()
+    return (kill.pid, ()) if is_other or pid is None else (pid, inside)
 
 
 def _limit(path: str) -> int | None:

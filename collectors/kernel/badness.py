@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from collectors.kernel.files import Gone, ReadError, explain, parse_once
-from collectors.kernel.procfs import parse_namespace_pids
+from collectors.kernel.process_status import Status, namespace_pids
 
 PAGE = os.sysconf("SC_PAGESIZE")
 """The kernel reckons in pages of so many bytes."""
@@ -70,7 +70,7 @@ def badness(footprint: Footprint, adjustment: int, total: int) -> int | None:
 def footprint(root: str, pid: int) -> Footprint | None:
     """Read what a process holds; None when it is on its way out and holds nothing any more. Raises ReadError."""
     path = f"{root}/{pid}"
-    found = parse_once(f"{path}/status", parse_status)
+    found = parse_once(f"{path}/status", parse_footprint)
     if found is not None:
         return found
     # A leader that has ended before its threads shows no memory; the kernel looks at the threads then (find_lock_task_mm).
@@ -78,24 +78,19 @@ def footprint(root: str, pid: int) -> Footprint | None:
         threads = os.listdir(f"{path}/task")
     except OSError as error:
         raise explain(error, f"{path}/task") from error
-    statuses = (parse_once(f"{path}/task/{thread}/status", parse_status) for thread in threads)
+    statuses = (parse_once(f"{path}/task/{thread}/status", parse_footprint) for thread in threads)
     return next((status for status in statuses if status is not None), None)
 
 
-def parse_status(raw: bytes) -> Footprint | None:
-    """Parse /proc/PID/status; None without memory (one that has ended, a kernel thread). Raises ValueError."""
-    if not raw.startswith(b"Name:\t") or not raw.endswith(b"\n"):
-        raise ValueError("cut short")
-    if b"\nVmRSS:" not in raw:
+def parse_footprint(raw: bytes) -> Footprint | None:
+    """Return what a /proc/PID/status tells; None without memory (one that has ended, a kernel thread). Raises ValueError."""
+    status = Status(raw)
+    rss, swap, page_tables = status.rss_kib, status.swap_kib, status.page_tables_kib
+    if rss is None:
         return None
-    # fs/proc/array.c escapes two bytes of the name, so no name can look like the lines that follow.
-    name = raw[6 : raw.index(b"\n")].replace(rb"\\", b"\0").replace(rb"\n", b"\n").replace(b"\0", b"\\")
-    return Footprint(name, _kib(raw, b"\nVmRSS:"), _kib(raw, b"\nVmSwap:"), _kib(raw, b"\nVmPTE:"))
-
-
-def _kib(raw: bytes, key: bytes) -> int:
-    start = raw.index(key) + len(key)
-    return int(raw[start : raw.index(b" kB\n", start)])
+    if swap is None or page_tables is None:
+        raise ValueError("no VmSwap, or no VmPTE")
+    return Footprint(status.name, rss, swap, page_tables)
 
 
 def oom_score_adj(root: str, pid: int) -> int:
@@ -105,7 +100,7 @@ def oom_score_adj(root: str, pid: int) -> int:
 
 def is_init(root: str, pid: int) -> bool:
     """Whether it is PID 1 of its namespace, which ends with it (/proc/PID/status NSpid). Raises ReadError."""
-    return parse_once(f"{root}/{pid}/status", parse_namespace_pids)[-1:] == (1,)
+    return parse_once(f"{root}/{pid}/status", namespace_pids)[-1:] == (1,)
 
 
 def has_init(root: str, pids: Iterable[int]) -> bool:
@@ -121,7 +116,12 @@ def usable_swap(root: str) -> int:
     """KiB of swap on the node that the OOM killer adds to a limit: none with vm.swappiness 0. Raises ReadError."""
     if parse_once(f"{root}/sys/vm/swappiness", _number) == 0:
         return 0
-    return parse_once(f"{root}/meminfo", lambda raw: _kib(raw, b"\nSwapTotal:"))
+    return parse_once(f"{root}/meminfo", _swap_total)
+
+
+def _swap_total(raw: bytes) -> int:
+    start = raw.index(b"\nSwapTotal:") + 11
+    return int(raw[start : raw.index(b" kB\n", start)])
 
 
 def _number(raw: bytes) -> int:

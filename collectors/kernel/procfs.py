@@ -14,6 +14,7 @@ from typing import TypeVar
 from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_whole
 from collectors.kernel.formats import lines
 from collectors.kernel.hidepid import require_sight
+from collectors.kernel.process_status import namespace_pids
 
 T = TypeVar("T")
 
@@ -48,17 +49,6 @@ def parse_stat(raw: bytes) -> Stat:
     if len(fields) < 21:  # the last of the 20 wanted is complete only if another one follows
         raise ValueError(f"cut short: {raw[:80]!r}")
     return Stat(raw[opening + 1 : closing], fields[0], int(fields[1]), int(fields[17]), int(fields[19]))
-
-
-def parse_namespace_pids(raw: bytes) -> tuple[int, ...]:
-    """PIDs of one process from the namespace of this /proc inward (/proc/PID/status NSpid); () when the kernel lacks the line.
-
-    Its own namespace's init has 1 as the last one; two processes with equally many are equally deep.
-    """
-    start = raw.find(b"\nNSpid:")
-    if start < 0:
-        return ()
-    return tuple(map(int, raw[start + 7 : raw.index(b"\n", start + 7)].split()))
 
 
 def parse_cgroup(raw: bytes) -> str | None:
@@ -250,7 +240,7 @@ class ProcessTable:
     def _namespace_pids(self, pid: str, process: _Process) -> tuple[int, ...]:
         if process.namespace_pids is None:
             try:
-                process.namespace_pids = self._parsed(f"{self._root}/{pid}/status", parse_namespace_pids)
+                process.namespace_pids = self._parsed(f"{self._root}/{pid}/status", namespace_pids)
             except Gone:
                 return ()
         return process.namespace_pids
@@ -343,6 +333,6 @@ def has_first_pids(root: str) -> bool | None:
     try:  # the agent may always read its own link, and its NSpid tells whether /proc is of that namespace or of one around it
         if _inode(os.readlink(f"{root}/self/ns/pid")) == INITIAL_PID_NAMESPACE:
             return True
-        return False if len(parse_namespace_pids(read_whole(f"{root}/self/status"))) == 1 else None
+        return False if len(namespace_pids(read_whole(f"{root}/self/status"))) == 1 else None
     except (OSError, ValueError):
         return None

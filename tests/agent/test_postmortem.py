@@ -39,6 +39,13 @@ def examined(root: Path, kill: OomKill = KILL, *, late: bool = False) -> Victim:
     return examine(kill, proc_root=f"{root}/proc", cgroup_root=f"{root}/cgroup", late=late, clock=lambda: 5.0)
 
 
+def test_a_name_with_a_backslash_hides_nothing(tmp_path: Path) -> None:
+    r"""PID 1 calls itself `a\nb`, four characters, which the kernel spells with two backslashes."""
+    tree(tmp_path, {"proc/77/status": STATUS.replace("a\\\\b\\n", "a\\\\nb")})
+
+    assert examined(tmp_path, replace(KILL, comm=rb"a\nb")).is_init
+
+
 def test_everything_that_is_known(tmp_path: Path) -> None:
     """The log names a thread; /proc knows its process, and that it is PID 1 of its namespace."""
     tree(tmp_path, {"proc/77/status": STATUS})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from collectors.kernel.badness import PAGE, Candidate, Footprint, badness, choose, footprint, oom_score_adj, parse_status, usable_swap
+from collectors.kernel.badness import PAGE, Candidate, Footprint, badness, choose, footprint, oom_score_adj, parse_footprint, usable_swap
 from collectors.kernel.files import Gone, Malformed
 from tests.tree import Content, tree
 
@@ -49,13 +49,13 @@ def process(
 
 def test_status_is_parsed() -> None:
     """Resident memory, swap and page tables, in KiB; VmHWM is none of them."""
-    assert parse_status(status(swap=12).encode()) == Footprint(b"app", 1760, 12, 48)
+    assert parse_footprint(status(swap=12).encode()) == Footprint(b"app", 1760, 12, 48)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_who_has_ended_holds_nothing(threads: int) -> None:
     """A zombie, or a kernel thread, has no Vm lines."""
-    assert parse_status(DEAD.format(threads=threads).encode()) is None
+    assert parse_footprint(DEAD.format(threads=threads).encode()) is None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_who_has_ended_holds_nothing(threads: int) -> None:
 def test_what_is_not_the_documented_format_is_no_number(raw: bytes) -> None:
     """A cut or missing line is refused, not taken as 0."""
     with pytest.raises(ValueError, match=r".*"):
-        parse_status(raw)
+        parse_footprint(raw)
 
 
 @example(rb"\n")
@@ -84,7 +84,7 @@ def test_a_name_is_what_the_process_chose_and_nothing_else(name: bytes) -> None:
     escaped = name.replace(b"\\", rb"\\").replace(b"\n", rb"\n")
     raw = status().encode().replace(b"app", escaped, 1)
 
-    assert parse_status(raw) == Footprint(name, 1760, 0, 48)
+    assert parse_footprint(raw) == Footprint(name, 1760, 0, 48)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from collectors.kernel.procfs import (
     Stat,
     Zombie,
     parse_cgroup,
-    parse_namespace_pids,
     parse_stat,
 )
 from tests.tree import HOST_NAMESPACE, Link, descriptors_left, open_descriptors, process, stat, tree
@@ -93,48 +92,6 @@ def test_garbage_for_a_stat_is_a_value_error(raw: bytes) -> None:
     """Nothing else is raised."""
     with suppress(ValueError):
         parse_stat(raw)
-
-
-# /proc/PID/status
-
-STATUS = (
-    b"Name:\ta\\nNSpid:\\t1\nUmask:\t0022\nState:\tZ (zombie)\nTgid:\t4711\nNgid:\t0\nPid:\t4711\nPPid:\t4700\nTracerPid:\t0\n"
-    b"NStgid:\t4711\t123\t17\nNSpid:\t4711\t123\t17\nNSpgid:\t4711\t12\t1\nNSsid:\t4700\t1\t1\nThreads:\t1\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("raw", "pids"),
-    [
-        (STATUS, (4711, 123, 17)),
-        (b"Name:\tsystemd\nNStgid:\t1\nNSpid:\t1\nNSpgid:\t1\n", (1,)),
-        (b"Name:\tinit\nNSpid:\t812\t1\n", (812, 1)),
-        (b"Name:\told\nPid:\t812\nThreads:\t1\n", ()),
-        (b"", ()),
-    ],
-    ids=["nested twice", "host", "init of a container", "before 4.1", "empty"],
-)
-def test_namespace_pids(raw: bytes, pids: tuple[int, ...]) -> None:
-    """One number per namespace; the name of a process has its newlines escaped in this file."""
-    assert parse_namespace_pids(raw) == pids
-
-
-def test_cut_status_never_gives_a_wrong_pid() -> None:
-    """Cut after any byte, the PIDs are the true ones, absent, or an error."""
-    for end in range(len(STATUS)):
-        try:
-            pids = parse_namespace_pids(STATUS[:end])
-        except ValueError:
-            continue
-        assert pids in ((), (4711, 123, 17))
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=60).map(lambda raw: b"\nNSpid:" + raw))
-def test_garbage_for_a_status_is_a_value_error(raw: bytes) -> None:
-    """Nothing else is raised."""
-    with suppress(ValueError):
-        parse_namespace_pids(raw)
 
 
 # /proc/PID/cgroup
