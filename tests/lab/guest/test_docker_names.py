@@ -21,8 +21,10 @@ def short(container: Container) -> str:
 
 
 def called(agent: Agent) -> dict[str, str]:
-    """Return what each container on the page is called, by its id as the page spells it."""
-    labels = [dict(labels) for name, labels in agent.scrape() if name == "coroner_container_info"]
+    """Return what each container that runs is called, by its id as the page spells it."""
+    page = agent.scrape()
+    running = {labels for name, labels in page if name == "coroner_container_frozen"}  # what the others were is on the page too
+    labels = [dict(labels) for name, labels in page if name == "coroner_container_info" and any(each <= labels for each in running)]
     return {info["container_id"]: "/".join(filter(None, (info["namespace"], info["pod"], info["container"]))) for info in labels}
 
 
