@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
 
 def _start(config: Config) -> int:
     if config.command == "metrics":
-        return _print(asyncio.run(App(config).page()))
+        return _print(asyncio.run(App(config, keeps=False).page()))
     # Until the loop has its own handlers: an end is an orderly one here too, and a hang-up is none.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -19,20 +19,21 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from agent import __version__
 from agent.casebook import Casebook, peek
 from agent.census import Census
-from agent.config import DOCKER_URL, Config
+from agent.config import Config
 from agent.directory import Directory
 from agent.gather import Gather
 from agent.inits import Inits
 from agent.newborn import Newborn
 from agent.page import Page, compress, registry_lines
 from agent.register import Register
+from agent.sources import Source
 from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
 from agent.sources.kmsg import KernelLog
 from agent.sources.kubernetes import KubernetesSource
-from agent.sources.oci import DEFAULT_BUNDLES, OciSource
-from agent.status import Status
-from agent.supervise import FAR_DELAY_SECONDS, keep_running
+from agent.sources.oci import OciSource
+from agent.status import Status, have_answered
+from agent.supervise import keep_running
 from agent.web.listen import shown
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
@@ -64,22 +65,21 @@ log = logging.getLogger(__name__)
 class App:
     """One agent. Nothing runs until `run` or `page` is awaited, so a test makes as many as it likes."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, keeps: bool = True) -> None:
+        """Build it. `keeps`: what it counts is kept in the casebook; else it only reads what the agent beside it has kept there."""
         self.config = config
         self.notes: list[str] = []
         self.cgroup_status, self.proc_status = Status("cgroup"), Status("proc")
-        self.kmsg_status = Status("kmsg")
-        self.docker_status = Status("docker", optional=_is_absent(config.docker_url))
 
         local_events = cgroupfs.events_are_local(f"{config.procfs}/self/mountinfo")
         directory = Directory()
-        # One page keeps nothing, and goes on from what the daemon beside it has kept. Without that nobody knows the counts: absent, not 0.
-        is_daemon = config.command == "daemon"
-        self.casebook = Casebook(config.state if is_daemon else "", config.procfs)
-        state, same_boot = self.casebook.open() if is_daemon else peek(config.state, config.procfs)
-        left_out = () if is_daemon or state else (oom.Oom.name,)
+        self.casebook = Casebook(config.state if keeps else "", config.procfs)
+        state, same_boot = self.casebook.open() if keeps else peek(config.state, config.procfs)
+        # Who keeps nothing and finds nothing kept does not know the counts: absent, not 0.
+        left_out = () if keeps or state else (oom.Oom.name,)
         ledger = KillLedger(self.casebook, state, same_boot=same_boot)
         cgroup_root = self._find_cgroup_root()
+        register = Register(directory, ledger, local_events=local_events)
         self.inits = Inits(config.procfs)
         self.kernel_log = KernelLog(
             path=config.kmsg,
@@ -87,27 +87,17 @@ class App:
             proc_root=config.procfs,
             ledger=ledger,
             directory=directory,
-            status=self.kmsg_status,
             is_init=self.inits.is_init,
         )
-        self.oci_status = Status("oci", optional=config.bundles == DEFAULT_BUNDLES and not any(map(os.path.exists, DEFAULT_BUNDLES)))
-        self.oci = OciSource(bundles=config.bundles, directory=directory, status=self.oci_status) if config.bundles else None
-        self.kubernetes_status = Status("kubernetes")
-        self.kubernetes = (
-            KubernetesSource(
-                access=config.kubernetes.access, directory=directory, status=self.kubernetes_status, pod_labels=config.pod_labels
-            )
-            if config.kubernetes.access
-            else None
-        )
-        self.docker = DockerSource(url=config.docker_url, directory=directory, status=self.docker_status) if config.docker_url else None
-        register = Register(directory, ledger, local_events=local_events)
-        self.cgroup_notices = Status("cgroup-inotify")
-        self.cgroup = (
-            CgroupSource(root=cgroup_root, born=self._born(register), ended=register.ended, status=self.cgroup_notices)
-            if cgroup_root is not None
-            else None
-        )
+        names: list[Source] = []
+        if config.docker_url:
+            names.append(DockerSource(url=config.docker_url, directory=directory))
+        if config.bundles:
+            names.append(OciSource(bundles=config.bundles, directory=directory))
+        if config.kubernetes.access:
+            names.append(KubernetesSource(access=config.kubernetes.access, directory=directory, pod_labels=config.pod_labels))
+        cgroup = CgroupSource(root=cgroup_root, born=self._born(register), ended=register.ended) if cgroup_root is not None else None
+        self.sources: list[Source] = [self.kernel_log, *names, *([cgroup] if cgroup else [])]
         self.census = Census(
             cgroup_root=cgroup_root,
             proc_root=config.procfs,
@@ -116,8 +106,8 @@ class App:
             own_cgroup_inode=_inode(OWN_CGROUP),
             names=ledger.known,
             killed=ledger.killed,
-            rests_told=self._rests_told,
-            deaths=lambda: self.cgroup.last_words if self.cgroup else {},
+            rests_told=lambda: have_answered(source.status for source in names),
+            deaths=(lambda: cgroup.last_words) if cgroup else dict,
         )
         self.gather = Gather(
             census=self.census,
@@ -128,7 +118,7 @@ class App:
             ],
             proc_root=config.procfs,
             assess=self._assess,
-            counted=self._counted,
+            counted=cgroup.compare if cgroup else _ignore,
         )
         self._page = Page()
         self._newborn = Newborn()
@@ -141,16 +131,10 @@ class App:
         self._is_ready = False
 
     @property
-    def sources(self) -> list[Status]:
-        """The sources this agent was told to use, as in coroner_source_up. Without zombies nobody looks at the processes."""
-        return [
-            self.cgroup_status,
-            *([self.proc_status] if Zombies.name in self.config.collectors else []),
-            self.kmsg_status,
-            *([self.docker_status] if self.docker else []),
-            *([self.oci_status] if self.oci else []),
-            *([self.kubernetes_status] if self.kubernetes else []),
-        ]
+    def statuses(self) -> list[Status]:
+        """Of all sources: of the two that a pass reads, and of those that are followed. Without zombies nobody looks at processes."""
+        passes = [self.cgroup_status, *([self.proc_status] if Zombies.name in self.config.collectors else [])]
+        return [*passes, *(source.status for source in self.sources)]
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises CannotListen when the address cannot be listened on."""
@@ -189,9 +173,7 @@ class App:
         """One page in the text format, for `coroner metrics`."""
         async with asyncio.TaskGroup() as tasks:
             followers = self._follow(tasks)
-            for source in self.sources:
-                if source not in (self.cgroup_status, self.proc_status):
-                    await source.looked(_FIRST_NAMES_SECONDS)
+            await asyncio.gather(*(source.status.looked(_FIRST_NAMES_SECONDS) for source in self.sources))
             body = await self.render(DEFAULT_SCRAPE_SECONDS, openmetrics=False, compressed=False)
             for task in followers:
                 task.cancel()
@@ -219,7 +201,7 @@ class App:
         return done.samples
 
     async def _first_pass(self) -> None:
-        await self.kmsg_status.looked(_FIRST_NAMES_SECONDS)  # what was logged while the agent was down has its names there
+        await self.kernel_log.status.looked(_FIRST_NAMES_SECONDS)  # what was logged while the agent was down has its names there
         await self._collect(DEFAULT_SCRAPE_SECONDS)
         self._is_ready = True
         # What is alive now stays: looking through it again and again would stop the event loop for longer than all else here.
@@ -227,40 +209,21 @@ class App:
         gc.freeze()
 
     def _follow(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        followers = [tasks.create_task(keep_running(self.kernel_log.follow, self.kmsg_status), name="kmsg")]
-        if self.cgroup:
-            followers.append(tasks.create_task(keep_running(self.cgroup.follow, self.cgroup_notices), name="cgroup"))
-        if self.oci:
-            followers.append(tasks.create_task(keep_running(self.oci.follow, self.oci_status), name="oci"))
-        if self.kubernetes:
-            source, status = self.kubernetes, self.kubernetes_status
-            followers.append(tasks.create_task(keep_running(source.follow, status, source.rest, FAR_DELAY_SECONDS), name="kubernetes"))
-        if self.docker:
-            followers.append(tasks.create_task(keep_running(self.docker.follow, self.docker_status, self.docker.rest), name="docker"))
-        return followers
-
-    def _rests_told(self) -> bool:
-        """Whether all that may know of containers without a cgroup have told of them, and anybody does: blind is not zero."""
-        runtimes = [status for status in self.sources if status in (self.docker_status, self.oci_status, self.kubernetes_status)]
-        expected = [status for status in runtimes if status.is_expected]
-        return bool(expected) and all(status.has_answered for status in expected)
+        return [tasks.create_task(keep_running(source), name=source.status.source) for source in self.sources]
 
     def _own_samples(self) -> Iterable[Sample]:
         yield BUILD_INFO, (__version__, platform.python_version()), 1
+        for status in self.statuses:
+            yield from status.samples()
         for source in self.sources:
             yield from source.samples()
-        yield from self.kernel_log.samples()
         yield from self.census.samples()
         yield from self.casebook.samples()
-        if self.cgroup:
-            yield from self.cgroup.samples()
-        if self.oci and self.oci_status.is_expected:
-            yield from self.oci.samples()
 
     def _status(self) -> str:
         return status_page(
             telemetry_path=self.config.telemetry_path,
-            sources=[*self.sources, *([self.cgroup_notices] if self.cgroup else [])],
+            sources=self.statuses,
             collectors=self.config.collectors,
             failures=self._failures,
             notes=[*self.notes, *([f"Casebook: {self.casebook.reason}"] if self.casebook.reason else [])],
@@ -298,10 +261,6 @@ class App:
 
         return born
 
-    def _counted(self, node: Node) -> None:
-        if self.cgroup is not None:
-            self.cgroup.compare(node)
-
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
         """Judge /proc by the pass that has just read it."""
         if not node.scans:
@@ -318,9 +277,8 @@ class App:
             self.proc_status.up()
 
 
-def _is_absent(docker_url: str) -> bool:
-    """Whether Docker was not asked for (the default), and is not here either: then its absence is no trouble."""
-    return docker_url == DOCKER_URL and not os.path.exists(DOCKER_URL.removeprefix("unix://"))
+def _ignore(_node: Node) -> None:
+    """Nobody compares a census with what notifications told."""
 
 
 def _inode(path: str) -> int:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from agent import __version__
 from agent.settings import CONFIG_FILE, SWITCH, Kind, Loader, Setting
+from agent.sources.docker import DEFAULT_URL
 from agent.sources.kubernetes_access import SOURCES, Choice, choose
 from agent.sources.oci import DEFAULT_BUNDLES
 from collectors.lifecycle import label_name
@@ -182,7 +183,6 @@ def _one_of(*choices: str) -> Kind:
     return Kind(" or ".join((", ".join(choices[:-1]), choices[-1])), parse)
 
 
-DOCKER_URL = "unix:///var/run/docker.sock"
 _PATH = Kind("an absolute path", _directory)
 _FILE = Kind("an absolute path, or empty", _file)
 _ANYTHING = Kind("any text", str)
@@ -217,7 +217,7 @@ _SETTINGS = (
     ),
     Setting(
         "docker.url",
-        DOCKER_URL,
+        DEFAULT_URL,
         Kind("unix:///PATH, tcp://HOST:PORT, http://HOST:PORT, https://HOST:PORT, or empty to do without Docker", _docker_url),
         "Where Docker answers.",
     ),

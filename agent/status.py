@@ -24,15 +24,17 @@ class Status:
     """State of one source. Only a change is logged, so a source that stays away does not fill the log.
 
     An `optional` source is one that was not asked for and may well not be here, such as Docker on a node of Kubernetes: it is neither
-    logged nor exported until it was seen for the first time.
+    logged nor exported until it was seen for the first time. One that is not `exported` is a part of another one, and has metrics of its
+    own for that: it is on the status page and in the log.
     """
 
-    def __init__(self, source: str, *, optional: bool = False) -> None:
+    def __init__(self, source: str, *, optional: bool = False, exported: bool = True) -> None:
         self.source = source
         self.is_up = False
         self.reason = "not looked at yet"
         self.restarts = 0
         self._optional = optional
+        self._exported = exported
         self._answered: float | None = None
         self._looked = asyncio.Event()
 
@@ -77,9 +79,15 @@ class Status:
 
     def samples(self) -> Iterable[Sample]:
         """Yield 1 or 0, the restarts, and the time of its last answer."""
-        if not self.is_expected:
+        if not (self._exported and self.is_expected):
             return
         yield UP, (self.source,), int(self.is_up)
         yield RESTARTS, (self.source,), self.restarts
         if self._answered is not None:
             yield ANSWERED, (self.source,), self._answered
+
+
+def have_answered(runtimes: Iterable[Status]) -> bool:
+    """Whether all of these that may be here have answered once, and there is any: until then what they would tell is not known."""
+    expected = [status for status in runtimes if status.is_expected]
+    return bool(expected) and all(status.has_answered for status in expected)

@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
 
-from agent.status import Status
+from agent.sources import Source
 from agent.words import UNEXPECTED, in_words
 
 FIRST_DELAY_SECONDS = 1.0
@@ -30,17 +29,13 @@ async def rest(seconds: float, wanted: asyncio.Event) -> None:
             await wanted.wait()
 
 
-async def keep_running(
-    follow: Callable[[], Awaitable[None]],
-    status: Status,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    longest: float = LONGEST_DELAY_SECONDS,
-) -> None:
-    """Run `follow` for ever. It marks its status up when it sees; the back-off, up to `longest` seconds, starts anew once it did."""
+async def keep_running(source: Source) -> None:
+    """Follow a source for ever. It marks its status up when it sees; the back-off starts anew once it did."""
+    status = source.status
     delay = FIRST_DELAY_SECONDS
     while True:
         try:
-            await follow()
+            await source.follow()
             reason = "its stream ended"
         except Blind as error:
             reason = str(error)
@@ -50,6 +45,6 @@ async def keep_running(
         if status.is_up:
             delay = FIRST_DELAY_SECONDS
         status.down(reason)
-        await sleep(delay)
+        await source.rest(delay)
         status.restarts += 1
-        delay = min(2 * delay, longest)
+        delay = min(2 * delay, source.longest_rest)

@@ -1,1 +1,33 @@
-"""What tells us things: one module per value of the source label of coroner_source_up."""
+"""Where facts come from: a file per source, named as in coroner_source_up. What they have in common is Source."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from agent.status import Status
+from collectors.base import Sample
+
+
+class Source(Protocol):
+    """One source. It makes its own Status, owns its connection, and hands on what it is told; supervise.py keeps it following."""
+
+    @property
+    def status(self) -> Status:
+        """Whether it can be read, and whether its absence is trouble."""
+        ...
+
+    @property
+    def longest_rest(self) -> float:
+        """Seconds between two tries to follow it, at most."""
+        ...
+
+    async def follow(self) -> None:
+        """Hand on what it tells, until it cannot be read any more. Raises Blind."""
+        ...
+
+    async def rest(self, seconds: float) -> None:
+        """Wait before the next try; less long if that may be of use now."""
+        ...
+
+    def samples(self) -> Iterable[Sample]:
+        """Yield what is measured of the source itself, beside its status."""
+        ...

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from agent.directory import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS
 from agent.inotify import IN_CREATE, IN_DELETE, IN_IGNORED, IN_ISDIR, IN_MODIFY, IN_ONLYDIR, IN_Q_OVERFLOW, Inotify, remedy
 from agent.status import Status
+from agent.supervise import LONGEST_DELAY_SECONDS
 from collectors.base import Node, Sample, counter, gauge
 from collectors.kernel import cgroupfs, container_id, last_words
 from collectors.kernel.cgroupfs import Cgroup
@@ -72,18 +73,19 @@ class CgroupSource:
     `last_words` has the ends of the last 15 minutes by key of the container. It is replaced whole, so any thread may read it.
     """
 
+    longest_rest = LONGEST_DELAY_SECONDS
+
     def __init__(
         self,
         *,
         root: str,
         born: Born,
         ended: Ended,
-        status: Status,
         notifier: Callable[[], Inotify] = Inotify,
         most: int = MOST_CGROUPS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.status = status
+        self.status = Status("cgroup-inotify", exported=False)
         self.last_words: Mapping[str, Death] = MappingProxyType({})
         self._root = root
         self._born = born
@@ -109,6 +111,10 @@ class CgroupSource:
         self._woken = asyncio.Event()
         self._overflows = 0
         self._heard = {"read": 0, "late": 0}
+
+    async def rest(self, seconds: float) -> None:
+        """Wait before the next try: nothing tells that one would be of use now."""
+        await asyncio.sleep(seconds)
 
     def samples(self) -> Iterable[Sample]:
         """Yield how births and deaths are noticed."""

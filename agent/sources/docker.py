@@ -11,17 +11,18 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-
-from docker import APIClient
-from docker.errors import APIError
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from agent.directory import Directory, Entry, is_digest
 from agent.inotify import appearance
 from agent.status import Status
-from agent.supervise import Blind, rest
+from agent.supervise import LONGEST_DELAY_SECONDS, Blind, rest
 from agent.words import in_words
+from collectors.base import Sample
+
+if TYPE_CHECKING:
+    from docker import APIClient
 
 WINDOW_SECONDS = 60
 """An event stream is asked for in windows: a full list follows each, which finds what was missed, and a daemon that hangs is noticed."""
@@ -36,7 +37,10 @@ _IDENTIFIER = re.compile("[0-9a-f]{64}")
 _KUBERNETES_NAME = re.compile("[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _POD_UID = re.compile("[0-9A-Za-z-]{1,64}")
 
+DEFAULT_URL = "unix:///var/run/docker.sock"
+
 Message = tuple[str, Any]
+Connect = Callable[..., "APIClient"]
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +48,21 @@ log = logging.getLogger(__name__)
 class DockerSource:
     """Follows one Docker daemon (or what speaks its API)."""
 
+    longest_rest = LONGEST_DELAY_SECONDS
+
     def __init__(
         self,
         *,
         url: str,
         directory: Directory,
-        status: Status,
-        connect: Callable[..., APIClient] = APIClient,
+        connect: Connect | None = None,
         window: float = WINDOW_SECONDS,
     ) -> None:
-        self.status = status
+        # Where nobody asked for Docker, and it is not here, its absence is no trouble.
+        self.status = Status("docker", optional=url == DEFAULT_URL and not os.path.exists(DEFAULT_URL.removeprefix("unix://")))
         self._url = url
         self._directory = directory
-        self._connect = connect
+        self._connect = connect or _connect
         self._window = window
         self._since = _timestamp(time.time_ns())
         self._wanted = asyncio.Event()
@@ -67,6 +73,10 @@ class DockerSource:
         self._wanted.clear()
         with appearance(self._url.removeprefix("unix://"), self._wanted.set):
             await rest(seconds, self._wanted)
+
+    def samples(self) -> Iterable[Sample]:
+        """Yield nothing: its status is all that is measured."""
+        return ()
 
     async def follow(self) -> None:
         """List, then listen, until the daemon stops answering. Raises Blind."""
@@ -139,7 +149,7 @@ class DockerSource:
 class _Listener:
     """The thread. Everything in it may block; it ends when its stream is closed under it."""
 
-    def __init__(self, connect: Callable[..., APIClient], url: str, since: str, window: float, post: Callable[[Message], None]) -> None:
+    def __init__(self, connect: Connect, url: str, since: str, window: float, post: Callable[[Message], None]) -> None:
         self._connect = connect
         self._url = url
         self._since = since
@@ -168,7 +178,7 @@ class _Listener:
             log.debug("docker failed", exc_info=error)
             self._post(("failed", _reason(error)))
 
-    def _listen(self, client: APIClient) -> None:
+    def _listen(self, client: "APIClient") -> None:
         now = time.time_ns()
         # A clock that was set back would ask for events of the future only, which Docker refuses.
         since = min(self._since, _timestamp(now), key=float)
@@ -195,7 +205,9 @@ class _Listener:
                 if event.get("Action") == "die":  # and nothing else tells whether Docker will start it again
                     self._look(client, str((event.get("Actor") or {}).get("ID")))
 
-    def _look(self, client: APIClient, identifier: str) -> None:
+    def _look(self, client: "APIClient", identifier: str) -> None:
+        from docker.errors import APIError
+
         if _IDENTIFIER.fullmatch(identifier):
             with contextlib.suppress(APIError):  # it was removed meanwhile
                 container = client.inspect_container(identifier)
@@ -203,8 +215,17 @@ class _Listener:
                 self._post(("look", container))
 
 
+def _connect(**options: Any) -> "APIClient":
+    """Connect by the docker SDK. With what it imports it holds 12 MiB: not before there is a daemon to ask."""
+    from docker import APIClient
+
+    return APIClient(**options)
+
+
 def _reason(error: Exception) -> str:
     """Say in words why the daemon could not be asked; the SDK wraps its own refusal of a version once more."""
+    from docker.errors import APIError
+
     answer = error if isinstance(error, APIError) else error.__cause__
     if isinstance(answer, APIError):
         return f"answered {answer.status_code}: {answer.explanation or 'nothing more'}"

@@ -14,7 +14,7 @@ from agent.postmortem import examine
 from agent.sources.devkmsg import Device, Skipped, open_device
 from agent.sources.syslog import Syslog, open_syslog
 from agent.status import Status
-from agent.supervise import Blind
+from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.accounts import Cursor
 from collectors.base import CONTAINER, Sample, counter
 from collectors.kernel import container_id
@@ -78,6 +78,8 @@ class KernelLog:
     history; with one, the records up to it are context.
     """
 
+    longest_rest = LONGEST_DELAY_SECONDS
+
     def __init__(
         self,
         *,
@@ -86,12 +88,11 @@ class KernelLog:
         proc_root: str = "/proc",
         ledger: KillLedger,
         directory: Directory,
-        status: Status,
         is_init: Callable[[str, int | None, int], bool | None] = lambda _key, _inode, _pid: None,
         opener: Callable[[str], int] = open_device,
         syslog_opener: Callable[[], Syslog] = open_syslog,
     ) -> None:
-        self.status = status
+        self.status = Status("kmsg")
         self._path = path
         self._cgroup_root, self._proc_root = cgroup_root, proc_root
         self._ledger = ledger
@@ -116,6 +117,10 @@ class KernelLog:
         self._catching_up = True
         self._newest_us = 0
         self._records = self._lost = self._forged = self._malformed = 0
+
+    async def rest(self, seconds: float) -> None:
+        """Wait before the next try: nothing tells that one would be of use now."""
+        await asyncio.sleep(seconds)
 
     def samples(self) -> Iterable[Sample]:
         """Yield what was read and what was not. How much is lost is not known while the reader has no numbers."""

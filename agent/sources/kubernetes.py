@@ -18,7 +18,8 @@ from agent.sources.kubernetes_access import Access, Pace
 from agent.sources.kubernetes_client import CUT, PIECE, Client, Gone, connected, lines
 from agent.sources.pods import PodList, entries_of, names_of, uid_of, version_of
 from agent.status import Status
-from agent.supervise import Blind, rest
+from agent.supervise import FAR_DELAY_SECONDS, Blind, rest
+from collectors.base import Sample
 
 _SOUGHT_MOST = 1000
 _TRIES = 4
@@ -28,10 +29,10 @@ _TRIES = 4
 class KubernetesSource:
     """Follows the pods of one node."""
 
-    def __init__(
-        self, *, access: Access, directory: Directory, status: Status, pod_labels: Collection[str] = (), pace: Pace | None = None
-    ) -> None:
-        self.status = status
+    longest_rest = FAR_DELAY_SECONDS
+
+    def __init__(self, *, access: Access, directory: Directory, pod_labels: Collection[str] = (), pace: Pace | None = None) -> None:
+        self.status = Status("kubernetes")
         self._access = access
         self._directory = directory
         self._labels = pod_labels
@@ -53,6 +54,10 @@ class KubernetesSource:
         """Wait before the next try, but a second only if a container is born that nobody has named; not all nodes at the same time."""
         self._wanted.clear()
         await rest(seconds * random.uniform(0.5, 1), self._wanted)  # noqa: S311 - no secret
+
+    def samples(self) -> Iterable[Sample]:
+        """Yield nothing: its status is all that is measured."""
+        return ()
 
     async def follow(self) -> None:
         """Give the directory what the API tells until it does not answer. What it was told stays. Raises Blind."""

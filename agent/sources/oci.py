@@ -6,6 +6,7 @@ inotify tells of new ones, and a periodic rescan finds what it missed.
 import asyncio
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from agent.inotify import (
 from agent.sources.bundles import IDENTIFIER, Bundle, entry_of, list_bundles, read_bundle
 from agent.sources.config_json import Steps, T, Unreadable
 from agent.status import Status
-from agent.supervise import Blind
+from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.base import Sample, counter, gauge
 from collectors.kernel.files import explain
 
@@ -95,16 +96,18 @@ class _Pending:
 class OciSource:
     """Follows directories of OCI bundles."""
 
+    longest_rest = LONGEST_DELAY_SECONDS
+
     def __init__(
         self,
         *,
         bundles: Sequence[str],
         directory: Directory,
-        status: Status,
         rescan: float = RESCAN_SECONDS,
         notifier: Callable[[], Inotify] = Inotify,
     ) -> None:
-        self.status = status
+        # Where nobody asked for bundles, and no runtime that has them is here, their absence is no trouble.
+        self.status = Status("oci", optional=tuple(bundles) == DEFAULT_BUNDLES and not any(map(os.path.exists, DEFAULT_BUNDLES)))
         self._directory = directory
         self._rescan_seconds = rescan
         self._notifier = notifier
@@ -122,8 +125,14 @@ class OciSource:
         self._results = dict.fromkeys(("named", "nameless", "unreadable"), 0)
         directory.when_heard(self._look)
 
+    async def rest(self, seconds: float) -> None:
+        """Wait before the next try: nothing tells that one would be of use now."""
+        await asyncio.sleep(seconds)
+
     def samples(self) -> Iterable[Sample]:
         """Yield how bundles are found, and what came of them."""
+        if not self.status.is_expected:
+            return
         yield INOTIFY_UP, (), int(self._is_notified)
         yield OVERFLOWS, (), self._overflows
         for result, count in self._results.items():

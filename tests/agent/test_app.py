@@ -1,5 +1,7 @@
 """The whole agent put together, over a fake node."""
 
+import asyncio
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 
 from agent.app import App
 from agent.config import Config, load
+from agent.status import Status
 from collectors import NAMES
 from collectors.base import Node, Sample
 from collectors.oom import Oom
@@ -49,3 +52,46 @@ async def test_the_process_scan_speaks_for_itself_whatever_hangs_after_it(
 
     assert "not finished" in done.failures["oom"]
     assert app.proc_status.is_up, app.proc_status.reason
+
+
+class Silent:
+    """A source that never says anything; whoever waits for it waits until all four are waited for."""
+
+    longest_rest = 1.0
+
+    def __init__(self, together: asyncio.Barrier) -> None:
+        self.status = Status("kmsg")
+        self.status.looked = self._looked  # type: ignore[method-assign] # it is what the test is about
+        self._together = together
+
+    async def _looked(self, seconds: float) -> None:
+        await self._together.wait()
+
+    async def follow(self) -> None:
+        await asyncio.Event().wait()
+
+    async def rest(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def samples(self) -> Iterable[Sample]:
+        return ()
+
+
+async def test_one_page_waits_for_all_sources_at_once(app: App) -> None:
+    """Four silent ones cost the patience for one."""
+    together = asyncio.Barrier(4)
+    app.sources = [Silent(together) for _ in range(4)]
+
+    async with asyncio.timeout(30):
+        page = await app.page()
+
+    assert b"coroner_build_info" in page
+
+
+async def test_the_docker_sdk_is_not_imported_where_there_is_no_docker() -> None:
+    """With the HTTP library that it brings it holds more memory than all the rest of the agent's own."""
+    code = "import sys, agent.__main__; print([name for name in ('docker', 'requests') if name in sys.modules])"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+
+    assert output.decode().strip() == "[]"

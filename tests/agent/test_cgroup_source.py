@@ -17,7 +17,6 @@ from agent.directory import KEEP_DEAD_SECONDS
 from agent.inotify import IN_Q_OVERFLOW, Event, Inotify
 from agent.sources import cgroup as module
 from agent.sources.cgroup import CgroupSource
-from agent.status import Status
 from collectors.base import Instance, Node
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
@@ -55,16 +54,15 @@ class Host:
         self.now = 0.0
         self.born: list[str] = []
         self.ended: list[tuple[str, LastWords | None]] = []
-        self.status = Status("cgroup-inotify")
         self.source = CgroupSource(
             root=str(self.root),
             born=self._born,
             ended=self._ended,
-            status=self.status,
             notifier=notifier,
             most=most,
             clock=lambda: self.now,
         )
+        self.status = self.source.status
 
     def _born(self, container: ContainerId, cgroup: Cgroup) -> None:
         assert cgroup.directory == f"{self.root}{cgroup.path}"

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from agent.directory import Directory
 from agent.sources.kmsg import KernelLog
 from agent.sources.syslog import Syslog
-from agent.status import Status
 from agent.supervise import Blind, keep_running
 from collectors.accounts import Cursor, State
 from collectors.kernel.kmsg import parse_record
@@ -36,17 +35,17 @@ class Follower:
 
     def __init__(self, log: fake_kernel_log.KernelLog, kept: State | None = None) -> None:
         self.log = log
-        self.status = Status("kmsg")
         self.ledger = KillLedger(state=kept)
         self.kernel_log = KernelLog(
             path="/dev/kmsg",
             cgroup_root=None,
             ledger=self.ledger,
             directory=Directory(),
-            status=self.status,
             opener=log.open,
             syslog_opener=self._open_syslog,
         )
+        self.status = self.kernel_log.status
+        self.kernel_log.rest = lambda seconds: asyncio.sleep(0)  # type: ignore[method-assign] # nobody waits for the back-off
         self.kills: list[OomKill] = []
         self.kernel_log._killed = self._killed  # type: ignore[method-assign] # what is done with a kill is tested elsewhere
 
@@ -69,7 +68,7 @@ class Follower:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Follow, as the agent does, until the block is left; begins when the log is followed."""
-        task = asyncio.create_task(keep_running(self.kernel_log.follow, self.status, lambda _: asyncio.sleep(0)))
+        task = asyncio.create_task(keep_running(self.kernel_log))
         try:
             await self.until(lambda: self.status.is_up)
             yield

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from agent.directory import Directory, Entry
 from agent.sources import docker
 from agent.sources.docker import DockerSource
-from agent.status import Status
 from agent.supervise import Blind
 
 WEB, DB, C = "a" * 64, "b" * 64, "c" * 64
@@ -121,9 +120,9 @@ class Following:
     """A source that follows a daemon."""
 
     def __init__(self, url: str, window: float = 60) -> None:
-        self.status = Status("docker")
         self.directory = Directory()
-        self.source = DockerSource(url=url, directory=self.directory, status=self.status, window=window)
+        self.source = DockerSource(url=url, directory=self.directory, window=window)
+        self.status = self.source.status
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -399,7 +398,7 @@ async def test_a_service_may_take_long_to_say_its_version() -> None:
         asked.append(options)
         raise OSError("no")
 
-    source = DockerSource(url="tcp://127.0.0.1:1", directory=Directory(), status=Status("docker"), connect=connect)
+    source = DockerSource(url="tcp://127.0.0.1:1", directory=Directory(), connect=connect)
     with pytest.raises(Blind):
         await source.follow()
 

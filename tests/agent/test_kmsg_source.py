@@ -46,7 +46,6 @@ class Log:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.ledger = KillLedger()
-        self.status = Status("kmsg")
         self.directory = Directory()
         self.reads: list[bytes | int] = []
         self.opened = 0
@@ -57,10 +56,14 @@ class Log:
             cgroup_root=str(tmp_path),
             ledger=self.ledger,
             directory=self.directory,
-            status=self.status,
             opener=self._open,
         )
         monkeypatch.setattr("agent.sources.devkmsg.os.read", self._read)
+
+    @property
+    def status(self) -> Status:
+        """Of the present agent's."""
+        return self.kernel_log.status
 
     def _open(self, _path: str) -> int:
         self.opened += 1
@@ -191,9 +194,7 @@ async def test_a_first_victim_is_named_by_the_agent_after_the_one_that_counted_i
     log.reads += [record(10, KILL.format(pid=77), prefix=3), record(11, GROUP)]
     kept = State(cursor=Cursor(10, 10_000), started=True, sums={"nameless": {"ancestor": 1}})
     log.ledger = KillLedger(state=kept)
-    log.kernel_log = KernelLog(
-        path="/dev/kmsg", cgroup_root=None, ledger=log.ledger, directory=log.directory, status=log.status, opener=log._open
-    )
+    log.kernel_log = KernelLog(path="/dev/kmsg", cgroup_root=None, ledger=log.ledger, directory=log.directory, opener=log._open)
     async with log.following():
         totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
 
@@ -301,7 +302,6 @@ def restarted(log: Log, cursor: int) -> None:
         cgroup_root=str(log.tmp_path),
         ledger=log.ledger,
         directory=log.directory,
-        status=log.status,
         opener=log._open,
     )
 

@@ -16,7 +16,6 @@ from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
 from agent.sources import kubernetes, kubernetes_client, pods
 from agent.sources.kubernetes import KubernetesSource
 from agent.sources.kubernetes_access import Access, Pace
-from agent.status import Status
 from agent.supervise import Blind, keep_running
 from tests.agent.fake_kubernetes import NODE, Answer, Json, Kubernetes, answer, owned_by, pod_of, status_of, terminated
 
@@ -46,10 +45,10 @@ class Following:
     """A source that follows a cluster."""
 
     def __init__(self, url: str, account: Path, mode: Mode = "kubelet", pace: Pace = QUICK, **settings: Any) -> None:
-        self.status = Status("kubernetes")
         self.directory = Remembering()
         access = Access(mode, url, NODE, str(account / "token"), str(account / "ca.crt"), settings.pop("skip_verify", False))
-        self.source = KubernetesSource(access=access, directory=self.directory, status=self.status, pace=pace, **settings)
+        self.source = KubernetesSource(access=access, directory=self.directory, pace=pace, **settings)
+        self.status = self.source.status
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -288,7 +287,8 @@ async def test_names_stay_while_the_source_is_blind(cluster: Kubernetes, account
     """They are still right; that nothing new comes is said by coroner_source_up."""
     cluster.put(pod_of("web", status_of("app", A)))
     following = Following(cluster.url, account, mode)
-    task = asyncio.create_task(keep_running(following.source.follow, following.status, sleep=lambda _: asyncio.sleep(0.01)))
+    following.source.rest = lambda seconds: asyncio.sleep(0.01)  # type: ignore[method-assign] # nobody waits for the back-off
+    task = asyncio.create_task(keep_running(following.source))
     await following.until(lambda: following.status.is_up)
     cluster.instead = [answer(500)] * 1000
     cluster.end()

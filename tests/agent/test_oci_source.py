@@ -18,7 +18,6 @@ from agent.inotify import IN_Q_OVERFLOW, Event, Inotify
 from agent.page import Page
 from agent.sources import oci
 from agent.sources.oci import DEFAULT_BUNDLES, OciSource
-from agent.status import Status
 from agent.supervise import Blind, keep_running
 from collectors.base import gauge
 
@@ -78,11 +77,9 @@ class Node:
     def __init__(self, tmp_path: Path, *others: Path, rescan: float = NEVER, notifier: Callable[[], Inotify] = Inotify) -> None:
         self.place = tmp_path / "k8s.io"
         self.place.mkdir(exist_ok=True)
-        self.status = Status("oci")
         self.directory = Directory()
-        self.source = OciSource(
-            bundles=[str(self.place), *map(str, others)], directory=self.directory, status=self.status, rescan=rescan, notifier=notifier
-        )
+        self.source = OciSource(bundles=[str(self.place), *map(str, others)], directory=self.directory, rescan=rescan, notifier=notifier)
+        self.status = self.source.status
 
     def write(self, identifier: str, content: object, *, userdata: bool = False, place: Path | None = None) -> Path:
         """Make a bundle as a runtime does, the directory first; return the path of its config.json."""
@@ -873,11 +870,12 @@ async def test_runtime_may_take_its_place_away_and_bring_it_back(node: Node) -> 
     node.write(WEB, containerd())
     wait_over = asyncio.Event()
 
-    async def wait(_seconds: float) -> None:
+    async def wait(seconds: float) -> None:
         await wait_over.wait()
         wait_over.clear()
 
-    supervisor = asyncio.create_task(keep_running(node.source.follow, node.status, sleep=wait))
+    node.source.rest = wait  # type: ignore[method-assign] # the test says when the next try is due
+    supervisor = asyncio.create_task(keep_running(node.source))
     await node.until(lambda: node.name(WEB) != ())
     shutil.rmtree(node.place)
     await node.until(lambda: not node.status.is_up)

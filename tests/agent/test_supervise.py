@@ -1,31 +1,43 @@
 """Followers are kept running."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
 from agent.status import Status
 from agent.supervise import FAR_DELAY_SECONDS, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Blind, keep_running, rest
 from agent.words import UNEXPECTED
+from collectors.base import Sample
 
 
-async def delays(follow: Callable[[Status, int], None], rounds: int, longest: float = LONGEST_DELAY_SECONDS) -> tuple[list[float], Status]:
-    """Run a follower that ends `rounds` times; return the delays between its starts."""
-    slept: list[float] = []
-    status = Status("kmsg")
+class Fake:
+    """A source that ends `rounds` times, each time as a test tells it to, and notes how long it shall rest."""
 
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == rounds:
+    def __init__(self, end: Callable[[Status, int], None], rounds: int, longest: float) -> None:
+        self.status = Status("kmsg")
+        self.longest_rest = longest
+        self.rested: list[float] = []
+        self._end, self._rounds = end, rounds
+
+    async def follow(self) -> None:
+        self._end(self.status, len(self.rested))
+
+    async def rest(self, seconds: float) -> None:
+        self.rested.append(seconds)
+        if len(self.rested) == self._rounds:
             raise asyncio.CancelledError
 
-    async def once() -> None:
-        follow(status, len(slept))
+    def samples(self) -> Iterable[Sample]:
+        return ()
 
+
+async def delays(end: Callable[[Status, int], None], rounds: int, longest: float = LONGEST_DELAY_SECONDS) -> tuple[list[float], Status]:
+    """Keep a source running that ends `rounds` times; return the delays between its starts."""
+    source = Fake(end, rounds, longest)
     with pytest.raises(asyncio.CancelledError):
-        await keep_running(once, status, sleep, longest)
-    return slept, status
+        await keep_running(source)
+    return source.rested, source.status
 
 
 async def test_a_blind_source_is_tried_again_ever_more_slowly() -> None:

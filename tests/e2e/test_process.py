@@ -33,7 +33,7 @@ import sys, time
 from agent.app import App
 from agent.__main__ import run
 
-def wait(self, config):
+def wait(self, config, **options):
     print("starting", flush=True)
     time.sleep(600)
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.app import App
 from agent.config import Config, load
 from agent.naming import LISTED_WITHIN_SECONDS
+from agent.sources.kubernetes import KubernetesSource
 from agent.sources.kubernetes_access import Pace
 from agent.supervise import keep_running
 from collectors import NAMES
@@ -45,6 +46,12 @@ def make_node(root: Path) -> None:
     names = {"container-type": "container", "container-name": "app", "sandbox-name": "web-0", "sandbox-namespace": "shop"}
     annotations = {f"io.kubernetes.cri.{key}": value for key, value in names.items()}
     (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
+
+
+def kubernetes(app: App) -> KubernetesSource:
+    """Return the agent's source of that kind."""
+    [source] = [source for source in app.sources if isinstance(source, KubernetesSource)]
+    return source
 
 
 async def info(app: App) -> dict[str, str]:
@@ -86,13 +93,8 @@ async def test_without_the_kubelet_the_names_of_the_bundles_stay(tmp_path: Path,
     )
     assert isinstance(config, Config)
     app = App(config)
-    assert app.oci
-    assert app.kubernetes
-    app.kubernetes._pace = Pace(poll=0.05, seek=0.01)
-    followers = [
-        asyncio.create_task(keep_running(app.oci.follow, app.oci_status)),
-        asyncio.create_task(keep_running(app.kubernetes.follow, app.kubernetes_status)),
-    ]
+    kubernetes(app)._pace = Pace(poll=0.05, seek=0.01)
+    followers = [asyncio.create_task(keep_running(source)) for source in app.sources if source.status.source in ("oci", "kubernetes")]
     try:
         labels = await until(app, lambda labels: labels.get("workload") == "web")
         assert (labels["namespace"], labels["pod"], labels["container"]) == ("shop", "web-0", "app")
@@ -120,11 +122,11 @@ async def test_states_that_only_a_runtime_knows_are_absent_until_one_has_told(tm
     config = load(flags, {}, NAMES)
     assert isinstance(config, Config)
     app = App(config)
-    followers = [asyncio.create_task(keep_running(source.follow, source.status)) for source in (app.oci, app.docker) if source]
+    sources = [source for source in app.sources if source.status.source in ("oci", "docker")]
+    followers = [asyncio.create_task(keep_running(source)) for source in sources]
     try:
-        for source in (app.oci, app.docker):
-            if source:
-                await source.status.looked(20)
+        for source in sources:
+            await source.status.looked(20)
         page = (await app.render(10, openmetrics=False, compressed=False)).decode()
     finally:
         for follower in followers:
@@ -147,11 +149,11 @@ async def test_with_the_kubelet_alone_a_sandbox_is_no_container(tmp_path: Path, 
     config = load(flags, {}, NAMES)
     assert isinstance(config, Config)
     app = App(config)
-    assert app.kubernetes
+    source = kubernetes(app)
     later = 0.0
-    app.census._clock = app.kubernetes._directory._clock = lambda: time.monotonic() + later
-    app.kubernetes._pace = Pace(poll=0.05, seek=0.01)
-    follower = asyncio.create_task(keep_running(app.kubernetes.follow, app.kubernetes_status))
+    app.census._clock = source._directory._clock = lambda: time.monotonic() + later
+    source._pace = Pace(poll=0.05, seek=0.01)
+    follower = asyncio.create_task(keep_running(source))
     try:
         labels = await until(app, lambda labels: labels.get("container") == "app")
         assert labels["container_id"] == f"docker://{ID}"

@@ -23,6 +23,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from agent import __version__
 from agent.app import App
 from agent.config import Config, load
+from agent.sources.cgroup import CgroupSource
+from agent.sources.docker import DockerSource
+from agent.sources.oci import OciSource
 from collectors import NAMES
 from collectors.zombies import Zombies
 
@@ -64,7 +67,7 @@ def make_pages(node: Path) -> Pages:
 
 async def _pages(node: Path, records: list[bytes] | None, state: str) -> Pages:
     app, clock = build(node, state)
-    async with _kernel_log(app, records), _bundles(app), _tree(app):
+    async with _kernel_log(app, records), _followed(app):
         await app.gather.collect(_SECONDS)
         clock.now += 10
         text = await app.render(_SECONDS, openmetrics=False, compressed=False)
@@ -102,8 +105,10 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
     for collector in app.gather._collectors:
         if isinstance(collector, Zombies):
             collector._clock = lambda: ZOMBIES_FIRST_SEEN
-    if app.docker and names.exists():
-        app.docker._take("list", json.loads(names.read_text()))
+    if names.exists():
+        for source in app.sources:
+            if isinstance(source, DockerSource):
+                source._take("list", json.loads(names.read_text()))
     return app, clock
 
 
@@ -119,7 +124,7 @@ async def _kernel_log(app: App, records: list[bytes] | None) -> AsyncIterator[No
     app.kernel_log._opener = lambda _path: reader.detach()
     follower = asyncio.create_task(app.kernel_log.follow())
     try:
-        await app.kmsg_status.looked(_SECONDS)
+        await app.kernel_log.status.looked(_SECONDS)
         for record in records:
             writer.send(record)
         async with asyncio.timeout(_SECONDS):
@@ -133,34 +138,19 @@ async def _kernel_log(app: App, records: list[bytes] | None) -> AsyncIterator[No
 
 
 @asynccontextmanager
-async def _bundles(app: App) -> AsyncIterator[None]:
-    """Let the agent read all bundles, if the node has any."""
-    if app.oci is None:
-        yield
-        return
-    follower = asyncio.create_task(app.oci.follow())
+async def _followed(app: App) -> AsyncIterator[None]:
+    """Let the agent read all bundles, and watch the cgroup tree, if the node has any."""
+    sources = [source for source in app.sources if isinstance(source, OciSource | CgroupSource)]
+    followers = [asyncio.create_task(source.follow()) for source in sources]
     try:
-        await app.oci_status.looked(_SECONDS)
-        assert app.oci_status.is_up
+        for source in sources:
+            await source.status.looked(_SECONDS)
+            assert source.status.is_up or isinstance(source, CgroupSource)
         yield
     finally:
-        follower.cancel()
-        await asyncio.gather(follower, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _tree(app: App) -> AsyncIterator[None]:
-    """Let the agent watch the cgroup tree, if the node has one."""
-    if app.cgroup is None:
-        yield
-        return
-    follower = asyncio.create_task(app.cgroup.follow())
-    try:
-        await app.cgroup_notices.looked(_SECONDS)
-        yield
-    finally:
-        follower.cancel()
-        await asyncio.gather(follower, return_exceptions=True)
+        for follower in followers:
+            follower.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
 
 
 @contextmanager
