@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from collectors import oom
 from collectors.accounts import Labels
-from collectors.base import Sample
+from collectors.base import Metric, Sample
 
 MOST_SCRAPERS = 32
 MOST_CONTAINERS = 10_000
@@ -12,23 +11,25 @@ MOST_CONTAINERS = 10_000
 
 
 class Newborn:
-    """Remembers on which page each container's count was shown first, and which page each scraper has had last.
+    """Remembers on which page each container was shown first, and which page each scraper has had last.
 
     Prometheus takes the first sample of a series for where it began (https://prometheus.io/docs/prometheus/latest/querying/functions/,
     increase()). A container that was killed and removed between two scrapes would begin at 1 and never rise. Who has had a page from
-    before the count began gets it as 0 once, which it was then; everybody else gets it as it is.
+    before the container gets its event counters as 0 once, which they were then; everybody else gets them as they are.
     """
 
     def __init__(self) -> None:
         self._page = 0
         self._first: dict[Labels, int] = {}
-        self._last: dict[Labels, float] = {}
-        self._begun_at: dict[Labels, float] = {}
+        self._last: dict[Metric, dict[Labels, float]] = {}
+        """What was shown last, but for 0."""
+        self._begun_at: dict[Metric, dict[Labels, float]] = {}
         self._had: dict[str, int] = {}
 
     def moved(self, before: Labels, now: Labels) -> None:
-        """Note that a count goes on under other labels: those begin at what was shown of it, not at 0."""
-        self._begun_at[now] = self._last.get(before, 0)
+        """Note that counts go on under other labels: those begin at what was shown of them, not at 0."""
+        for metric, last in self._last.items():
+            self._begun_at.setdefault(metric, {})[now] = last.get(before, 0)
 
     def shown(self, samples: Sequence[Sample], scraper: str) -> list[Sample]:
         """Return the samples as this scraper shall see them; an empty name is somebody who does not scrape."""
@@ -41,13 +42,16 @@ class Newborn:
         page = list(samples)
         on_page = set()
         for at, (metric, labels, value) in enumerate(page):
-            if metric is oom.KILLS:
+            if metric.zero_first:
                 on_page.add(labels)
-                if had < self._first.setdefault(labels, self._page):
-                    page[at] = metric, labels, self._begun_at.get(labels, 0)
-                self._last[labels] = value
+                is_new = had < self._first.setdefault(labels, self._page)
+                if value:
+                    self._last.setdefault(metric, {})[labels] = value
+                    if is_new:
+                        page[at] = metric, labels, min(value, self._begun_at.get(metric, {}).get(labels, 0))
         if len(self._first) > MOST_CONTAINERS:
             self._first = {labels: first for labels, first in self._first.items() if labels in on_page}
-            self._last = {labels: value for labels, value in self._last.items() if labels in on_page}
-            self._begun_at = {labels: value for labels, value in self._begun_at.items() if labels in on_page}
+            for table in (*self._last.values(), *self._begun_at.values()):
+                for gone in table.keys() - on_page:
+                    del table[gone]
         return page

@@ -25,11 +25,21 @@ class Metric:
     name: str
     help: str
     labels: tuple[str, ...]
+    zero_first: bool = False
+    """Whether Prometheus must have seen it at 0 before it sees what it counts: agent/newborn.py sees to that."""
 
 
 def counter(name: str, help_text: str, labels: tuple[str, ...] = CONTAINER) -> Metric:
     """Declare a counter; its name ends in _total and its help names the kernel file it comes from."""
     return Metric("counter", name, help_text, labels)
+
+
+def event_counter(name: str, help_text: str, labels: tuple[str, ...] = CONTAINER) -> Metric:
+    """Declare a counter of what happens to a container and is worth an alert each time, also if the container is gone by then.
+
+    It begins with the container, at 0, and stays after its end.
+    """
+    return Metric("counter", name, help_text, labels, zero_first=True)
 
 
 def gauge(name: str, help_text: str, labels: tuple[str, ...] = CONTAINER) -> Metric:

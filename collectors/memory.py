@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from collectors.base import Node, Sample, counter, gauge
+from collectors.base import Node, Sample, event_counter, gauge
 from collectors.kernel import cgroupfs
 from collectors.kernel.cgroupfs import MemoryEvents
 
@@ -14,14 +14,14 @@ HIGH = gauge("coroner_container_memory_high_bytes", "Limit above which it is thr
 LOW = gauge("coroner_container_memory_low_bytes", "Memory protected from reclaim; absent when all of it is (memory.low).")
 
 EVENTS = "coroner_container_memory_events_"
-EVENT_LOW = counter(EVENTS + "low_total", "Reclaims although usage was below memory.low (memory.events low).")
-EVENT_HIGH = counter(EVENTS + "high_total", "Throttlings because usage was above memory.high (memory.events high).")
-EVENT_MAX = counter(EVENTS + "max_total", "Charges that hit memory.max and had to reclaim (memory.events max).")
-EVENT_OOM = counter(EVENTS + "oom_total", "Charges that reclaim could not satisfy; not a count of kills (memory.events oom).")
-EVENT_OOM_KILL = counter(
+EVENT_LOW = event_counter(EVENTS + "low_total", "Reclaims although usage was below memory.low (memory.events low).")
+EVENT_HIGH = event_counter(EVENTS + "high_total", "Throttlings because usage was above memory.high (memory.events high).")
+EVENT_MAX = event_counter(EVENTS + "max_total", "Charges that hit memory.max and had to reclaim (memory.events max).")
+EVENT_OOM = event_counter(EVENTS + "oom_total", "Charges that reclaim could not satisfy; not a count of kills (memory.events oom).")
+EVENT_OOM_KILL = event_counter(
     EVENTS + "oom_kill_total", "Kills as the kernel counts them, the first of a group kill twice (memory.events oom_kill)."
 )
-EVENT_OOM_GROUP_KILL = counter(EVENTS + "oom_group_kill_total", "Group kills (memory.events oom_group_kill, kernel 5.17).")
+EVENT_OOM_GROUP_KILL = event_counter(EVENTS + "oom_group_kill_total", "Group kills (memory.events oom_group_kill, kernel 5.17).")
 
 
 class Memory:

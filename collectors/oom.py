@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from collectors.accounts import Labels
-from collectors.base import Instance, Node, Sample, counter
+from collectors.base import Instance, Node, Sample, counter, event_counter
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.container_id import ContainerId
@@ -12,7 +12,7 @@ from collectors.kernel.last_words import LastWords
 from collectors.kills import KillLedger
 from collectors.tally import Reading
 
-KILLS = counter(
+KILLS = event_counter(
     "coroner_container_oom_kills_total",
     "Processes of the container that the OOM killer took, each once, whichever of memory.events and the kernel log tell of it; at least "
     "so many where memory.oom.group is set and the kernel log is not complete.",

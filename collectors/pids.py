@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from collectors.base import Node, Sample, counter, gauge
+from collectors.base import Node, Sample, event_counter, gauge
 from collectors.kernel import cgroupfs
 
 THREADS = gauge("coroner_container_threads", "Tasks: threads and unreaped zombies (pids.current).")
 LIMIT = gauge("coroner_container_threads_limit", "Most tasks allowed; absent when unlimited (pids.max).")
 PEAK = gauge("coroner_container_threads_peak", "Most tasks so far (pids.peak, kernel 6.1).")
-FORK_FAILURES = counter("coroner_container_fork_failures_total", "Forks refused because of the limit (pids.events max).")
+FORK_FAILURES = event_counter("coroner_container_fork_failures_total", "Forks refused because of the limit (pids.events max).")
 
 
 class Pids:

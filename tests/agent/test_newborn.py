@@ -5,8 +5,10 @@ import pytest
 from agent import newborn
 from agent.newborn import MOST_SCRAPERS, Newborn
 from collectors.base import Sample
+from collectors.cpu import USAGE
 from collectors.memory import Memory
 from collectors.oom import KILLS
+from collectors.pids import FORK_FAILURES
 
 WEB, DB = ("", "", "web"), ("", "", "db")
 OTHER = Memory.metrics[0]
@@ -109,3 +111,22 @@ def test_a_count_that_was_not_shown_before_it_moved_is_newborn() -> None:
     shown(page, "prometheus")
     page.moved(("", "", "aaaaaaaaaaaa"), WEB)
     assert shown(page, "prometheus", web=1) == {"web": 0}
+
+
+def test_every_event_counter_of_a_new_container_is_0_once() -> None:
+    """Forks that were refused, and events at the limits of memory: each of them; time and bytes are as they are."""
+    page = Newborn()
+    page.shown([(FORK_FAILURES, DB, 7)], "prometheus")
+    new: list[Sample] = [(metric, WEB, 5.0) for metric in (KILLS, FORK_FAILURES, *Memory.metrics, USAGE)]
+    counted = {KILLS, FORK_FAILURES, *(metric for metric in Memory.metrics if metric.kind == "counter")}
+
+    assert page.shown(new, "prometheus") == [(metric, WEB, 0 if metric in counted else 5) for metric, _, _ in new]
+    assert page.shown(new, "prometheus") == new
+
+
+def test_a_counter_that_could_not_be_read_before_is_not_that_of_a_new_container() -> None:
+    """The container was on the page: what its kernel counted since its birth is no rise."""
+    page = Newborn()
+    page.shown([(KILLS, WEB, 0)], "prometheus")
+
+    assert page.shown([(KILLS, WEB, 0), (FORK_FAILURES, WEB, 900)], "prometheus") == [(KILLS, WEB, 0), (FORK_FAILURES, WEB, 900)]
