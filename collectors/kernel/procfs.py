@@ -217,8 +217,9 @@ class ProcessTable:
             return call(path)
 
     def _namespace_of_root(self) -> str:
-        # PID 1 and kthreadd are in the namespace that this /proc was mounted for, by definition; either link may be forbidden.
-        for pid in ("1", "2"):
+        # PID 1 is in the namespace that this /proc was mounted for, and so are an agent with one PID in it and, on a host, kthreadd. Any
+        # link but the agent's own may be forbidden.
+        for pid in ("1", *(["self"] if _is_own(self._root) else []), "2"):
             try:
                 return _inode(os.readlink(f"{self._root}/{pid}/ns/pid"))
             except OSError:
@@ -330,9 +331,17 @@ def _inode(link: str) -> str:
 
 def has_first_pids(root: str) -> bool | None:
     """Whether the PIDs of this /proc are those of the first PID namespace, as the kernel log has them; None is not known."""
-    try:  # the agent may always read its own link, and its NSpid tells whether /proc is of that namespace or of one around it
+    try:
         if _inode(os.readlink(f"{root}/self/ns/pid")) == INITIAL_PID_NAMESPACE:
             return True
-        return False if len(namespace_pids(read_whole(f"{root}/self/status"))) == 1 else None
     except (OSError, ValueError):
         return None
+    return False if _is_own(root) else None
+
+
+def _is_own(root: str) -> bool:
+    """Whether this /proc is of the agent's own PID namespace, and not of one around it: NSpid of the agent has one PID."""
+    try:
+        return len(namespace_pids(read_whole(f"{root}/self/status"))) == 1
+    except (OSError, ValueError):
+        return False

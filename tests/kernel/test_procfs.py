@@ -266,6 +266,19 @@ def test_scanning_again_sees_what_changed(tmp_path: Path, table: ProcessTable) -
     assert table.scan() == Processes((), {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(1, 0, "/docker/1", (100, 1))}, 0)
 
 
+@pytest.mark.parametrize(("pids", "found"), [((7,), "4026530000"), ((70, 7), HOST)])
+def test_an_agent_without_privilege_knows_the_namespace_of_its_own_proc(
+    tmp_path: Path, table: ProcessTable, monkeypatch: pytest.MonkeyPatch, pids: tuple[int, ...], found: str
+) -> None:
+    """Its own link it may always read; with a second PID it is in a namespace inside of that of /proc."""
+    tree(tmp_path, process(1, parent=0, namespace=4026530000))
+    tree(tmp_path, process(7, namespace=4026530000, pids=pids))
+    tree(tmp_path, {"self": Link("7")})
+    forbid_links(monkeypatch, 1, 7)
+
+    assert set(table.scan().namespaces) == ({found} if len(pids) == 1 else {found, UNKNOWN})
+
+
 def remove(root: Path, pid: int) -> None:
     """Take a process out of a tree of /proc."""
     for name in ("stat", "status", "cgroup", "ns/pid"):
