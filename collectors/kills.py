@@ -142,6 +142,12 @@ class KillLedger:
         """Whether a slice was read before: the first reading is made after those of its containers, the others before."""
         return self._slices.knows(path)
 
+    def has_groups(self, path: str) -> bool:
+        """Whether nobody knows, before 5.17, how many kills in a slice are counted twice: so it is for the slice, or a container in it."""
+        with self._lock:
+            inside = (life for _, life in self._all_lives() if life.path.startswith(f"{path}/"))
+            return self._slices.has_groups(path) or any(life.groups is None for life in inside)
+
     def read_slice(self, path: str, inode: int, reading: Reading) -> None:
         """Take one reading of memory.events of a cgroup right below the root, made after nameless()."""
         with self._lock:
@@ -288,12 +294,7 @@ class KillLedger:
     def _totals(self, names: Mapping[str, Labels]) -> Totals:
         by_scope = Counter(dict.fromkeys(SCOPES, 0))
         by_container: Counter[Labels] = Counter(dict.fromkeys(names.values(), 0))
-        for part in (
-            self._sums["outside"],
-            self._sums["unattributed"],
-            self._sums["ended"],
-            *self._slices.guessed(),
-        ):
+        for part in (*(self._sums[name] for name in _SUMS), *self._slices.guessed()):
             by_scope.update(part)
         for identifier, lives in self._lives.items():
             for life in lives.values():

@@ -97,11 +97,11 @@ class Oom:
         return "ancestor" if ooms > oldest else "node"  # the kills are those of the round before
 
     def _has_groups(self, node: Node, cgroup: Cgroup, kills: int) -> bool:
-        """Whether some of a slice's kills may be in it twice, before 5.17: whoever was killed as a group may be gone, others are seen."""
+        """Whether some of a slice's kills may be in it twice, before 5.17: whoever was killed as a group has told, or others are seen."""
         if cgroup.path not in self._grouped and self._slice_kills.get(cgroup.path) != kills:
             self._slice_kills[cgroup.path] = kills
             below = (each for each in node.cgroups if f"{each.path}/".startswith(f"{cgroup.path}/"))
-            if any(node.read(cgroupfs.memory_oom_group, each) for each in below):
+            if self._ledger.has_groups(cgroup.path) or any(node.read(cgroupfs.memory_oom_group, each) for each in below):
                 self._grouped.add(cgroup.path)
         return cgroup.path in self._grouped
 

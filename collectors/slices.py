@@ -78,6 +78,10 @@ class Slices:
         """Whether it was read before: the first reading is made after those of its containers, the others before."""
         return path in self.accounts and self.accounts[path].kills_at_first is not None
 
+    def has_groups(self, path: str) -> bool:
+        """Whether some of its kills, nobody knows how many, may have been counted twice."""
+        return path in self.accounts and self.accounts[path].groups is None
+
     def read(self, path: str, inode: int, reading: Reading, *, born_at_0: bool) -> None:
         """Take one reading of memory.events. `born_at_0`: one that is not known is new."""
         one = self.accounts.setdefault(path, Slice())

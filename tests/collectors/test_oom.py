@@ -1,10 +1,12 @@
 """OOM kills: the count of record, from memory.events of each pass and the kernel log in between."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from collectors.accounts import NoBook, State, Victim
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.files import Forbidden
@@ -409,6 +411,17 @@ LAST = LastWords(MemoryEvents(low=0, high=0, max=0, oom=1, oom_kill=3, oom_group
 """What memory.events says at a container's end."""
 
 
+class Kept(NoBook):
+    """Has the state that was kept last."""
+
+    def __init__(self) -> None:
+        self.state = State()
+
+    def save(self, state: State, victim: Victim | None = None) -> None:
+        """Take it as the casebook would."""
+        self.state = deepcopy(state)
+
+
 def told_last(ledger: KillLedger, words: LastWords, path: str = docker(C)) -> None:
     """Let a container that no pass saw end with these last words."""
     container = container_id.parse(path)
@@ -419,6 +432,30 @@ def told_last(ledger: KillLedger, words: LastWords, path: str = docker(C)) -> No
 def of_c(found: Found) -> float:
     """The count of container C."""
     return found["coroner_container_oom_kills_total", LABELS[C]]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_before_5_17_a_group_that_told_before_it_was_gone_is_not_counted_again_by_its_slice(tmp_path: Path, *, restarted: bool) -> None:
+    """Two processes were killed, the first one counted twice; no other group is there to be seen."""
+    old = {"memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n", "memory.oom.group": "0\n"}
+    tree(tmp_path, cgroup("/docker", old))
+    tree(tmp_path, cgroup(docker(A), old))
+    book = Kept()
+    ledger = KillLedger(book)
+    collect(Oom(ledger), node(tmp_path))
+    told_last(ledger, LastWords(MemoryEvents(low=0, high=0, max=0, oom=1, oom_kill=3, oom_group_kill=None), group_kills=None))
+    logged(ledger, C)
+    logged(ledger, C)
+    tree(tmp_path, cgroup("/docker", {**old, "memory.events": "low 0\nhigh 0\nmax 0\noom 1\noom_kill 3\n"}))
+    collector = Oom(ledger)
+    found = []
+    for _ in range(2):
+        if restarted:
+            collector = Oom(KillLedger(book, book.state))
+        seen = node(tmp_path)
+        found.append(collect(collector, replace(seen, names={**seen.names, C: LABELS[C]})))
+
+    assert found[-1] == kills({A: 0, C: 2}, container=2)
 
 
 @pytest.mark.parametrize("log_first", [None, True, False])
