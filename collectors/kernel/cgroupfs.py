@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from collectors.kernel.files import Gone, KernelFiles, Malformed, ReadError, Unsupported, explain, parse_once, read_once
-from collectors.kernel.formats import flat, lines, nested, single
+from collectors.kernel.formats import amount, flat, lines, nested, single
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ def memory_inactive_file(files: KernelFiles, directory: str) -> int:
 def _inactive_file(raw: bytes) -> int:
     # One of some sixty keys is wanted, and the file changes on every read: looking for it is six times cheaper than a table.
     start = raw.index(b"\ninactive_file ") + 15
-    return int(raw[start : raw.index(b"\n", start)])
+    return amount(raw[start : raw.index(b"\n", start)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +275,7 @@ def io_stat(files: KernelFiles, directory: str) -> dict[str, DeviceIo]:
 
 def _io_stat(raw: bytes) -> dict[str, DeviceIo]:
     return {
-        device.decode(): DeviceIo(int(keys[b"rbytes"]), int(keys[b"wbytes"]), int(keys[b"rios"]), int(keys[b"wios"]))
+        device.decode(): DeviceIo(amount(keys[b"rbytes"]), amount(keys[b"wbytes"]), amount(keys[b"rios"]), amount(keys[b"wios"]))
         for device, keys in nested(_BARE_DEVICE.sub(b"", raw)).items()
         if b"wios" in keys and b"rbytes" in keys and device != b"(unknown)"
     }
@@ -324,7 +324,7 @@ def _pressure(raw: bytes) -> Pressure:
     if some is None:
         raise ValueError("no line for some")
     full = table.get(b"full")
-    return Pressure(int(some[b"total"]), None if full is None else int(full[b"total"]))
+    return Pressure(amount(some[b"total"]), None if full is None else amount(full[b"total"]))
 
 
 @dataclass(frozen=True, slots=True)

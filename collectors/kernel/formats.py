@@ -23,6 +23,11 @@ def single(raw: bytes) -> int | None:
         return None
     if not raw.endswith(b"\n"):
         raise ValueError("cut short")
+    return amount(raw)
+
+
+def amount(raw: bytes) -> int:
+    """Parse what is an amount or a count, and can be one."""
     number = int(raw)
     if not 0 <= number <= _LARGEST:
         raise ValueError("no amount is negative or so large")

@@ -270,6 +270,26 @@ def test_garbage_is_understood_or_malformed(directory: Path, name: str, raw: byt
         READERS[name](KernelFiles(0), str(directory))
 
 
+@pytest.mark.parametrize("number", [-1, (1 << 64) - 4096])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("memory.current", "{}\n"),
+        ("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill {}\n"),
+        ("memory.stat", "anon 0\ninactive_file {}\nactive_file 0\n"),
+        ("cpu.stat", "usage_usec 1\nuser_usec 1\nsystem_usec 0\nnr_periods 0\nnr_throttled 0\nthrottled_usec {}\n"),
+        ("io.stat", "8:0 rbytes=0 wbytes={} rios=0 wios=1 dbytes=0 dios=0\n"),
+        ("memory.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total={0}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total={0}\n"),
+    ],
+)
+def test_a_number_that_fell_below_0_is_malformed(files: KernelFiles, tmp_path: Path, name: str, content: str, number: int) -> None:
+    """Whatever is made of it would be wrong: a working set of 0, a rate of exabytes."""
+    (tmp_path / name).write_text(content.format(number))
+
+    with pytest.raises(Malformed, match="negative or so large"):
+        READERS[name](files, str(tmp_path))
+
+
 @pytest.mark.parametrize("raw", [b"1 0\n", b"max\n", b"1 2 3\n", b"max 100000", b"150000 1000"])
 def test_cpu_max_is_two_words(files: KernelFiles, tmp_path: Path, raw: bytes) -> None:
     """A period of 0 is not a limit of infinity."""
