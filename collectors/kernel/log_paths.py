@@ -36,7 +36,7 @@ class LogPaths:
         """
         victim = kill.task_memcg or kill.group_memcg
         for path in (victim, kill.oom_memcg):
-            if self._above is None and path is not None:
+            if path is not None and (self._above is None or not _is_below(path, self._above)):
                 self._above = self._find(path)
         if self._above == b"" or (self._above is None and not self._is_inside()):
             return kill
@@ -54,13 +54,17 @@ class LogPaths:
         return os.path.exists(f"{self._root}/cgroup.events")
 
     def _find(self, path: bytes) -> bytes | None:
-        """Find what of a path is above the tree: as little as possible, for what a container makes inside of itself looks alike."""
+        """Find what of a path is above the tree: as little as possible, for what a container makes inside of itself looks alike.
+
+        A container is always believed, for no two have one id; so a path that was made to look alike elsewhere misleads only until the
+        next kill here. A pod is while nothing is known: static pods of two nodes with one name have one UID.
+        """
         names = path.split(b"/")[1:]
         for start in range(len(names)):
-            for piece in _pieces(names[start:]):
-                if os.path.isdir(os.fsencode(f"{self._root}") + piece):
+            for piece, is_container in _pieces(names[start:]):
+                if (is_container or self._above is None) and os.path.isdir(os.fsencode(f"{self._root}") + piece):
                     return b"".join(b"/" + name for name in names[:start])
-        return None
+        return self._above
 
     def _rebase(self, path: bytes | None) -> bytes | None:
         if path is None or not self._above:
@@ -70,14 +74,15 @@ class LogPaths:
         return b"/" + posixpath.relpath(path, self._above)
 
 
-def _pieces(names: list[bytes]) -> Iterator[bytes]:
-    """Yield the paths that begin with the first of these names and end with a container or a pod, whose names no two cgroups share."""
+def _pieces(names: list[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Yield the paths that begin with the first of these names and end with a container, or with a pod, and whether it is a container."""
     for end in range(len(names), 0, -1):
         piece = b"".join(b"/" + name for name in names[:end])
         text = piece.decode(errors="backslashreplace")
         found = container_id.parse(text)
-        if (found is not None and found.container_path == text) or container_id.is_pod(text):
-            yield piece
+        is_container = found is not None and found.container_path == text
+        if is_container or container_id.is_pod(text):
+            yield piece, is_container
 
 
 def _is_below(path: bytes, above: bytes) -> bool:

@@ -108,6 +108,30 @@ def test_a_container_cannot_move_the_tree_by_what_it_makes_inside_of_itself(tmp_
 
     assert paths.place(kill(forged, f"/docker/{HOST}{POD}/{C}")) == kill(f"{POD}/{C}{POD}/{ID}", f"{POD}/{C}")
     assert paths.place(kill(f"/docker/{HOST}{POD}/{ID}")) == kill(f"{POD}/{ID}")
+    (tmp_path / POD[1:] / C).rmdir()
+    assert paths.place(kill(forged)) == kill(f"{POD}/{C}{POD}/{ID}"), "also when its own cgroup is gone"
+
+
+def test_a_path_that_looks_alike_elsewhere_misleads_until_the_next_kill_here(tmp_path: Path) -> None:
+    """Whoever may make cgroups on the host may give them any names."""
+    paths = node(tmp_path, f"{POD}/{ID}")
+
+    paths.place(kill(f"/docker/{B}/forged{POD}/{ID}"))
+    for _ in range(2):
+        assert paths.place(kill(f"/docker/{HOST}{POD}/{ID}")) == kill(f"{POD}/{ID}")
+        assert paths.place(kill(f"/docker/{HOST}/init.scope")) == kill("/init.scope")
+
+
+def test_a_static_pod_of_another_node_with_the_same_name_moves_no_tree(tmp_path: Path) -> None:
+    """Such as etcd of two kind clusters in two Docker-in-Docker jobs: the UID is a hash of the manifest and the node's name."""
+    pod = f"/kubelet/kubepods/pod{32 * 'f'}"
+    paths = node(tmp_path, f"{pod}/{ID}")
+    other, here = f"/docker/{B}{pod}/{A}", f"/docker/{HOST}{pod}/{ID}"
+
+    paths.place(kill(other))
+    assert paths.place(kill(here)) == kill(f"{pod}/{ID}")
+    assert paths.place(kill(other)) is None
+    assert paths.place(kill(here)) == kill(f"{pod}/{ID}")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
