@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from collectors.accounts import Victim, scope_of
 from collectors.kernel import container_id
-from collectors.kernel.files import ReadError, parse_once, read_once
+from collectors.kernel.files import ReadError, parse_once
 from collectors.kernel.formats import single
 from collectors.kernel.oom_log import OomKill
 from collectors.kernel.process_status import Status
@@ -61,8 +61,8 @@ def _pids(proc_root: str, kill: OomKill) -> tuple[int | None, tuple[int, ...]]:
 
 def _limit(path: str) -> int | None:
     try:
-        return single(read_once(path))
-    except (ReadError, ValueError):
+        return parse_once(path, single)
+    except (ReadError, ValueError):  # ValueError: a NUL, which no path has
         return None
 
 

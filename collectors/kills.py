@@ -92,14 +92,13 @@ class KillLedger:
         scope = scope_of(kill, container)
         with self._lock:
             self.cursor = place
-            if again and not self._take_back(kill):
-                pass
-            elif container is not None:
-                self._log(container, inode, scope, late=late)
-            elif kill.task_memcg is not None:
-                self._sums["outside"][self._slices.count(path, scope, -1)] += 1
-            else:
-                self._sums["nameless"][scope] += 1
+            if not again or self._take_back(kill):
+                if container is not None:
+                    self._log(container, inode, scope, late=late)
+                elif kill.task_memcg is not None:
+                    self._sums["outside"][self._slices.count(path, scope, -1)] += 1
+                else:
+                    self._sums["nameless"][scope] += 1
             self._save(victim)
 
     def reached(self, place: Cursor | None) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from collectors.kernel import container_id
+from collectors.kernel.oom_lines import is_within
 from collectors.kernel.oom_log import OomKill
 
 _ROOT_INODE = 1
@@ -36,11 +37,11 @@ class LogPaths:
         """
         victim = kill.task_memcg or kill.group_memcg
         for path in (victim, kill.oom_memcg):
-            if path is not None and (self._above is None or not _is_below(path, self._above)):
+            if path is not None and (self._above is None or not is_within(path, self._above)):
                 self._above = self._find(path)
         if self._above == b"" or (self._above is None and not self._is_inside()):
             return kill
-        if self._above is None or victim is None or not _is_below(victim, self._above):
+        if self._above is None or victim is None or not is_within(victim, self._above):
             return None
         return replace(
             kill,
@@ -69,7 +70,7 @@ class LogPaths:
     def _rebase(self, path: bytes | None) -> bytes | None:
         if path is None or not self._above:
             return path
-        if _is_below(path, self._above):
+        if is_within(path, self._above):
             return path[len(self._above) :] or b"/"
         return b"/" + posixpath.relpath(path, self._above)
 
@@ -83,10 +84,6 @@ def _pieces(names: list[bytes]) -> Iterator[tuple[bytes, bool]]:
         is_container = found is not None and found.container_path == text
         if is_container or container_id.is_pod(text):
             yield piece, is_container
-
-
-def _is_below(path: bytes, above: bytes) -> bool:
-    return path == above or path.startswith(above + b"/")
 
 
 def _inode(path: str) -> int:
