@@ -103,7 +103,7 @@ class KernelLog:
         self._syslog: Syslog | None = None
         self._reader: Reader | None = None
         self._recogniser = OomRecogniser()
-        self._paths = LogPaths(cgroup_root)
+        self._paths = LogPaths(cgroup_root, lambda key: key in ledger.names)
         self._elsewhere: int | None = None
         """The number of the last kill, if it was not of the agent's tree: it may be found there once the log names its cgroup."""
         self._last: int | None = None

@@ -10,10 +10,11 @@ What is above the tree no file tells. The log itself does, as soon as the rest o
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from collectors.kernel import container_id
+from collectors.kernel.container_id import ContainerId
 from collectors.kernel.oom_lines import is_within
 from collectors.kernel.oom_log import OomKill
 
@@ -22,10 +23,14 @@ _ROOT_INODE = 1
 
 
 class LogPaths:
-    """Tells which kills are of this tree. `root` is the directory of the tree; None: there is none, and paths stay what they are."""
+    """Tells which kills are of this tree. `root` is the directory of the tree; None: there is none, and paths stay what they are.
 
-    def __init__(self, root: str | None) -> None:
+    `was_here` says of the key of a container whether it was in the tree lately; its cgroup may be gone.
+    """
+
+    def __init__(self, root: str | None, was_here: Callable[[str], bool] = lambda _key: False) -> None:
         self._root = root
+        self._was_here = was_here
         self._above: bytes | None = b"" if root is None or _inode(root) == _ROOT_INODE else None
         """Where in the hierarchy the tree begins, "" for its root; None while that is not known."""
 
@@ -62,10 +67,17 @@ class LogPaths:
         """
         names = path.split(b"/")[1:]
         for start in range(len(names)):
-            for piece, is_container in _pieces(names[start:]):
-                if (is_container or self._above is None) and os.path.isdir(os.fsencode(f"{self._root}") + piece):
-                    return b"".join(b"/" + name for name in names[:start])
+            if any(self._is_here(*piece) for piece in _pieces(names[start:])):
+                return b"".join(b"/" + name for name in names[:start])
         return self._above
+
+    def _is_here(self, path: bytes, container: ContainerId | None) -> bool:
+        """Whether a container, or a pod, is at this path of the tree; or was, and what it was in is still there."""
+        if container is None and self._above is not None:
+            return False
+        directory = os.fsencode(f"{self._root}") + path
+        was_here = container is not None and path.count(b"/") > 1 and self._was_here(container.key)
+        return os.path.isdir(directory) or (was_here and os.path.isdir(os.path.dirname(directory)))
 
     def _rebase(self, path: bytes | None) -> bytes | None:
         if path is None or not self._above:
@@ -75,15 +87,16 @@ class LogPaths:
         return b"/" + posixpath.relpath(path, self._above)
 
 
-def _pieces(names: list[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield the paths that begin with the first of these names and end with a container, or with a pod, and whether it is a container."""
+def _pieces(names: list[bytes]) -> Iterator[tuple[bytes, ContainerId | None]]:
+    """Yield the paths that begin with the first of these names and end with a container, or else with a pod."""
     for end in range(len(names), 0, -1):
         piece = b"".join(b"/" + name for name in names[:end])
         text = piece.decode(errors="backslashreplace")
         found = container_id.parse(text)
-        is_container = found is not None and found.container_path == text
-        if is_container or container_id.is_pod(text):
-            yield piece, is_container
+        if found is not None and found.container_path == text:
+            yield piece, found
+        elif container_id.is_pod(text):
+            yield piece, None
 
 
 def _inode(path: str) -> int:

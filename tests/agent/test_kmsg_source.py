@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -214,6 +214,17 @@ async def test_in_a_node_that_is_a_container_a_first_victim_is_of_the_tree_once_
     assert (totals.by_container, sum(totals.by_scope.values())) == ({("", "", "web"): 1}, 1)
 
 
+async def test_in_a_node_that_is_a_container_a_kill_while_the_agent_was_down_counts_although_its_cgroup_is_gone(log: Log) -> None:
+    """The agent before this one knew the container."""
+    tree(log.tmp_path, {"cgroup.events": "populated 1\nfrozen 0\n", "docker/": ""})
+    log.reads += [each.replace(b"memcg=/docker", b"memcg=/docker/HOST/docker") for each in kill(10)]
+    restarted(log, cursor=9, names={ID: ("", "", "web")})
+    async with log.following():
+        totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+
+    assert (totals.by_container, totals.by_scope["container"]) == ({("", "", "web"): 1}, 1)
+
+
 def line(caplog: pytest.LogCaptureFixture) -> dict[str, object]:
     """Return what the one line of the agent's log says of a kill."""
     [found] = [vars(each) for each in caplog.records if each.message == "OOM kill"]
@@ -294,9 +305,9 @@ async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:
     assert log.lost == 0
 
 
-def restarted(log: Log, cursor: int) -> None:
-    """Let the agent be one whose casebook says that all kills up to `cursor` are counted."""
-    log.ledger = KillLedger(state=State(cursor=Cursor(cursor, 0), started=True))
+def restarted(log: Log, cursor: int, names: Mapping[str, tuple[str, ...]] | None = None) -> None:
+    """Let the agent be one whose casebook says that all kills up to `cursor` are counted, and what containers were called."""
+    log.ledger = KillLedger(state=State(cursor=Cursor(cursor, 0), started=True, names=names or {}))
     log.kernel_log = KernelLog(
         path="/dev/kmsg",
         cgroup_root=str(log.tmp_path),

@@ -62,6 +62,26 @@ def test_what_is_gone_is_placed_once_it_is_known_where_the_tree_begins(tmp_path:
     assert paths.place(kill(above + gone, above + gone)) == kill(gone, gone)
 
 
+@pytest.mark.parametrize(("above", "path"), NODES)
+def test_of_a_container_that_was_in_the_tree_the_first_kill_is_placed_although_it_is_gone(tmp_path: Path, above: str, path: str) -> None:
+    """As after a restart of the agent, which was down when the container was killed; one that never was in the tree is elsewhere."""
+    gone = path.replace(ID, A)
+    tree(tmp_path, {"cgroup.events": "populated 1\nfrozen 0\n", f"{path}/": ""})
+    elsewhere = f"/docker/{B}/docker/{C}"
+
+    paths = LogPaths(str(tmp_path), {A}.__contains__)
+
+    assert paths.place(kill(elsewhere, elsewhere)) is None
+    assert paths.place(kill(above + gone, above + gone)) == kill(gone, gone)
+
+
+def test_a_container_that_was_in_the_tree_tells_nothing_when_all_around_it_is_gone(tmp_path: Path) -> None:
+    """Its id alone could be anywhere in the path."""
+    tree(tmp_path, {"cgroup.events": "populated 1\nfrozen 0\n"})
+
+    assert LogPaths(str(tmp_path), {ID}.__contains__).place(kill(f"/docker/{HOST}{POD}/{ID}")) is None
+
+
 def test_a_kill_elsewhere_on_the_host_is_left_out(tmp_path: Path) -> None:
     """Of another node on the same host, of the host itself, and one of which the log does not say where it was."""
     paths = node(tmp_path, f"{POD}/{ID}")
