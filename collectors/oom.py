@@ -9,6 +9,7 @@ from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.last_words import LastWords
+from collectors.kernel.node import memory_cgroups_are_off
 from collectors.kills import KillLedger
 from collectors.tally import Reading
 
@@ -42,6 +43,7 @@ class Oom:
         self._slice_ooms: dict[str, tuple[int, int]] = {}
         self._slice_kills: dict[str, int] = {}
         self._grouped: set[str] = set()
+        self._has_events = False
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count for every container that runs or ran lately, born at 0, and one per scope."""
@@ -65,8 +67,11 @@ class Oom:
             self._names = node.names
         living = {instance.id.key for instance in node.instances}
         totals = self._ledger.settle(nameless, node.names, sighted=sighted, whose=whose, living=living if sighted else None)
-        for labels, count in totals.by_container.items():
-            yield KILLS, labels, count
+        if not (self._has_events or self._ledger.log_is_followed):
+            return  # there is no memory.events either, as on a host whose memory controller belongs to cgroup v1
+        if self._has_events or not memory_cgroups_are_off(node.proc_root):  # then the log has no victim's cgroup: "/" for all
+            for labels, count in totals.by_container.items():
+                yield KILLS, labels, count
         for scope, count in totals.by_scope.items():
             yield NODE_KILLS, (scope,), count
 
@@ -75,6 +80,7 @@ class Oom:
         events = node.read(cgroupfs.memory_events, instance.cgroup)
         if events is None or events.oom_kill is None:
             return False
+        self._has_events = True
         if self._local_events and (instance.cgroup.has_children or instance.cgroup.inode in self._nested):
             nested = self._nested.setdefault(instance.cgroup.inode, {})
             nested.update(self._below(node, instance.cgroup))
@@ -86,6 +92,7 @@ class Oom:
         events = None if self._local_events else node.read(cgroupfs.memory_events, cgroup)
         if events is None or events.oom_kill is None:
             return "ancestor"
+        self._has_events = True
         if events.oom_group_kill is not None:
             reading = self._reading(node, cgroup, events)
         else:

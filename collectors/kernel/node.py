@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from collectors.kernel.files import Gone, Malformed, Unsupported, read_once
+from collectors.kernel.files import Gone, Malformed, ReadError, Unsupported, read_once
 from collectors.kernel.formats import lines
 
 
@@ -16,6 +16,15 @@ def kernel_setting(root: str, name: str) -> int:
     """One number of /proc/sys/kernel. Raises ReadError."""
     path = f"{root}/sys/kernel/{name}"
     return _number(path, read_once(path), lambda raw: raw)
+
+
+def memory_cgroups_are_off(root: str) -> bool:
+    """Whether the kernel was booted with cgroup_disable=memory (/proc/cgroups, enabled 0); a line that is missing does not say so."""
+    try:
+        raw = read_once(f"{root}/cgroups")
+    except ReadError:
+        return False
+    return any(line.startswith(b"memory\t") and line.endswith(b"\t0") for line in raw.splitlines())
 
 
 def _number(path: str, raw: bytes, field: Callable[[bytes], bytes]) -> int:

@@ -288,6 +288,22 @@ def test_when_neither_source_can_see_a_kill_there_is_no_count(tmp_path: Path) ->
     assert collect(Oom(KillLedger()), blind) == {}
 
 
+@pytest.mark.parametrize(("followed", "enabled", "expected"), [(False, "1", None), (True, "1", 1), (True, "0", None)])
+def test_without_memory_events_the_log_must_be_able_to_name_the_container(
+    tmp_path: Path, followed: bool, enabled: str, expected: int | None
+) -> None:
+    """On a host with cgroup v1 beside v2 it does; with cgroup_disable=memory it says `/` of every victim, and only the node has a count."""
+    ledger = KillLedger()
+    ledger.log_is_followed = followed
+    tree(tmp_path, cgroup(docker(A), {"cpu.stat": "usage_usec 5\nuser_usec 3\nsystem_usec 2\n"}))
+    tree(tmp_path, {"proc/cgroups": f"#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t0\t9\t1\nmemory\t0\t9\t{enabled}\n"})
+    ledger.logged(victim("/" if enabled == "0" else docker(A)), None)
+    found = collect(Oom(ledger), node(tmp_path))
+
+    assert found.get(("coroner_container_oom_kills_total", LABELS[A])) == expected
+    assert sum(count for (name, _), count in found.items() if name == "coroner_oom_kills_total") == followed
+
+
 # The cgroups above
 
 POD = "/kubepods.slice/kubepods-pod12345678_1234_1234_1234_123456789abc.slice"
