@@ -29,13 +29,14 @@ class _Person:
     """One container id: since when it is known, when it was last alive, the inode of its present life, and what it is called.
 
     `is_sandbox`: taken for one although nobody told so; `holds_pod`: a sandbox that all of its pod runs in, for life.
-    `served` is when a page first showed it, or its life began anew after that; None if none did. `image` and `runtime` are as they were
-    told first.
+    `served` is when a page first showed it, or its life began anew after that; None if none did. `lost` are labels that another one has
+    now. `image` and `runtime` are as they were told first.
     """
 
     since: float
     alive: float
     labels: Labels = ()
+    lost: Labels = ()
     served: float | None = None
     inode: int = 0
     is_sandbox: bool = False
@@ -59,10 +60,12 @@ class Naming:
         self._living: dict[str, int] = {}
         self._taken: dict[Labels, str] = {}
         self._people: dict[str, _Person] = {}
+        self._shown = dict.fromkeys(filter(None, kept.values()), now)
+        """When labels were last on a page, for as long as an alert may look back at them."""
         for key, labels in kept.items():
             is_sandbox = labels != () and not labels[2]
             served = now if labels == _by_id(key) else -math.inf
-            self._people[key] = _Person(now, now, labels, served, is_sandbox=is_sandbox, holds_pod=is_sandbox)
+            self._people[key] = _Person(now, now, labels, served=served, is_sandbox=is_sandbox, holds_pod=is_sandbox)
 
     def __contains__(self, key: str) -> bool:
         return key in self._people
@@ -81,8 +84,10 @@ class Naming:
     def served(self, now: float) -> None:
         """Note that a page shows the labels of now."""
         for person in self._people.values():
-            if person.served is None and person.labels:
-                person.served = now
+            if person.labels:
+                self._shown[person.labels] = now
+                if person.served is None:
+                    person.served = now
 
     def labels(self, entries: Mapping[str, Entry]) -> tuple[dict[str, Labels], dict[str, Labels]]:
         """Return the labels of everybody who is exported, and those of sandboxes, which are only if their pod runs in them."""
@@ -129,6 +134,7 @@ class Naming:
                 person = self._people.setdefault(key, _Person(now, now))
                 person.alive = max(person.alive, now if entry.ended is None else entry.ended)
         self._people = {key: person for key, person in self._people.items() if now - person.alive <= KEEP_DEAD_SECONDS}
+        self._shown = {labels: shown for labels, shown in self._shown.items() if now - shown <= KEEP_DEAD_SECONDS}
 
     def _given(self, instances: Sequence[Instance], now: float) -> dict[Labels, str]:
         """Return who of the living has which labels already; of two with the same the later life loses them."""
@@ -145,7 +151,7 @@ class Naming:
             if other != key:
                 first, last = sorted((key, other), key=lambda each: ("/" in each, self._people[each].inode))
                 given[person.labels] = first
-                self._people[last].labels = ()
+                self._lose(last)
         return given
 
     def _name(self, key: str, person: _Person, entries: Mapping[str, Entry], now: float) -> bool:
@@ -167,6 +173,8 @@ class Naming:
         """Take one that nobody names for the sandbox of its pod, or else call it by its id, when it is time."""
         by_id = _by_id(key)
         if sandbox is not None and person.labels in ((), by_id) and min(pods.told, now) - person.since >= NAME_WITHIN_SECONDS:
+            if person.labels in self._shown:
+                self.moved.append((person.labels, sandbox))
             person.labels, person.is_sandbox = sandbox, True
         elif not person.labels and now - person.since >= (LISTED_WITHIN_SECONDS if is_listed else NAME_WITHIN_SECONDS):
             self.misses += 1
@@ -189,20 +197,24 @@ class Naming:
     def _call(self, key: str, person: _Person, labels: Labels) -> None:
         if labels == person.labels:
             return
-        if person.labels and person.served is not None:
-            if self._is_on_page(key, labels) and key in self._killed():
-                return
-            self.moved.append((person.labels, labels))
+        if person.labels in self._shown and (labels in self._shown or self._is_shared(person.labels)) and key in self._killed():
+            return
+        if (before := person.labels or person.lost) in self._shown:
+            self.moved.append((before, labels))
         if self._taken.get(person.labels) == key:
             del self._taken[person.labels]
-        person.labels = labels
+        person.labels, person.lost = labels, ()
         if key in self._living and not labels[1]:
             if (holder := self._taken.get(labels, key)) != key:
-                self._people[holder].labels = ()  # an imitation, which is named anew
+                self._lose(holder)  # an imitation, which is named anew
             self._taken[labels] = key
 
-    def _is_on_page(self, key: str, labels: Labels) -> bool:
-        return any(person.labels == labels for other, person in self._people.items() if other != key)
+    def _lose(self, key: str) -> None:
+        person = self._people[key]
+        person.labels, person.lost = (), person.labels
+
+    def _is_shared(self, labels: Labels) -> bool:
+        return sum(person.labels == labels for person in self._people.values()) > 1
 
 
 def _is_sandbox(person: _Person, entry: Entry | None) -> bool:

@@ -218,6 +218,53 @@ def test_a_container_that_had_kills_takes_a_name_that_nobody_has() -> None:
     assert page.show() == {A: "web"}
 
 
+def test_a_container_that_had_kills_does_not_go_back_to_labels_that_had_fewer() -> None:
+    """Prometheus has them at 0, from before the rename, and would see the kill a second time; long after that it would not."""
+    page = Page()
+    page.start(A, "web")
+    page.show()
+    page.tell(A, "web-2")
+    page.show()
+    page.killed.add(A)
+    page.tell(A, "web")
+    assert page.show() == {A: "web-2"}
+    page.stop(A)
+    page.now += KEEP_DEAD_SECONDS
+    page.start(A)
+    page.show()
+    page.now += 1
+
+    assert page.show() == {A: "web"}
+
+
+def test_a_container_that_had_kills_stays_where_they_are_added_to_those_of_a_life_before() -> None:
+    """Or the count of the labels it leaves would fall, and Prometheus would take what is left of it for new kills."""
+    page = Page()
+    page.start(A, "web")
+    page.show()
+    page.killed |= {A, B}
+    page.stop(A)
+    page.start(B, "web")
+    page.show()
+    page.tell(B, "web-2")
+
+    assert page.show() == {A: "web", B: "web"}
+
+
+def test_who_loses_its_labels_takes_its_counts_along() -> None:
+    """They are no news under the others."""
+    page = Page()
+    page.start(A, "web")
+    page.show()
+    page.stop(A)
+    page.start(B, "web")
+    page.show()
+    page.start(A)
+    page.show()
+
+    assert page.naming.moved == [(("", "", "web"), ("", "", f"web_{A[:12]}"))]
+
+
 def test_green_keeps_its_own_labels_when_blue_lives_on() -> None:
     """Series do not change their labels after minutes."""
     page = Page()
@@ -400,6 +447,7 @@ def test_nobody_is_a_sandbox_before_the_pods_were_listed_again() -> None:
     page.pods = SHOP
     assert page.show() == {B: "shop/web-0/app"}
     assert sandboxes(page) == {A: ("shop", "web-0", "")}
+    assert page.naming.moved == [(("", "", A[:12]), ("shop", "web-0", ""))], "what it counted under its id is not newborn"
 
 
 def test_what_was_taken_for_a_sandbox_and_is_listed_after_all_is_a_container() -> None:

@@ -55,6 +55,15 @@ def test_a_reader_gets_the_count_as_it_is() -> None:
     assert shown(page, "prometheus", web=1) == {"web": 1}
 
 
+def test_a_count_that_goes_on_alone_under_other_labels_never_falls() -> None:
+    """Under those before it was added to that of another container."""
+    page = Newborn()
+    shown(page, "prometheus", web=3)
+    page.moved(WEB, DB)
+    assert shown(page, "prometheus", web=2, db=1) == {"web": 2, "db": 1}
+    assert shown(page, "prometheus", web=2, db=1) == {"web": 2, "db": 1}
+
+
 def test_a_count_that_was_away_for_a_page_is_not_newborn() -> None:
     """A collector that failed must not make the counter fall."""
     page = Newborn()
