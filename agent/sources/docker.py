@@ -30,6 +30,8 @@ WINDOW_SECONDS = 60
 _PATIENCE_SECONDS = 15
 _ANSWER_SECONDS = 60
 """Podman asks its package manager for its own version, which takes longer than 10 s on a slow machine, and each time anew."""
+_LOOK_SECONDS = 3
+"""A daemon answers for a container that is stuck when that lets go of it, which may be never, and for all others meanwhile."""
 _STATE_AFTER = {"create": "created", "start": "running", "unpause": "running", "pause": "paused"}
 # Podman filters its events by its own words for them, died and remove, and may tell them in either.
 _END_AFTER = {"die": "exited", "died": "exited", "destroy": "removed", "remove": "removed"}
@@ -195,24 +197,36 @@ class _Listener:
             digests = {str(each.get("Id")): each for each in containers if is_digest(str(each.get("Image")))}
             self._images = {identifier: image for identifier, image in self._images.items() if identifier in digests}
             for identifier, image in self._images.items():
-                digests[identifier]["Image"] = image
+                digests[identifier]["Image"] = image or digests[identifier]["Image"]
             self._post(("list", containers))
+            answers = True  # if not, the others are looked at in the next window: events wait meanwhile
             for identifier in digests.keys() - self._images.keys():
-                self._look(client, identifier)
+                answers = answers and self._look(client, identifier)
             for event in self._stream:
                 self._since = _timestamp(event.get("timeNano", time.time_ns()))
                 self._post(("event", event))
-                if event.get("Action") == "die":  # and nothing else tells whether Docker will start it again
-                    self._look(client, str((event.get("Actor") or {}).get("ID")))
+                if answers and event.get("Action") == "die":  # and nothing else tells whether Docker will start it again
+                    answers = self._look(client, str((event.get("Actor") or {}).get("ID")))
 
-    def _look(self, client: "APIClient", identifier: str) -> None:
+    def _look(self, client: "APIClient", identifier: str) -> bool:
+        """Inspect a container; false if there was no answer in time. It is not asked for its image again."""
         from docker.errors import APIError
 
-        if _IDENTIFIER.fullmatch(identifier):
-            with contextlib.suppress(APIError):  # it was removed meanwhile
-                container = client.inspect_container(identifier)
-                self._images[identifier] = _image(container)
-                self._post(("look", container))
+        if not _IDENTIFIER.fullmatch(identifier):
+            return True
+        self._images.setdefault(identifier, "")
+        client.timeout = _LOOK_SECONDS
+        try:
+            container = client.inspect_container(identifier)
+        except APIError:  # it was removed meanwhile
+            return True
+        except OSError:  # so all of the SDK's and requests' errors are
+            return False
+        finally:
+            client.timeout = _ANSWER_SECONDS
+        self._images[identifier] = _image(container)
+        self._post(("look", container))
+        return True
 
 
 def _connect(**options: Any) -> "APIClient":

@@ -239,6 +239,26 @@ async def test_an_image_is_called_as_when_the_container_was_made(daemon: Daemon)
     assert not daemon.queries(f"{DB}/json")
 
 
+async def test_a_container_that_is_stuck_keeps_no_other_from_its_name(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker ps` works and `docker inspect` of it hangs: it is given up soon, is not asked for its image again, and nothing is blind."""
+    monkeypatch.setattr("agent.sources.docker._LOOK_SECONDS", 0.1)
+    daemon.containers = [{**listed(WEB, "web"), "Image": "sha256:12"}]
+    daemon.events = [event("start", C, "cache"), event("die", C, "cache")]
+    daemon.hang = {"inspect"}
+    following = Following(daemon.url)
+    async with following.run() as task:
+        await following.until(lambda: C in following.directory.entries and following.directory.entries[C].state == "exited")
+        assert following.status.is_up
+        assert not daemon.queries(f"{C}/json"), "in this window nobody else is waited for"
+        daemon.end_stream.set()
+        lists = len(daemon.queries("/containers/json"))
+        await following.until(lambda: len(daemon.queries("/containers/json")) > lists + 1)
+        assert not task.done()
+
+    assert following.directory.entries[WEB].image == "sha256:12"
+    assert len(daemon.queries(f"{WEB}/json")) == 1
+
+
 UID = "8dbc5577-d0e2-4706-8787-57d52c03ddf2"
 POD = {
     "io.kubernetes.pod.name": "coredns-5d78c9869d-abcde",
