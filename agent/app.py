@@ -190,7 +190,7 @@ class App:
             extra = registry_lines(self._registry, openmetrics=openmetrics)
             for before, now in self.census.served():
                 self._newborn.moved(before, now)
-            parts = self._page.parts(self._newborn.shown(samples, scraper), openmetrics=openmetrics, extra=extra)
+            parts = self._page.parts(self._newborn.shown(samples, scraper, self.census.elders), openmetrics=openmetrics, extra=extra)
             return compress(parts) if compressed else b"".join(parts)
 
         return await self.gather.run(body)

@@ -67,6 +67,9 @@ class Census:
         self._unheard: dict[str, Death] = {}
         self._before: list[Instance] = []
         self._formers = Formers()
+        self._elders: frozenset[str] | None = None
+        self.elders: frozenset[Labels] = frozenset()
+        """Labels of those that were there before the agent: what their cgroup has counted, it counted over all of their life."""
 
     def take(self, files: KernelFiles, process_table: ProcessTable) -> Node:
         """Walk the tree and name what is in it."""
@@ -81,6 +84,9 @@ class Census:
         self._naming.take(instances, entries, self._directory.pods, now)
         held = self._held(instances, entries, files)
         names, sandboxes = self._naming.labels(entries)
+        if self._elders is None and cgroups:
+            self._elders = frozenset(living)
+        self.elders = frozenset(names[key] for key in self._elders or () if key in names)
         containers = self._exported(instances, names, entries)
         deaths = self._all_deaths()
         self._unnamed = sum(self._naming.is_unnamed(instance.id.key, entries.get(instance.id.key)) for instance in instances)

@@ -1,7 +1,8 @@
 """A count that began between two scrapes is shown to Prometheus as 0 first, or increase() never sees what it has counted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from collectors import oom
 from collectors.accounts import Labels
 from collectors.base import Metric, Sample
 
@@ -31,8 +32,11 @@ class Newborn:
         for metric, last in self._last.items():
             self._begun_at.setdefault(metric, {})[now] = last.get(before, 0)
 
-    def shown(self, samples: Sequence[Sample], scraper: str) -> list[Sample]:
-        """Return the samples as this scraper shall see them; an empty name is somebody who does not scrape."""
+    def shown(self, samples: Sequence[Sample], scraper: str, elders: Collection[Labels] = ()) -> list[Sample]:
+        """Return the samples as this scraper shall see them; an empty name is somebody who does not scrape.
+
+        `elders` are older than the agent, whenever they got their name: nothing but the agent's own count of their kills began with it.
+        """
         self._page += 1
         had = self._had.pop(scraper, self._page)
         if scraper:
@@ -47,7 +51,7 @@ class Newborn:
                 is_new = had < self._first.setdefault(labels, self._page)
                 if value:
                     self._last.setdefault(metric, {})[labels] = value
-                    if is_new:
+                    if is_new and (metric is oom.KILLS or labels not in elders):
                         page[at] = metric, labels, min(value, self._begun_at.get(metric, {}).get(labels, 0))
         if len(self._first) > MOST_CONTAINERS:
             self._first = {labels: first for labels, first in self._first.items() if labels in on_page}

@@ -129,6 +129,20 @@ def test_it_tells_once_which_labels_gave_way_to_which(host: Host) -> None:
     assert host.census.served() == []
 
 
+def test_it_tells_who_is_older_than_the_agent_whenever_that_is_named(host: Host) -> None:
+    """By the name that it has; a tree that cannot be read shows nobody."""
+    host.root.rename(host.root.with_name("away"))
+    host.take()
+    host.root.with_name("away").rename(host.root)
+    host.start(f"docker/{WEB}")
+    host.take()
+    host.start(f"docker/{DB}")
+    host.directory.put("docker", {WEB: Entry(("", "", "web")), DB: Entry(("", "", "db"))})
+
+    assert sorted(host.exported()) == ["db", "web"]
+    assert host.census.elders == {("", "", "web")}
+
+
 def test_two_living_containers_of_docker_both_have_their_series(host: Host) -> None:
     """The one was renamed away long ago by the page's time, and the other has its name now."""
     host.start(f"docker/{WEB}")

@@ -133,6 +133,15 @@ def test_every_event_counter_of_a_new_container_is_0_once() -> None:
     assert page.shown(new, "prometheus") == new
 
 
+def test_a_container_that_is_older_than_the_agent_is_not_new_when_it_gets_its_name() -> None:
+    """Docker answers after the first scrape: of what the kernel counted in weeks nothing is a rise, but of what the agent has all is."""
+    page = Newborn()
+    page.shown([], "prometheus")
+    samples: list[Sample] = [(KILLS, WEB, 1), (FORK_FAILURES, WEB, 5000), (KILLS, DB, 1), (FORK_FAILURES, DB, 2)]
+
+    assert page.shown(samples, "prometheus", {WEB}) == [(KILLS, WEB, 0), (FORK_FAILURES, WEB, 5000), (KILLS, DB, 0), (FORK_FAILURES, DB, 0)]
+
+
 def test_a_counter_that_could_not_be_read_before_is_not_that_of_a_new_container() -> None:
     """The container was on the page: what its kernel counted since its birth is no rise."""
     page = Newborn()
