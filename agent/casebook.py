@@ -306,7 +306,8 @@ def peek(directory: str, proc_root: str) -> tuple[State | None, bool]:
         return _peek(path, boot_id(proc_root) if directory else "")
     except Exception as error:  # noqa: BLE001 - one page is made without it, and says so
         log.warning(
-            "no casebook to read: OOM kills are left out, nobody knows how many there were", extra={"path": path, "reason": str(error)}
+            "no casebook to read: OOM kills are left out, nobody knows how many there were",
+            extra={"path": path if directory else "", "reason": str(error)},
         )
         return None, True
 

@@ -50,6 +50,15 @@ class Setting:
         return f"--[no-]{self.name}" if self.kind is SWITCH else f"--{self.name}"
 
     @property
+    def may_be_empty(self) -> bool:
+        """Whether empty text is a value."""
+        try:
+            self.kind.parse("")
+        except ValueError:
+            return False
+        return True
+
+    @property
     def variable(self) -> str:
         """The environment variable."""
         return PREFIX + re.sub("[.-]", "_", self.name).upper()
@@ -124,7 +133,8 @@ class Loader:
         values: dict[str, Any] = {}
         for variable, text in sorted(environ.items()):
             if variable in variables:
-                self._parse(variables[variable], text, f"environment {variable}", values)
+                if text or variables[variable].may_be_empty:  # Compose passes what is not set as empty
+                    self._parse(variables[variable], text, f"environment {variable}", values)
             elif variable.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(f"{variable}={text}"):
                 self.warnings.append(_unknown("environment", variable, variables))
         return values

@@ -90,6 +90,12 @@ def test_no_configuration_needed() -> None:
     assert load([], {"PATH": "/bin", "XCORONER_LOG_LEVEL": "x"}, COLLECTORS) == DEFAULT
 
 
+def test_an_empty_variable_is_not_set_unless_empty_is_a_value() -> None:
+    """Compose passes what nobody has set as empty text."""
+    assert load([], {"CORONER_LOG_LEVEL": "", "CORONER_PATH_PROCFS": "", "CORONER_COLLECTOR_OOM": ""}, COLLECTORS) == DEFAULT
+    assert load([], {"CORONER_DOCKER_URL": ""}, COLLECTORS) == replace(DEFAULT, docker_url="")
+
+
 @pytest.mark.parametrize(("name", "value", "expected"), EVERYTHING)
 def test_each_setting_from_each_source(name: str, value: str, expected: Config, yaml_file: YamlFile) -> None:
     """A flag in both forms, a variable and a key in both forms say the same."""
