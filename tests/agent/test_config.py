@@ -94,6 +94,7 @@ def test_an_empty_variable_is_not_set_unless_empty_is_a_value() -> None:
     """Compose passes what nobody has set as empty text."""
     assert load([], {"CORONER_LOG_LEVEL": "", "CORONER_PATH_PROCFS": "", "CORONER_COLLECTOR_OOM": ""}, COLLECTORS) == DEFAULT
     assert load([], {"CORONER_DOCKER_URL": ""}, COLLECTORS) == replace(DEFAULT, docker_url="")
+    assert problems(["--log.level="], {}) == ["flag --log.level: got '', expected debug, info, warn or error"]
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), EVERYTHING)
@@ -209,7 +210,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values if value])
 def test_wrong_value(name: str, value: str) -> None:
     """A wrong value is one problem that names the variable, shows the value and says what is allowed."""
     variable = "CORONER_" + name.replace(".", "_").replace("-", "_").upper()
