@@ -12,12 +12,15 @@ from collectors.kernel.process_status import Status
 from collectors.kernel.procfs import has_first_pids
 
 
-def examine(kill: OomKill, *, proc_root: str, cgroup_root: str | None, late: bool, clock: Callable[[], float] = time.time) -> Victim:
-    """Make the record of one victim. Of one that was logged long ago (`late`) only the log tells: its pid may be another's by now."""
+def examine(kill: OomKill, *, proc_root: str | None, cgroup_root: str | None, late: bool, clock: Callable[[], float] = time.time) -> Victim:
+    """Make the record of one victim. Of one that was logged long ago (`late`) only the log tells: its pid may be another's by now.
+
+    `proc_root` is None where the PIDs of the log are known not to be those of /proc.
+    """
     cgroup = _text(kill.task_memcg or kill.group_memcg)
     container = container_id.parse(cgroup)
     limit_of = _text(kill.oom_memcg)
-    pid, inside = (kill.pid, ()) if late or kill.pid is None else _pids(proc_root, kill)
+    pid, inside = (kill.pid, ()) if late or kill.pid is None or proc_root is None else _pids(proc_root, kill)
     limit = kill.limit_bytes
     if limit is None and kill.usage_bytes is None and limit_of and cgroup_root is not None and not late:
         limit = _limit(f"{cgroup_root}{limit_of}/memory.max")

@@ -271,7 +271,8 @@ class KernelLog:
 
     def _killed(self, kill: OomKill, *, again: bool = False) -> None:
         """Count a kill; `again`, when the log names the cgroup of the last one after it."""
-        victim = examine(kill, proc_root=self._proc_root, cgroup_root=self._cgroup_root, late=self._catching_up)
+        proc_root = None if self._paths.is_part else self._proc_root  # such a node has PIDs of its own, the log has the host's
+        victim = examine(kill, proc_root=proc_root, cgroup_root=self._cgroup_root, late=self._catching_up)
         container = container_id.parse(victim.cgroup)
         inode: int | None = None
         labels: tuple[str, ...] = ()

@@ -55,6 +55,11 @@ class LogPaths:
             group_memcg=self._rebase(kill.group_memcg),
         )
 
+    @property
+    def is_part(self) -> bool:
+        """Whether the tree is known to be a part of the hierarchy: that of a node that is a container."""
+        return bool(self._above)
+
     def _is_inside(self) -> bool:
         """Whether the tree is a part of the hierarchy: its root has no cgroup.events."""
         return os.path.exists(f"{self._root}/cgroup.events")

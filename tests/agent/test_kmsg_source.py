@@ -18,7 +18,7 @@ from collectors.accounts import Cursor, State, Victim
 from collectors.kernel import container_id
 from collectors.kills import KillLedger
 from collectors.tally import Reading
-from tests.tree import tree
+from tests.tree import proc, tree
 
 ID = "c" * 64
 KILL = (
@@ -291,6 +291,19 @@ async def test_of_a_victim_from_before_the_agents_start_it_is_not_known_whether_
         pass
 
     assert line(caplog) == {"comm": "tail"}
+
+
+async def test_in_a_node_that_is_a_container_nobody_is_the_victim_by_number_alone(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has the PIDs of the host, /proc those of the node: a process there with the same number and name is another one."""
+    pod, host = "/kubelet/kubepods/pod1788d98a-0700-426a-8701-2312e4cc2163", "/docker/" + 64 * "4"
+    tree(log.tmp_path, {f"{pod}/{ID}/": "", **proc({"77/status": "Name:\ttail\nTgid:\t77\nUid:\t0\t0\t0\t0\nNStgid:\t77\t1\n"})})
+    log.kernel_log._proc_root = f"{log.tmp_path}/proc"
+    async with log.following():
+        log.poke(record(10, IN_KIND.format(id=ID, pod=pod, host=host, pid=77)), record(11, KILL.format(pid=77), prefix=3))
+        await log.until(lambda: not log.reads)
+
+    [line] = [vars(each) for each in caplog.records if each.message == "OOM kill"]
+    assert (line["pid"], "is_init" in line, "namespace_pid" in line) == (77, False, False)
 
 
 async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:
