@@ -74,7 +74,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
     `collectors` are the names of all collectors there are. Raises BadConfig.
     """
     settings = [*_SETTINGS, *(_collector(name) for name in collectors)]
-    if "-h" in argv or "--help" in argv:
+    if "-h" in argv or "--help" in argv or argv[:1] == ["help"]:
         return Text(_help(settings))
     if "--version" in argv:
         return Text(f"coroner {__version__} (Python {platform.python_version()})")

@@ -478,7 +478,7 @@ def test_help_shows_every_setting() -> None:
     assert "\n  --config.file=VALUE\n" in help_text()
 
 
-@pytest.mark.parametrize("argv", [["-h"], ["--help"], ["--typo", "--help", "--version"], ["metrics", "-h"]])
+@pytest.mark.parametrize("argv", [["-h"], ["--help"], ["--typo", "--help", "--version"], ["metrics", "-h"], ["help"], ["help", "metrics"]])
 def test_help_needs_nothing_right(argv: list[str]) -> None:
     """Help is given also beside mistakes."""
     assert load(argv, {"CORONER_TYPO": "1"}, COLLECTORS) == Text(help_text())
