@@ -39,11 +39,11 @@ from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
+from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import ReadError
-from collectors.kills import KillLedger
 from collectors.zombies import Zombies
 
 BUILD_INFO = gauge("coroner_build_info", "Always 1; which agent, on which Python.", ("version", "python_version"))

@@ -7,8 +7,8 @@ from typing import Any
 
 from agent import records
 from agent.records import RowKey
-from collectors.accounts import Victim
 from collectors.base import Sample, counter
+from collectors.inquest.kill_state import Victim
 
 SET_ASIDE = counter(
     "coroner_casebook_set_aside_total",

@@ -23,8 +23,8 @@ from agent import records
 from agent.aside import Aside
 from agent.records import RowKey
 from agent.words import in_words
-from collectors.accounts import State, Victim
 from collectors.base import Sample, counter, gauge
+from collectors.inquest.kill_state import State, Victim
 from collectors.kernel.files import ReadError, read_once
 
 UP = gauge(

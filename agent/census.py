@@ -8,8 +8,8 @@ from agent.directory import Directory, Entry
 from agent.former import Formers
 from agent.naming import Naming
 from agent.status import Status
-from collectors.accounts import Labels
 from collectors.base import Container, Departed, Description, Instance, Node, Sample, counter, gauge
+from collectors.inquest.kill_state import Labels
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId

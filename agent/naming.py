@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.directory import KEEP_DEAD_SECONDS, Entry, Pods, is_digest
-from collectors.accounts import Labels
 from collectors.base import Instance
+from collectors.inquest.kill_state import Labels
 
 NAME_WITHIN_SECONDS = 10
 """Series should not change their labels, so a container waits this long for its name before it is called by its id."""

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from collectors import oom
-from collectors.accounts import Labels
 from collectors.base import Metric, Sample
+from collectors.inquest.kill_state import Labels
 
 MOST_SCRAPERS = 32
 MOST_CONTAINERS = 10_000

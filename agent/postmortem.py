@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from collectors.accounts import Victim, scope_of
+from collectors.inquest.kill_state import Victim, scope_of
 from collectors.kernel import container_id
 from collectors.kernel.files import ReadError, parse_once
 from collectors.kernel.formats import single

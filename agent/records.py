@@ -8,8 +8,8 @@ from dataclasses import astuple, fields, replace
 from operator import attrgetter
 from typing import Any, get_args, get_type_hints
 
-from collectors.accounts import SCOPES, Cursor, Life, State, Victim
-from collectors.slices import Slice
+from collectors.inquest.kill_state import SCOPES, Cursor, Life, State, Victim
+from collectors.inquest.top_cgroups import Slice
 
 Execute = Callable[..., Iterable[Any]]
 """Statement and values -> rows."""

@@ -5,10 +5,10 @@ import logging
 from agent.directory import Directory
 from collectors import oom
 from collectors.base import CONTAINER
+from collectors.inquest.kills import KillLedger
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.last_words import LastWords
-from collectors.kills import KillLedger
 
 _SOURCE = "cgroup"
 

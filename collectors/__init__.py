@@ -6,8 +6,8 @@ from collectors.base import Collector
 from collectors.cpu import Cpu
 from collectors.headroom import Headroom
 from collectors.host import Host
+from collectors.inquest.kills import KillLedger
 from collectors.io import Io
-from collectors.kills import KillLedger
 from collectors.leftovers import Leftovers
 from collectors.lifecycle import Lifecycle
 from collectors.memory import Memory

@@ -14,7 +14,7 @@ from collectors.kernel.procfs import Processes, ProcessTable
 T = TypeVar("T")
 
 CONTAINER = ("namespace", "pod", "container")
-"""Labels of every container series. Outside Kubernetes the first two are empty (design section 5)."""
+"""Labels of every container series. Outside Kubernetes the first two are empty."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from collectors.accounts import Labels
 from collectors.base import Instance, Node, Sample, counter, event_counter
+from collectors.inquest.kill_state import Labels
+from collectors.inquest.kills import KillLedger
+from collectors.inquest.tally import Reading
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.node import memory_cgroups_are_off
-from collectors.kills import KillLedger
-from collectors.tally import Reading
 
 KILLS = event_counter(
     "coroner_container_oom_kills_total",

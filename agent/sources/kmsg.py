@@ -15,14 +15,14 @@ from agent.sources.devkmsg import Device, Skipped, open_device
 from agent.sources.syslog import Syslog, open_syslog
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
-from collectors.accounts import Cursor
 from collectors.base import CONTAINER, Sample, counter
+from collectors.inquest.kill_state import Cursor
+from collectors.inquest.kills import KillLedger
 from collectors.kernel import container_id
 from collectors.kernel.files import Malformed, explain
 from collectors.kernel.kmsg import Record
 from collectors.kernel.log_paths import LogPaths
 from collectors.kernel.oom_log import OomKill, OomRecogniser, looks_like_oom
-from collectors.kills import KillLedger
 
 RECORDS = counter("coroner_kmsg_records_total", "Kernel log records read since the agent started (/dev/kmsg).", ())
 LOST = counter("coroner_kmsg_lost_records_total", "Records overwritten before they were read: the gaps in their sequence numbers.", ())

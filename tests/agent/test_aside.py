@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from agent.casebook import FILE, RETRY_SECONDS, peek
 from agent.postmortem import examine
-from collectors.accounts import Cursor, Life, Victim
+from collectors.inquest.kill_state import Cursor, Life, Victim
+from collectors.inquest.kills import KillLedger
+from collectors.inquest.top_cgroups import Slice
 from collectors.kernel import container_id
 from collectors.kernel.kmsg import Record
 from collectors.kernel.oom_log import OomKill, OomRecogniser
-from collectors.kills import KillLedger
-from collectors.slices import Slice
 from tests.agent.test_casebook import BOOT, STATE, VICTIM, Desk, value
 
 

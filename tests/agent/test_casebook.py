@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from agent.casebook import FILE, KEEP_SECONDS, RETRY_SECONDS, TIDY_SECONDS, VERSION, Casebook, peek
 from agent.records import KEEP_VICTIMS, MIGRATIONS
-from collectors.accounts import Cursor, Life, State, Victim
-from collectors.slices import Slice
+from collectors.inquest.kill_state import Cursor, Life, State, Victim
+from collectors.inquest.top_cgroups import Slice
 
 BOOT = "11111111-2222-3333-4444-555555555555"
 VICTIM = Victim(

@@ -15,11 +15,11 @@ from agent.directory import Directory
 from agent.sources.kmsg import KernelLog
 from agent.sources.syslog import Syslog
 from agent.supervise import Blind, keep_running
-from collectors.accounts import Cursor, State
+from collectors.inquest.kill_state import Cursor, State
+from collectors.inquest.kills import KillLedger
 from collectors.kernel.kmsg import parse_record
 from collectors.kernel.oom_log import OomKill, OomRecogniser
 from collectors.kernel.syslog import Tail
-from collectors.kills import KillLedger
 from tests.agent import fake_kernel_log
 from tests.agent.fake_kernel_log import Entry
 from tests.kernel.test_kmsg import captured

@@ -14,10 +14,10 @@ from agent.sources.devkmsg import open_device
 from agent.sources.kmsg import KernelLog
 from agent.status import Status
 from agent.supervise import Blind
-from collectors.accounts import Cursor, State, Victim
+from collectors.inquest.kill_state import Cursor, State, Victim
+from collectors.inquest.kills import KillLedger
+from collectors.inquest.tally import Reading
 from collectors.kernel import container_id
-from collectors.kills import KillLedger
-from collectors.tally import Reading
 from tests.tree import proc, tree
 
 ID = "c" * 64

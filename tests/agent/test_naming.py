@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from agent.directory import KEEP_DEAD_SECONDS, Entry, Pods
 from agent.naming import LISTED_WITHIN_SECONDS, NAME_WITHIN_SECONDS, SETTLED_SECONDS, Naming
-from collectors.accounts import Labels
 from collectors.base import Instance
+from collectors.inquest.kill_state import Labels
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.postmortem import examine
-from collectors.accounts import Victim
+from collectors.inquest.kill_state import Victim
 from collectors.kernel.oom_log import OomKill
 from tests.tree import A, Link, tree
 

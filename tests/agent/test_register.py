@@ -6,11 +6,11 @@ import pytest
 
 from agent.directory import Directory, Entry
 from agent.register import Register
+from collectors.inquest.kills import KillLedger
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.last_words import LastWords
-from collectors.kills import KillLedger
 from tests.tree import A, B, docker
 
 POD = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from collectors.accounts import NoBook, State, Victim
+from collectors.inquest.kill_state import NoBook, State, Victim
+from collectors.inquest.kills import KillLedger
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.files import Forbidden
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.oom_log import OomKill
-from collectors.kills import KillLedger
 from collectors.oom import Oom, read_last
 from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, tree
 

@@ -12,6 +12,7 @@ import pytest
 
 from collectors import all_collectors
 from collectors.base import Collector, Node
+from collectors.inquest.kills import KillLedger
 from collectors.kernel.files import (
     Forbidden,
     Gone,
@@ -25,7 +26,6 @@ from collectors.kernel.files import (
 )
 from collectors.kernel.formats import single
 from collectors.kernel.procfs import ProcessTable
-from collectors.kills import KillLedger
 from collectors.zombies import Zombies
 from tests.tree import A, B, Content, cgroup, collect, descriptors_left, docker, node, open_descriptors, proc, process, tree
 

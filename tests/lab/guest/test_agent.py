@@ -163,7 +163,7 @@ def test_without_any_docker_a_container_is_called_by_its_id(agent: StartAgent, r
 
 
 def test_sigterm_ends_an_idle_agent_with_0_within_its_grace(agent: StartAgent) -> None:
-    """Kubernetes waits 10 s, the design allows 5."""
+    """Kubernetes waits 10 s, it shall take 5 at most."""
     coroner = agent()
 
     code, seconds = coroner.stop()

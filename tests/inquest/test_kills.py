@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from collectors.accounts import SCOPES, WHOLE_LOG, Cursor, Labels, State, Victim
+from collectors.inquest.kill_state import SCOPES, WHOLE_LOG, Cursor, Labels, State, Victim
+from collectors.inquest.kills import KillLedger, Totals
+from collectors.inquest.tally import Reading
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.oom_log import OomKill
-from collectors.kills import KillLedger, Totals
-from collectors.tally import Reading
 from tests.tree import LABELS, A, B, C, docker
 
 POD = "/kubepods.slice/kubepods-pod12345678_1234_1234_1234_123456789abc.slice"

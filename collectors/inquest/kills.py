@@ -1,4 +1,4 @@
-"""The OOM kill ledger: facts from memory.events and from the kernel log, in any order, to one count (design section 6). Pure.
+"""The OOM kill ledger: facts from memory.events and from the kernel log, in any order, to one count. Pure.
 
 For one instance, E is memory.events oom_kill less what was there when the agent first looked, G the group kills that may be in it twice
 (tally.py) and K the victims that the kernel log names. Either source may miss some, so kills = max(E - G, ceil(E/2), K), and max(E, K)
@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from collectors.accounts import SCOPES, WHOLE_LOG, Book, Cursor, Labels, Life, LifeKey, NoBook, State, Victim, scope_of
+from collectors.inquest.kill_state import SCOPES, WHOLE_LOG, Book, Cursor, Labels, Life, LifeKey, NoBook, State, Victim, scope_of
+from collectors.inquest.tally import Reading
+from collectors.inquest.top_cgroups import Slices
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.oom_log import OomKill
-from collectors.slices import Slices
-from collectors.tally import Reading
 
 _MOST_IDENTITIES = 10_000
 _MOST_LIVES = 2

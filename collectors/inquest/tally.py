@@ -1,4 +1,4 @@
-"""How many processes the OOM killer surely took, from what memory.events says (design section 6). Pure.
+"""How many processes the OOM killer surely took, from what memory.events says. Pure.
 
 With memory.oom.group the kernel counts the first victim a second time if it still has its memory when its turn comes, and nobody says
 whether it had. So of a rise of oom_kill at most as many kills are in it twice as oom_group_kill has risen, and at most half of them:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from collectors.inquest.tally import Reading, Tally
 from collectors.kernel import container_id
-from collectors.tally import Reading, Tally
 
 _ROUNDS = 3
 """After so many rounds the line of a kill that a slice has risen for will not come any more."""

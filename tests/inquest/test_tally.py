@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.tally import Reading, Tally
+from collectors.inquest.tally import Reading, Tally
 
 
 def sure(*readings: tuple[int, int | None]) -> list[int]:

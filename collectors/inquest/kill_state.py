@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from collectors.inquest.tally import Tally
+from collectors.inquest.top_cgroups import Slice
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.oom_log import OomKill
-from collectors.slices import Slice
-from collectors.tally import Tally
 
 SCOPES = ("container", "pod", "ancestor", "node")
 """Whose limit was hit. `ancestor` is any other cgroup, and one that neither the kernel log nor a rise of `oom` tells."""
