@@ -12,6 +12,7 @@ from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.node import memory_cgroups_are_off
+from collectors.kernel.oom_group import group_kills
 
 KILLS = event_counter(
     "coroner_container_oom_kills_total",
@@ -115,7 +116,7 @@ class Oom:
     def _reading(self, node: Node, cgroup: Cgroup, events: MemoryEvents) -> Reading:
         groups: int | None = 0  # which only matters where there was a kill
         if events.oom_kill:
-            groups = cgroupfs.group_kills(node.files, cgroup, events, local_events=self._local_events)
+            groups = group_kills(node.files, cgroup, events, local_events=self._local_events)
         return Reading(events.oom_kill or 0, groups, events.oom or 0)
 
     @staticmethod

@@ -9,10 +9,9 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
-from collectors.kernel.files import Gone, KernelFiles, Malformed, ReadError, Unsupported, explain, parse_once, read_once
+from collectors.kernel.files import KernelFiles, ReadError, explain, parse_once, read_once
 from collectors.kernel.formats import amount, flat, lines, nested, single
 
 
@@ -153,50 +152,6 @@ def _memory_events(raw: bytes) -> MemoryEvents:
 def memory_oom_group(files: KernelFiles, directory: str) -> bool:
     """Whether the OOM killer takes the whole cgroup at once (memory.oom.group, kernel 4.19)."""
     return files.parsed(directory, "memory.oom.group", single) == 1
-
-
-def group_kills(files: KernelFiles, cgroup: Cgroup, events: MemoryEvents, *, local_events: bool = False) -> int | None:
-    """Most kills that oom_kill of this cgroup may have counted twice, as group kills; 0 where no group is set. Read after `events`.
-
-    The kernel kills the highest cgroup with memory.oom.group set, of those between the victim and the limit, and counts oom_group_kill
-    there and, without `local_events`, above. None is any number: a group is set, or nobody can tell any more, and the kernel does not
-    count (before 5.17).
-    """
-    highest, directory = None, cgroup.directory
-    for depth in range(cgroup.path.rstrip("/").count("/") + 1):
-        try:
-            if memory_oom_group(files, directory):
-                highest = directory
-        except (Gone, Malformed) as error:
-            if depth == 0 and isinstance(error, Gone) and events.oom_group_kill is None:
-                return None
-        except Unsupported:  # the root, or before 4.19
-            pass
-        directory = os.path.dirname(directory)
-    if events.oom_group_kill is None:
-        return None if highest is not None or _is_group_inside(files, cgroup.directory) else 0
-    if highest is None or highest == cgroup.directory:
-        return events.oom_group_kill
-    with suppress(ReadError):
-        above = memory_events(files, highest).oom_group_kill or 0
-        return above + events.oom_group_kill if local_events else max(above, events.oom_group_kill)
-    return None
-
-
-def _is_group_inside(files: KernelFiles, directory: str) -> bool:
-    """Whether a cgroup below is killed as a group: systemd in a container sets that for its services (OOMPolicy=kill)."""
-    try:
-        names = [name for name, _ in _children(directory)]
-    except ReadError:
-        return False
-    for name in names:
-        child = f"{directory}/{name}"
-        with suppress(ReadError):
-            if memory_oom_group(files, child):
-                return True
-        if _is_group_inside(files, child):
-            return True
-    return False
 
 
 def memory_inactive_file(files: KernelFiles, directory: str) -> int:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from collectors.kernel import cgroupfs
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
 from collectors.kernel.files import KernelFiles, ReadError
+from collectors.kernel.oom_group import group_kills
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ class LastWords:
     memory_peak: int | None = None
     """Bytes; memory.peak, kernel 5.19."""
     group_kills: int | None = 0
-    """Most of its kills that the kernel may have counted twice (cgroupfs.group_kills); None: any number of them."""
+    """Most of its kills that the kernel may have counted twice (oom_group.py); None: any number of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def read(cgroup: Cgroup) -> LastWords:
     events = _unless_gone(cgroupfs.memory_events, files, directory)
     return LastWords(
         memory_events=events,
-        group_kills=cgroupfs.group_kills(files, cgroup, events) if events is not None and events.oom_kill else 0,
+        group_kills=_group_kills(files, cgroup, events) if events is not None and events.oom_kill else 0,
         cpu_stat=_unless_gone(cgroupfs.cpu_stat, files, directory),
         fork_failures=_unless_gone(cgroupfs.pids_events_max, files, directory),
         threads_peak=_unless_gone(cgroupfs.pids_peak, files, directory),
@@ -58,6 +59,13 @@ def last_read(files: KernelFiles, directory: str) -> LastWords:
         cpu_stat=files.remembered(directory, "cpu.stat"),
         fork_failures=files.remembered(directory, "pids.events"),
     )
+
+
+def _group_kills(files: KernelFiles, cgroup: Cgroup, events: MemoryEvents) -> int | None:
+    try:
+        return group_kills(files, cgroup, events)
+    except ReadError:
+        return None
 
 
 def _unless_gone(reader: Callable[[KernelFiles, str], T], files: KernelFiles, directory: str) -> T | None:
