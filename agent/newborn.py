@@ -44,16 +44,18 @@ class Newborn:
             if len(self._had) > MOST_SCRAPERS:
                 del self._had[next(iter(self._had))]
         page = list(samples)
-        on_page = set()
+        before: Labels | None = None
+        is_new = False
         for at, (metric, labels, value) in enumerate(page):
             if metric.zero_first:
-                on_page.add(labels)
-                is_new = had < self._first.setdefault(labels, self._page)
+                if labels is not before:  # of the same container as the sample before, mostly
+                    before, is_new = labels, had < self._first.setdefault(labels, self._page)
                 if value:
                     self._last.setdefault(metric, {})[labels] = value
                     if is_new and (metric is oom.KILLS or labels not in elders):
                         page[at] = metric, labels, min(value, self._begun_at.get(metric, {}).get(labels, 0))
         if len(self._first) > MOST_CONTAINERS:
+            on_page = {labels for metric, labels, _ in page if metric.zero_first}
             self._first = {labels: first for labels, first in self._first.items() if labels in on_page}
             for table in (*self._last.values(), *self._begun_at.values()):
                 for gone in table.keys() - on_page:

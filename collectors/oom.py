@@ -44,6 +44,7 @@ class Oom:
         self._slice_ooms: dict[str, tuple[int, int]] = {}
         self._slice_kills: dict[str, int] = {}
         self._grouped: set[str] = set()
+        self._groups: dict[int, tuple[MemoryEvents, int | None]] = {}
         self._has_events = False
 
     def collect(self, node: Node) -> Iterable[Sample]:
@@ -114,9 +115,11 @@ class Oom:
         return cgroup.path in self._grouped
 
     def _reading(self, node: Node, cgroup: Cgroup, events: MemoryEvents) -> Reading:
-        groups: int | None = 0  # which only matters where there was a kill
-        if events.oom_kill:
+        """Add what only matters where there was a kill, and is asked for again when there was another one."""
+        known, groups = self._groups.get(cgroup.inode, (None, 0))
+        if events.oom_kill and events != known:
             groups = group_kills(node.files, cgroup, events, local_events=self._local_events)
+            self._groups[cgroup.inode] = events, groups
         return Reading(events.oom_kill or 0, groups, events.oom or 0)
 
     @staticmethod
@@ -151,6 +154,7 @@ class Oom:
         present = {cgroup.inode for cgroup in node.cgroups}
         self._nested = {inode: nested for inode, nested in self._nested.items() if inode in present}
         self._ooms = {inode: ooms for inode, ooms in self._ooms.items() if inode in present}
+        self._groups = {inode: known for inode, known in self._groups.items() if inode in present}
         for cgroup in node.cgroups:
             if cgroup.has_children and cgroup.inode not in self._ooms:
                 self._has_risen(node, cgroup)
