@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,6 +61,7 @@ class Program:
     """The kernel kills all or nothing: the kubelet's default since 1.28."""
     mounts: Sequence[str] = ()
     """Paths of the machine that are there at the same place, read-only."""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Cri:
@@ -190,6 +191,7 @@ class Pod:
             "metadata": {"name": name, "attempt": next(self._attempts)},
             "image": {"image": BUSYBOX},
             "command": list(program.command),
+            "envs": [{"key": key, "value": value} for key, value in program.environment.items()],
             "mounts": [{"container_path": path, "host_path": path, "readonly": True} for path in program.mounts],
             "labels": {**self._labels(), "io.kubernetes.container.name": name},
             "linux": {"resources": resources, "security_context": {"namespace_options": self._namespaces()}},

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import uuid
+from functools import partial
 from pathlib import Path
 
 from docker import DockerClient
@@ -79,6 +80,32 @@ def test_blue_and_green_each_have_their_series_and_their_kills(agent: StartAgent
     blue.remove(force=True)
     expect(coroner, {green.id: own})
     assert (coroner.value(kills, container=own), coroner.value(kills, container="web")) == (1, 0)
+
+
+def test_an_image_whose_tag_has_moved_on_stays_what_it_was(agent: StartAgent, docker: DockerClient) -> None:
+    """Docker then lists the container with the digest alone; a new agent, which has never heard the name, shows the tag too."""
+    docker.images.get("busybox").tag("moving", "1")
+    container = docker.containers.create("moving:1", list(SLEEP), name="old", network_disabled=True)
+    try:
+        container.start()
+        coroner = agent()
+        image = partial(image_of, coroner, "old")
+        wait_for(lambda: image() == "moving:1", 30, f"not the tag but {image()}")
+        container.commit("moving", "1")
+        wait_for(lambda: str(docker.api.containers()[0]["Image"]).startswith("sha256:"), 30, "Docker does not list the digest")
+        assert image() == "moving:1"
+        coroner.stop()
+        coroner.start()
+        wait_for(lambda: image() == "moving:1", 30, f"after the restart {image()}")
+    finally:
+        container.remove(force=True)
+        docker.images.remove("moving:1", force=True)
+
+
+def image_of(agent: Agent, name: str) -> str | None:
+    """Return the image of what is called so, None while it is not on the page."""
+    labels = [dict(labels) for metric, labels in agent.scrape() if metric == "coroner_container_info"]
+    return next((info["image"] for info in labels if info["container"] == name), None)
 
 
 def test_a_daemon_that_comes_late_names_what_was_called_by_its_id(agent: StartAgent, run: Run) -> None:

@@ -263,6 +263,18 @@ def test_a_pod_that_runs_in_its_sandbox_is_called_by_the_pods_name_for_life(agen
     )
 
 
+def test_a_namespace_with_thousands_of_services_hides_no_name(agent: StartAgent, pod: StartPod) -> None:
+    """Kubernetes describes each of them in the environment: 2,900 make a config.json of more than 1 MiB, and the process does start."""
+    coroner = agent(FILES)
+    forged = '"annotations":{"io.kubernetes.cri.container-name":"forged"}'
+    services = {f"SVC_{number}_PORT": f"tcp://10.0.0.1:{forged}{'x' * 320}" for number in range(2900)}
+    web = pod("web", containers={"app": Program(["sleep", "1000"], environment=services)})
+    bundle = next(Path("/run").rglob(f"k8s.io/{web['app'].id}/config.json"))
+
+    assert bundle.stat().st_size > 1 << 20
+    wait_for(lambda: called(coroner).get(("shop", "web", "app")) == f"containerd://{web['app'].id}", 30, "not called so")
+
+
 def usage_of(agent: Agent, names: Labels) -> float:
     """Return the memory of what is called so."""
     usage = agent.value("coroner_container_memory_usage_bytes", **dict(zip(("namespace", "pod", "container"), names, strict=True)))
