@@ -1,8 +1,8 @@
 """The composition root: everything the agent is made of is built and joined here. Read this first.
 
 A scrape asks the web routes for a page; they ask Gather for a pass; it takes a census (one walk of the cgroup tree joined to the
-directory of names) and runs every collector over it in the sampling thread; Page renders the samples. Beside that, followers read what
-cannot be read later: the kernel log's OOM kills go to the kill ledger, Docker's events to the directory. What must outlive the agent
+identities) and runs every collector over it in the sampling thread; Page renders the samples. Beside that, followers read what
+cannot be read later: the kernel log's OOM kills go to the kill ledger, Docker's events to the identities. What must outlive the agent
 the ledger gives to the casebook.
 """
 
@@ -20,10 +20,9 @@ from agent import __version__
 from agent.casebook import Casebook, peek
 from agent.census import Census
 from agent.config import Config
-from agent.directory import Directory
 from agent.gather import Gather
+from agent.identities import Identities
 from agent.inits import Inits
-from agent.newborn import Newborn
 from agent.page import Page, compress, registry_lines
 from agent.register import Register
 from agent.sources import Source
@@ -37,6 +36,7 @@ from agent.supervise import keep_running
 from agent.web.listen import shown
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
+from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
 from collectors.inquest.kills import KillLedger
@@ -72,36 +72,36 @@ class App:
         self.cgroup_status, self.proc_status = Status("cgroup"), Status("proc")
 
         local_events = cgroupfs.events_are_local(f"{config.procfs}/self/mountinfo")
-        directory = Directory()
+        identities = Identities()
         self.casebook = Casebook(config.state if keeps else "", config.procfs)
         state, same_boot = self.casebook.open() if keeps else peek(config.state, config.procfs)
         # Who keeps nothing and finds nothing kept does not know the counts: absent, not 0.
         left_out = () if keeps or state else (oom.Oom.name,)
         ledger = KillLedger(self.casebook, state, same_boot=same_boot)
         cgroup_root = self._find_cgroup_root()
-        register = Register(directory, ledger, local_events=local_events)
+        register = Register(identities, ledger, local_events=local_events)
         self.inits = Inits(config.procfs)
         self.kernel_log = KernelLog(
             path=config.kmsg,
             cgroup_root=cgroup_root,
             proc_root=config.procfs,
             ledger=ledger,
-            directory=directory,
+            identities=identities,
             is_init=self.inits.is_init,
         )
         names: list[Source] = []
         if config.docker_url:
-            names.append(DockerSource(url=config.docker_url, directory=directory))
+            names.append(DockerSource(url=config.docker_url, identities=identities))
         if config.bundles:
-            names.append(OciSource(bundles=config.bundles, directory=directory))
+            names.append(OciSource(bundles=config.bundles, identities=identities))
         if config.kubernetes.access:
-            names.append(KubernetesSource(access=config.kubernetes.access, directory=directory, pod_labels=config.pod_labels))
+            names.append(KubernetesSource(access=config.kubernetes.access, identities=identities, pod_labels=config.pod_labels))
         cgroup = CgroupSource(root=cgroup_root, born=self._born(register), ended=register.ended) if cgroup_root is not None else None
         self.sources: list[Source] = [self.kernel_log, *names, *([cgroup] if cgroup else [])]
         self.census = Census(
             cgroup_root=cgroup_root,
             proc_root=config.procfs,
-            directory=directory,
+            identities=identities,
             status=self.cgroup_status,
             own_cgroup_inode=_inode(OWN_CGROUP),
             names=ledger.known,
@@ -121,7 +121,7 @@ class App:
             counted=cgroup.compare if cgroup else _ignore,
         )
         self._page = Page()
-        self._newborn = Newborn()
+        self._zero_first = ZeroFirst()
         self._registry = CollectorRegistry()
         if config.exporter_metrics:
             ProcessCollector(registry=self._registry)
@@ -160,10 +160,10 @@ class App:
                 # The first pass takes the baseline: what memory.events counts by now happened before the agent, and is not counted.
                 first = tasks.create_task(self._first_pass(), name="first pass")
                 house = tasks.create_task(self.casebook.keep_house(), name="casebook")
-                patrol = tasks.create_task(self.gather.patrol(WALK_SECONDS, {oom.Oom.name}), name="patrol")
+                resync = tasks.create_task(self.gather.resync(WALK_SECONDS, {oom.Oom.name}), name="resync")
                 await stop.wait()
                 log.info("stopping")
-                for task in (*followers, first, house, patrol):
+                for task in (*followers, first, house, resync):
                     task.cancel()
         finally:
             await runner.cleanup()
@@ -189,8 +189,9 @@ class App:
         def body() -> bytes:
             extra = registry_lines(self._registry, openmetrics=openmetrics)
             for before, now in self.census.served():
-                self._newborn.moved(before, now)
-            parts = self._page.parts(self._newborn.shown(samples, scraper, self.census.elders), openmetrics=openmetrics, extra=extra)
+                self._zero_first.moved(before, now)
+            shown = self._zero_first.shown(samples, scraper, self.census.older_than_agent)
+            parts = self._page.parts(shown, openmetrics=openmetrics, extra=extra)
             return compress(parts) if compressed else b"".join(parts)
 
         return await self.gather.run(body)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
 
-from agent import records
-from agent.records import RowKey
+from agent import tables
+from agent.tables import RowKey
 from collectors.base import Sample, counter
 from collectors.inquest.kill_state import Victim
 
@@ -35,7 +35,7 @@ class Aside:
 
     def lets_pass(self, victim: Victim) -> bool:
         """Whether a victim can be kept."""
-        fault = records.misfit_victim(victim)
+        fault = tables.misfit_victim(victim)
         if fault:
             self._put("victims", fault, astuple(victim))
         return not fault
@@ -43,7 +43,7 @@ class Aside:
     def lets_row_pass(self, key: RowKey, values: tuple[Any, ...]) -> bool:
         """Whether a row of the state can be kept; one that cannot is counted once. Raises ValueError for that of the epoch."""
         row = *key[1], *values
-        fault = records.misfit(key[0], row)
+        fault = tables.misfit(key[0], row)
         if not fault:
             self._rows.discard(key)
         elif key[0] == "epoch":
@@ -61,4 +61,4 @@ class Aside:
 
     def _put(self, table: str, fault: str, row: tuple[Any, ...]) -> None:
         self._count += 1
-        log.error("casebook: a record cannot be kept", extra={"table": table, "reason": fault, "record": records.spelled(row)})
+        log.error("casebook: a record cannot be kept", extra={"table": table, "reason": fault, "record": tables.spelled(row)})

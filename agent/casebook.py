@@ -19,9 +19,9 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
-from agent import records
+from agent import tables
 from agent.aside import Aside
-from agent.records import RowKey
+from agent.tables import RowKey
 from agent.words import in_words
 from collectors.base import Sample, counter, gauge
 from collectors.inquest.kill_state import State, Victim
@@ -38,7 +38,7 @@ FAILURES = counter("coroner_casebook_failures_total", "Times that the casebook c
 METRICS = (UP, SAVES, FAILURES)
 
 FILE = "casebook.sqlite"
-VERSION = len(records.MIGRATIONS)
+VERSION = len(tables.MIGRATIONS)
 KEEP_SECONDS = 30 * 24 * 3600
 RETRY_SECONDS = 10.0
 TIDY_SECONDS = 3600.0
@@ -115,14 +115,14 @@ class Casebook:
         with self._mutex:
             try:
                 if victim is not None and self._aside.lets_pass(victim):
-                    if self._unsaved and records.is_same(self._unsaved[-1], victim):
+                    if self._unsaved and tables.is_same(self._unsaved[-1], victim):
                         self._unsaved.pop()  # more is known of it by now
                     self._unsaved.append(victim)
-                self._write(records.rows(state, self._boot))
+                self._write(tables.rows(state, self._boot))
             except Exception as error:  # noqa: BLE001 - no record may stop the next one, nor the page; _fail says it
                 if self._fail(error):
                     try:
-                        self._write(records.rows(state, self._boot))
+                        self._write(tables.rows(state, self._boot))
                     except Exception as again:  # noqa: BLE001 - as above
                         self._fail(again)
 
@@ -131,7 +131,7 @@ class Casebook:
         with self._mutex:
             if self._connection is not None:
                 try:
-                    return records.victims(self._connection.execute, most)
+                    return tables.victims(self._connection.execute, most)
                 except Exception as error:  # noqa: BLE001 - those in memory can be shown; _fail says it
                     self._fail(error)
             return [asdict(victim) for victim in list(self._unsaved)[: -most - 1 : -1]]
@@ -160,8 +160,8 @@ class Casebook:
             with self._mutex:
                 if self._connection is None:
                     return
-                with records.transaction(self._connection.execute):
-                    records.forget(self._connection.execute, KEEP_SECONDS)
+                with tables.transaction(self._connection.execute):
+                    tables.forget(self._connection.execute, KEEP_SECONDS)
             # Over a connection of its own, and without the mutex: the others write meanwhile.
             house = sqlite3.connect(f"file:{self._path}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
             try:
@@ -203,16 +203,16 @@ class Casebook:
         self._lock_fd = fd
 
     def _load(self, connection: sqlite3.Connection) -> tuple[State | None, bool]:
-        with suppress(sqlite3.OperationalError), records.transaction(connection.execute):  # what cannot be dropped now can be next time
-            records.forget(connection.execute, KEEP_SECONDS)
-            self._aside.dropped(records.drop_misfits(connection.execute))
-        state = records.read(connection.execute)
+        with suppress(sqlite3.OperationalError), tables.transaction(connection.execute):  # what cannot be dropped now can be next time
+            tables.forget(connection.execute, KEEP_SECONDS)
+            self._aside.dropped(tables.drop_misfits(connection.execute))
+        state = tables.read(connection.execute)
         self._may_write = True
         self._up()
         if state is None:
             return None, True
         boot = connection.execute("SELECT boot_id FROM epoch").fetchone()[0]
-        self._written = records.rows(state, boot)
+        self._written = tables.rows(state, boot)
         return state, boot == self._boot
 
     def _write(self, wanted: Mapping[RowKey, tuple[Any, ...]]) -> None:
@@ -231,15 +231,15 @@ class Casebook:
         changed = [(key, values) for key, values in wanted.items() if written.get(key) != values and self._aside.lets_row_pass(key, values)]
         gone = written.keys() - wanted.keys()
         if changed or gone or self._unsaved or self._written is None:
-            with records.transaction(connection.execute):
+            with tables.transaction(connection.execute):
                 if self._written is None:
-                    records.clear(connection.execute)
+                    tables.clear(connection.execute)
                 for key in gone:
-                    records.write(connection.execute, key, None)
+                    tables.write(connection.execute, key, None)
                 for key, values in changed:
-                    records.write(connection.execute, key, values)
+                    tables.write(connection.execute, key, values)
                 if self._unsaved or any(table == "names" for (table, _), _ in changed):
-                    records.add_victims(connection.execute, self._unsaved, self._boot)
+                    tables.add_victims(connection.execute, self._unsaved, self._boot)
             self._written = wanted
             self._unsaved.clear()
             self._saves += 1
@@ -322,7 +322,7 @@ def _peek(path: str, boot: str) -> tuple[State | None, bool]:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != VERSION:
             raise _NotOurs(f"made by another Coroner (schema {version}, this one knows {VERSION})")
-        state = records.read(connection.execute)
+        state = tables.read(connection.execute)
         return state, state is not None and connection.execute("SELECT boot_id FROM epoch").fetchone()[0] == boot
 
 
@@ -342,7 +342,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     if version > VERSION:
         raise _NotOurs(f"made by a newer Coroner (schema {version}, this one knows {VERSION})")
     try:
-        records.migrate(connection.execute, version)
+        tables.migrate(connection.execute, version)
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
             raise

@@ -1,14 +1,14 @@
-"""The census: one walk of the cgroup tree joined to the directory gives the Node that a pass sees. Runs in the sampling thread."""
+"""The census: one walk of the cgroup tree joined to the identities gives the Node that a pass sees. Runs in the sampling thread."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from agent.directory import Directory, Entry
 from agent.former import Formers
+from agent.identities import Identities, Identity
 from agent.naming import Naming
 from agent.status import Status
-from collectors.base import Container, Departed, Description, Instance, Node, Sample, counter, gauge
+from collectors.base import Container, Ended, Info, Instance, Node, Sample, counter, gauge
 from collectors.inquest.kill_state import Labels
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
@@ -43,7 +43,7 @@ class Census:
         *,
         cgroup_root: str | None,
         proc_root: str,
-        directory: Directory,
+        identities: Identities,
         status: Status,
         own_cgroup_inode: int = 0,
         deaths: Callable[[], Mapping[str, Death]] = dict,
@@ -54,7 +54,7 @@ class Census:
     ) -> None:
         self._cgroup_root = cgroup_root
         self._proc_root = proc_root
-        self._directory = directory
+        self._identities = identities
         self._status = status
         self._clock = clock
         self._own_cgroup_inode = own_cgroup_inode
@@ -67,36 +67,36 @@ class Census:
         self._unheard: dict[str, Death] = {}
         self._before: list[Instance] = []
         self._formers = Formers()
-        self._elders: frozenset[str] | None = None
-        self.elders: frozenset[Labels] = frozenset()
+        self._older_than_agent: frozenset[str] | None = None
+        self.older_than_agent: frozenset[Labels] = frozenset()
         """Labels of those that were there before the agent: what their cgroup has counted, it counted over all of their life."""
 
     def take(self, files: KernelFiles, process_table: ProcessTable) -> Node:
         """Walk the tree and name what is in it."""
         now = self._clock()
-        entries = self._directory.entries
+        identities = self._identities.known
         cgroups = self._walk()
         process_table.cgroup_namespace = next((cgroup.path for cgroup in cgroups if cgroup.inode == self._own_cgroup_inode), "/")
         instances = self._instances(cgroups)
-        self._bury(instances, files)
+        self._keep_what_was_read(instances, files)
         files.retain({cgroup.directory for cgroup in cgroups})
         living = {instance.id.key for instance in instances}
-        self._naming.take(instances, entries, self._directory.pods, now)
-        held = self._held(instances, entries, files)
-        names, sandboxes = self._naming.labels(entries)
-        if self._elders is None and cgroups:
-            self._elders = frozenset(living)
-        self.elders = frozenset(names[key] for key in self._elders or () if key in names)
-        containers = self._exported(instances, names, entries)
+        self._naming.take(instances, identities, self._identities.pods, now)
+        held = self._held(instances, identities, files)
+        names, sandboxes = self._naming.labels(identities)
+        if self._older_than_agent is None and cgroups:
+            self._older_than_agent = frozenset(living)
+        self.older_than_agent = frozenset(names[key] for key in self._older_than_agent or () if key in names)
+        containers = self._exported(instances, names, identities)
         deaths = self._all_deaths()
-        self._unnamed = sum(self._naming.is_unnamed(instance.id.key, entries.get(instance.id.key)) for instance in instances)
+        self._unnamed = sum(self._naming.is_unnamed(instance.id.key, identities.get(instance.id.key)) for instance in instances)
         # Without a tree the runtime's word is all there is, and without a cgroup, as of what runs in a virtual machine.
         resting = Counter(
-            entry.state
-            for key, entry in entries.items()
+            identity.state
+            for key, identity in identities.items()
             if key not in living
-            and not entry.is_sandbox
-            and (entry.state in _RESTING or (entry.state in _RUNNING and (not cgroups or entry.name[:2] in held)))
+            and not identity.is_sandbox
+            and (identity.state in _RESTING or (identity.state in _RUNNING and (not cgroups or identity.name[:2] in held)))
         )
         return Node(
             proc_root=self._proc_root,
@@ -105,9 +105,9 @@ class Census:
             cgroups=cgroups,
             instances=instances,
             containers=containers,
-            departed=self._departed(containers, names, deaths) if cgroups else (),
+            ended=self._ended(containers, names, deaths) if cgroups else (),
             formers=self._formers.take(
-                containers, names, entries=entries, deaths=deaths, describe=lambda key: self._told(key, entries.get(key))
+                containers, names, identities=identities, deaths=deaths, describe=lambda key: self._told(key, identities.get(key))
             ),
             names=names,
             sandboxes=sandboxes,
@@ -147,7 +147,7 @@ class Census:
                 found.append(Instance(identifier, cgroup))
         return found
 
-    def _bury(self, instances: list[Instance], files: KernelFiles) -> None:
+    def _keep_what_was_read(self, instances: list[Instance], files: KernelFiles) -> None:
         """Keep what the last pass read of those that are gone, for those whose last words nobody hears."""
         there = {instance.cgroup.inode for instance in instances}
         for instance in self._before:
@@ -166,7 +166,7 @@ class Census:
         return deaths
 
     @staticmethod
-    def _departed(containers: list[Container], names: Mapping[str, tuple[str, ...]], deaths: Mapping[str, Death]) -> list[Departed]:
+    def _ended(containers: list[Container], names: Mapping[str, tuple[str, ...]], deaths: Mapping[str, Death]) -> list[Ended]:
         """Find the containers that ended lately and have no successor; of several with one name the last."""
         taken = {container.labels for container in containers}
         last: dict[tuple[str, ...], Death] = {}
@@ -174,35 +174,37 @@ class Census:
         for key, death in sorted(deaths.items(), key=lambda item: ("/" not in item[0], item[1].inode)):
             if key in names and names[key] not in taken:
                 last[names[key]] = death
-        return [Departed(labels, death.words) for labels, death in last.items()]
+        return [Ended(labels, death.words) for labels, death in last.items()]
 
-    def _held(self, instances: list[Instance], entries: Mapping[str, Entry], files: KernelFiles) -> set[tuple[str, ...]]:
+    def _held(self, instances: list[Instance], identities: Mapping[str, Identity], files: KernelFiles) -> set[tuple[str, ...]]:
         """Find the sandboxes that all of their pod runs in, also by what happened to them; return the names of those pods."""
         directories = {instance.id.key: instance.cgroup.directory for instance in instances}
         killed = self._killed()
-        for key in self._naming.pauses(entries):
-            entry = entries.get(key)
-            if (entry is not None and entry.holds_pod) or key in killed or _usage(files, directories.get(key)) > PAUSE_MOST_BYTES:
+        for key in self._naming.pauses(identities):
+            identity = identities.get(key)
+            if (identity is not None and identity.holds_pod) or key in killed or _usage(files, directories.get(key)) > PAUSE_MOST_BYTES:
                 self._naming.hold_pod(key)
         return self._naming.held_pods()
 
-    def _exported(self, instances: list[Instance], names: Mapping[str, tuple[str, ...]], entries: Mapping[str, Entry]) -> list[Container]:
+    def _exported(
+        self, instances: list[Instance], names: Mapping[str, tuple[str, ...]], identities: Mapping[str, Identity]
+    ) -> list[Container]:
         newest: dict[tuple[str, ...], Instance] = {}
         # The inode of a cgroup is a number that only grows, so the greater one is the newer life. What a container made inside of
         # itself never takes the place of another container, however it is named.
         for instance in sorted(instances, key=lambda instance: (not instance.id.host_id, instance.cgroup.inode)):
             if instance.id.key in names:
                 newest[names[instance.id.key]] = instance
-        return [self._container(labels, instance, entries.get(instance.id.key)) for labels, instance in newest.items()]
+        return [self._container(labels, instance, identities.get(instance.id.key)) for labels, instance in newest.items()]
 
-    def _container(self, labels: tuple[str, ...], instance: Instance, entry: Entry | None) -> Container:
-        runtime, description = self._told(instance.id.key, entry)
-        return Container(labels, instance.id.told(runtime), instance.cgroup, description)
+    def _container(self, labels: tuple[str, ...], instance: Instance, identity: Identity | None) -> Container:
+        runtime, info = self._told(instance.id.key, identity)
+        return Container(labels, instance.id.told(runtime), instance.cgroup, info)
 
-    def _told(self, key: str, entry: Entry | None) -> tuple[str, Description]:
+    def _told(self, key: str, identity: Identity | None) -> tuple[str, Info]:
         """Return what its runtime and Kubernetes tell of a container beside its name: the runtime's own name, and the rest."""
-        image, runtime = self._naming.image_and_runtime(key, entry)
-        return runtime, _description(entry, image)
+        image, runtime = self._naming.image_and_runtime(key, identity)
+        return runtime, _info(identity, image)
 
 
 _RESTING = ("created", "restarting", "exited", "dead")
@@ -218,15 +220,15 @@ def _usage(files: KernelFiles, directory: str | None) -> int:
     return usage or 0
 
 
-def _description(entry: Entry | None, image: str) -> Description:
-    if entry is None:
-        return Description(image)
-    return Description(
+def _info(identity: Identity | None, image: str) -> Info:
+    if identity is None:
+        return Info(image)
+    return Info(
         image=image,
-        kind=entry.kind,
-        workload_kind=entry.workload_kind,
-        workload=entry.workload,
-        project=entry.project,
-        service=entry.service,
-        pod_labels=entry.pod_labels,
+        kind=identity.kind,
+        workload_kind=identity.workload_kind,
+        workload=identity.workload,
+        project=identity.project,
+        service=identity.service,
+        pod_labels=identity.pod_labels,
     )

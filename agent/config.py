@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from agent import __version__
 from agent.settings import CONFIG_FILE, SWITCH, Kind, Loader, Setting
 from agent.sources.docker import DEFAULT_URL
-from agent.sources.kubernetes_access import SOURCES, Choice, choose
+from agent.sources.kubernetes_access import SOURCES, ChosenApi, choose
 from agent.sources.oci import DEFAULT_BUNDLES
 from collectors.lifecycle import label_name
 
@@ -43,7 +43,7 @@ class Config:
     """Directories of OCI bundles; empty: none are read."""
     docker_url: str
     """Empty: Docker is not asked."""
-    kubernetes: Choice
+    kubernetes: ChosenApi
     """Which API of Kubernetes is asked, if any."""
     pod_labels: tuple[str, ...]
     """Labels of pods that coroner_container_info shows."""

@@ -23,7 +23,7 @@ DURATION = gauge("coroner_scrape_collector_duration_seconds", "How long the coll
 
 METRICS = (SUCCESS, DURATION)
 
-PATROL_SECONDS = 10.0
+RESYNC_SECONDS = 10.0
 """How long a pass that nobody asked for may take: as long as a usual one, or it would find a slow node stuck where that does not."""
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Gather:
             self._current = asyncio.create_task(self._pass(timeout), name="pass")
         return await asyncio.shield(self._current)
 
-    async def patrol(self, seconds: float, names: Collection[str], timeout: float = PATROL_SECONDS) -> None:
+    async def resync(self, seconds: float, names: Collection[str], timeout: float = RESYNC_SECONDS) -> None:
         """For ever: when there was no pass for so many seconds, take a census and run these collectors; their samples are thrown away.
 
         Nothing of this is on the page: a failure shows in the next pass.

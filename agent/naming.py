@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.directory import KEEP_DEAD_SECONDS, Entry, Pods, is_digest
+from agent.identities import KEEP_DEAD_SECONDS, Identity, Pods, is_digest
 from collectors.base import Instance
 from collectors.inquest.kill_state import Labels
 
@@ -25,7 +25,7 @@ SETTLED_SECONDS = 300
 
 
 @dataclass(slots=True)
-class _Person:
+class _Known:
     """One container id: since when it is known, when it was last alive, the inode of its present life, and what it is called.
 
     `is_sandbox`: taken for one although nobody told so; `holds_pod`: a sandbox that all of its pod runs in, for life.
@@ -59,81 +59,83 @@ class Naming:
         self._killed = killed
         self._living: dict[str, int] = {}
         self._taken: dict[Labels, str] = {}
-        self._people: dict[str, _Person] = {}
+        self._containers: dict[str, _Known] = {}
         self._shown = dict.fromkeys(filter(None, kept.values()), now)
         """When labels were last on a page, for as long as an alert may look back at them."""
         for key, labels in kept.items():
             is_sandbox = labels != () and not labels[2]
             served = now if labels == _by_id(key) else -math.inf
-            self._people[key] = _Person(now, now, labels, served=served, is_sandbox=is_sandbox, holds_pod=is_sandbox)
+            self._containers[key] = _Known(now, now, labels, served=served, is_sandbox=is_sandbox, holds_pod=is_sandbox)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._people
+        return key in self._containers
 
-    def take(self, instances: Sequence[Instance], entries: Mapping[str, Entry], pods: Pods, now: float) -> None:
+    def take(self, instances: Sequence[Instance], identities: Mapping[str, Identity], pods: Pods, now: float) -> None:
         """Add who is new, drop who died long ago, and give everybody the labels that are due now."""
-        self._meet(instances, entries, now)
+        self._add_new(instances, identities, now)
         self._taken = self._given(instances, now)
-        nameless = [key for key, person in self._people.items() if not self._name(key, person, entries, now)]
-        if nameless:
+        unnamed = [key for key, container in self._containers.items() if not self._name(key, container, identities, now)]
+        if unnamed:
             listed = {instance.id.key for instance in instances if instance.id.pod_uid in pods.names}
             sandboxes = _oldest(instances, pods)
-            for key in nameless:
-                self._do_without_name(key, self._people[key], sandboxes.get(key), pods, now, is_listed=key in listed)
+            for key in unnamed:
+                self._do_without_name(key, self._containers[key], sandboxes.get(key), pods, now, is_listed=key in listed)
 
     def served(self, now: float) -> None:
         """Note that a page shows the labels of now."""
-        for person in self._people.values():
-            if person.labels:
-                self._shown[person.labels] = now
-                if person.served is None:
-                    person.served = now
+        for container in self._containers.values():
+            if container.labels:
+                self._shown[container.labels] = now
+                if container.served is None:
+                    container.served = now
 
-    def labels(self, entries: Mapping[str, Entry]) -> tuple[dict[str, Labels], dict[str, Labels]]:
+    def labels(self, identities: Mapping[str, Identity]) -> tuple[dict[str, Labels], dict[str, Labels]]:
         """Return the labels of everybody who is exported, and those of sandboxes, which are only if their pod runs in them."""
         names: dict[str, Labels] = {}
         sandboxes: dict[str, Labels] = {}
-        for key, person in self._people.items():
-            is_sandbox = _is_sandbox(person, entries.get(key))
+        for key, container in self._containers.items():
+            is_sandbox = _is_sandbox(container, identities.get(key))
             if is_sandbox:
-                sandboxes[key] = person.labels
-            if person.labels and (person.holds_pod or not is_sandbox):
-                names[key] = person.labels
+                sandboxes[key] = container.labels
+            if container.labels and (container.holds_pod or not is_sandbox):
+                names[key] = container.labels
         return names, sandboxes
 
-    def pauses(self, entries: Mapping[str, Entry]) -> list[str]:
+    def pauses(self, identities: Mapping[str, Identity]) -> list[str]:
         """Return the keys of sandboxes in which no pod is known to run."""
-        return [key for key, person in self._people.items() if not person.holds_pod and _is_sandbox(person, entries.get(key))]
+        return [
+            key for key, container in self._containers.items() if not container.holds_pod and _is_sandbox(container, identities.get(key))
+        ]
 
     def hold_pod(self, key: str) -> None:
         """Note that all of its pod runs in a sandbox."""
-        self._people[key].holds_pod = True
+        self._containers[key].holds_pod = True
 
     def held_pods(self) -> set[Labels]:
         """Return namespace and name of the pods that run in their sandbox."""
-        return {person.labels[:2] for person in self._people.values() if person.holds_pod}
+        return {container.labels[:2] for container in self._containers.values() if container.holds_pod}
 
-    def is_unnamed(self, key: str, entry: Entry | None) -> bool:
+    def is_unnamed(self, key: str, identity: Identity | None) -> bool:
         """Whether nobody has told the name of one that was met, nor that it is a sandbox."""
-        return not (entry is not None and entry.name) and not self._people[key].is_sandbox
+        return not (identity is not None and identity.name) and not self._containers[key].is_sandbox
 
-    def image_and_runtime(self, key: str, entry: Entry | None) -> tuple[str, str]:
+    def image_and_runtime(self, key: str, identity: Identity | None) -> tuple[str, str]:
         """Return both as they were first told, for life; a digest alone gives way to a name, which a runtime forgets when its tag moves."""
-        person = self._people[key]
-        if entry is not None:
-            if not person.image or (is_digest(person.image) and entry.image and not is_digest(entry.image)):
-                person.image = entry.image
-            person.runtime = person.runtime or entry.runtime
-        return person.image, person.runtime
+        container = self._containers[key]
+        if identity is not None:
+            if not container.image or (is_digest(container.image) and identity.image and not is_digest(identity.image)):
+                container.image = identity.image
+            container.runtime = container.runtime or identity.runtime
+        return container.image, container.runtime
 
-    def _meet(self, instances: Sequence[Instance], entries: Mapping[str, Entry], now: float) -> None:
+    def _add_new(self, instances: Sequence[Instance], identities: Mapping[str, Identity], now: float) -> None:
         for instance in instances:
-            self._people.setdefault(instance.id.key, _Person(now, now)).alive = now
-        for key, entry in entries.items():
-            if entry.seen_alive:
-                person = self._people.setdefault(key, _Person(now, now))
-                person.alive = max(person.alive, now if entry.ended is None else entry.ended)
-        self._people = {key: person for key, person in self._people.items() if now - person.alive <= KEEP_DEAD_SECONDS}
+            self._containers.setdefault(instance.id.key, _Known(now, now)).alive = now
+        for key, identity in identities.items():
+            if identity.seen_alive:
+                container = self._containers.setdefault(key, _Known(now, now))
+                container.alive = max(container.alive, now if identity.ended is None else identity.ended)
+        self._containers = {key: container for key, container in self._containers.items() if now - container.alive <= KEEP_DEAD_SECONDS}
         self._shown = {labels: shown for labels, shown in self._shown.items() if now - shown <= KEEP_DEAD_SECONDS}
 
     def _given(self, instances: Sequence[Instance], now: float) -> dict[Labels, str]:
@@ -141,84 +143,84 @@ class Naming:
         self._living = _inodes(instances)
         given: dict[Labels, str] = {}
         for key, inode in self._living.items():
-            person = self._people[key]
-            if person.inode not in (0, inode) and person.served is not None:
-                person.served = now  # it was started again, and its minutes with it
-            person.inode = inode
-            if not person.labels or person.labels[1]:
+            container = self._containers[key]
+            if container.inode not in (0, inode) and container.served is not None:
+                container.served = now  # it was started again, and its minutes with it
+            container.inode = inode
+            if not container.labels or container.labels[1]:
                 continue
-            other = given.setdefault(person.labels, key)
+            other = given.setdefault(container.labels, key)
             if other != key:
-                first, last = sorted((key, other), key=lambda each: ("/" in each, self._people[each].inode))
-                given[person.labels] = first
+                first, last = sorted((key, other), key=lambda each: ("/" in each, self._containers[each].inode))
+                given[container.labels] = first
                 self._lose(last)
         return given
 
-    def _name(self, key: str, person: _Person, entries: Mapping[str, Entry], now: float) -> bool:
+    def _name(self, key: str, container: _Known, identities: Mapping[str, Identity], now: float) -> bool:
         """Call somebody as it is told; false if that is not told."""
-        entry = entries.get(key)
-        if entry is None or not entry.name:
+        identity = identities.get(key)
+        if identity is None or not identity.name:
             return False
-        is_settled = person.served is not None and now - person.served >= SETTLED_SECONDS
-        if not person.labels:
+        is_settled = container.served is not None and now - container.served >= SETTLED_SECONDS
+        if not container.labels:
             self.hits += 1
-            person.served = None
-        if not person.labels or (person.labels != entry.name and (not is_settled or person.is_sandbox or entry.is_sandbox)):
-            self._call(key, person, self._free(key, entry.name, entries))
-        if person.is_sandbox:
-            person.is_sandbox, person.holds_pod = False, person.holds_pod and entry.is_sandbox
+            container.served = None
+        if not container.labels or (container.labels != identity.name and (not is_settled or container.is_sandbox or identity.is_sandbox)):
+            self._call(key, container, self._free(key, identity.name, identities))
+        if container.is_sandbox:
+            container.is_sandbox, container.holds_pod = False, container.holds_pod and identity.is_sandbox
         return True
 
-    def _do_without_name(self, key: str, person: _Person, sandbox: Labels | None, pods: Pods, now: float, *, is_listed: bool) -> None:
+    def _do_without_name(self, key: str, container: _Known, sandbox: Labels | None, pods: Pods, now: float, *, is_listed: bool) -> None:
         """Take one that nobody names for the sandbox of its pod, or else call it by its id, when it is time."""
         by_id = _by_id(key)
-        if sandbox is not None and person.labels in ((), by_id) and min(pods.told, now) - person.since >= NAME_WITHIN_SECONDS:
-            if person.labels in self._shown:
-                self.moved.append((person.labels, sandbox))
-            person.labels, person.is_sandbox = sandbox, True
-        elif not person.labels and now - person.since >= (LISTED_WITHIN_SECONDS if is_listed else NAME_WITHIN_SECONDS):
+        if sandbox is not None and container.labels in ((), by_id) and min(pods.told, now) - container.since >= NAME_WITHIN_SECONDS:
+            if container.labels in self._shown:
+                self.moved.append((container.labels, sandbox))
+            container.labels, container.is_sandbox = sandbox, True
+        elif not container.labels and now - container.since >= (LISTED_WITHIN_SECONDS if is_listed else NAME_WITHIN_SECONDS):
             self.misses += 1
-            person.served = None
-            self._call(key, person, self._free(key, by_id, {}))
+            container.served = None
+            self._call(key, container, self._free(key, by_id, {}))
 
-    def _free(self, key: str, wanted: Labels, entries: Mapping[str, Entry]) -> Labels:
+    def _free(self, key: str, wanted: Labels, identities: Mapping[str, Identity]) -> Labels:
         """Return the labels, or such with an id in them if another one that lives has them."""
         *pod, name = wanted
         for labels in (wanted, (*pod, f"{name}_{key[:12]}"), (*pod, f"{name}_{key}")):
             holder = self._taken.get(labels, key)
             # One that is gone is the life before if the other one has that name; not if it has only kept it after a rename.
-            is_same = key not in self._living and (entry := entries.get(holder)) is not None and entry.name == labels
+            is_same = key not in self._living and (identity := identities.get(holder)) is not None and identity.name == labels
             # What a container made inside of itself never keeps a name from another container, however it is named.
             is_imitation = "/" in holder and "/" not in key
             if holder == key or is_same or is_imitation:
                 return labels
         return labels
 
-    def _call(self, key: str, person: _Person, labels: Labels) -> None:
-        if labels == person.labels:
+    def _call(self, key: str, container: _Known, labels: Labels) -> None:
+        if labels == container.labels:
             return
-        if person.labels in self._shown and (labels in self._shown or self._is_shared(person.labels)) and key in self._killed():
+        if container.labels in self._shown and (labels in self._shown or self._is_shared(container.labels)) and key in self._killed():
             return
-        if (before := person.labels or person.lost) in self._shown:
+        if (before := container.labels or container.lost) in self._shown:
             self.moved.append((before, labels))
-        if self._taken.get(person.labels) == key:
-            del self._taken[person.labels]
-        person.labels, person.lost = labels, ()
+        if self._taken.get(container.labels) == key:
+            del self._taken[container.labels]
+        container.labels, container.lost = labels, ()
         if key in self._living and not labels[1]:
             if (holder := self._taken.get(labels, key)) != key:
                 self._lose(holder)  # an imitation, which is named anew
             self._taken[labels] = key
 
     def _lose(self, key: str) -> None:
-        person = self._people[key]
-        person.labels, person.lost = (), person.labels
+        container = self._containers[key]
+        container.labels, container.lost = (), container.labels
 
     def _is_shared(self, labels: Labels) -> bool:
-        return sum(person.labels == labels for person in self._people.values()) > 1
+        return sum(container.labels == labels for container in self._containers.values()) > 1
 
 
-def _is_sandbox(person: _Person, entry: Entry | None) -> bool:
-    return person.is_sandbox or (entry is not None and entry.is_sandbox)
+def _is_sandbox(container: _Known, identity: Identity | None) -> bool:
+    return container.is_sandbox or (identity is not None and identity.is_sandbox)
 
 
 def _by_id(key: str) -> Labels:

@@ -2,7 +2,7 @@
 
 import logging
 
-from agent.directory import Directory
+from agent.identities import Identities
 from collectors import oom
 from collectors.base import CONTAINER
 from collectors.inquest.kills import KillLedger
@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 class Register:
     """Hands on who was born and who ended. `local_events`: memory.events does not count what is nested (memory_localevents)."""
 
-    def __init__(self, directory: Directory, ledger: KillLedger, *, local_events: bool) -> None:
-        self._directory = directory
+    def __init__(self, identities: Identities, ledger: KillLedger, *, local_events: bool) -> None:
+        self._identities = identities
         self._ledger = ledger
         self._local_events = local_events
 
@@ -28,18 +28,18 @@ class Register:
         if container.host_id:
             return  # a container's word
         if container.pod_uid:
-            self._directory.ask(container.key)  # it may be a sandbox, which only who knows its name can tell
+            self._identities.ask(container.key)  # it may be a sandbox, which only who knows its name can tell
         else:
-            self._directory.hear(_SOURCE, container.key)
+            self._identities.hear(_SOURCE, container.key)
 
     def ended(self, container: ContainerId, cgroup: Cgroup, words: LastWords | None) -> None:
         """Take note of a container whose last process has ended; `words` is None if its cgroup was gone before it could be read."""
         if words is not None and not self._local_events:
             oom.read_last(self._ledger, container, cgroup, words)
-        entry = self._directory.entries.get(container.key)
-        if entry is not None and entry.is_sandbox and not entry.holds_pod:
+        identity = self._identities.known.get(container.key)
+        if identity is not None and identity.is_sandbox and not identity.holds_pod:
             return
-        facts: dict[str, object] = dict(zip(CONTAINER, entry.name, strict=True)) if entry is not None and entry.name else {}
+        facts: dict[str, object] = dict(zip(CONTAINER, identity.name, strict=True)) if identity is not None and identity.name else {}
         if words is not None:
             facts["memory_peak_bytes"] = words.memory_peak
             facts["threads_peak"] = words.threads_peak

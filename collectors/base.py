@@ -26,7 +26,7 @@ class Metric:
     help: str
     labels: tuple[str, ...]
     zero_first: bool = False
-    """Whether Prometheus must have seen it at 0 before it sees what it counts: agent/newborn.py sees to that."""
+    """Whether Prometheus must have seen it at 0 before it sees what it counts: agent/zero_first.py sees to that."""
 
 
 def counter(name: str, help_text: str, labels: tuple[str, ...] = CONTAINER) -> Metric:
@@ -60,7 +60,7 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class Info:
     """What a runtime or Kubernetes says of a container beside its name; empty where nobody told."""
 
     image: str = ""
@@ -79,11 +79,11 @@ class Container:
     labels: tuple[str, ...]
     id: ContainerId
     cgroup: Cgroup
-    description: Description
+    info: Info
 
 
 @dataclass(frozen=True, slots=True)
-class Departed:
+class Ended:
     """A container that ended lately, and no living one has its name: its event counters stay, with these values."""
 
     labels: tuple[str, ...]
@@ -96,7 +96,7 @@ class Former:
 
     labels: tuple[str, ...]
     id: ContainerId
-    description: Description
+    info: Info
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Node:
     """What one pass sees: made anew for each pass, and the same for all its collectors.
 
     `names` holds the labels of every container that runs or ran lately, by id: their event counters exist from the first moment and
-    outlive the cgroup; `departed` has the final values of those without one, and `formers` what they were. `sandboxes` has those of pods'
+    outlive the cgroup; `ended` has the final values of those without one, and `formers` what they were. `sandboxes` has those of pods'
     sandboxes (empty while they are not known), which are no containers but may hold a PID namespace; one that all of its pod runs in
     (gVisor, Kata) is in `names` and among the `containers` too. `resting` counts containers without a cgroup by the state their runtime
     gives them; None while some runtime that was asked has not told.
@@ -116,7 +116,7 @@ class Node:
     cgroups: Sequence[Cgroup] = ()
     instances: Sequence[Instance] = ()
     containers: Sequence[Container] = ()
-    departed: Sequence[Departed] = ()
+    ended: Sequence[Ended] = ()
     formers: Sequence[Former] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sandboxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

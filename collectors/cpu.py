@@ -34,8 +34,8 @@ class Cpu:
             limit = node.read(cgroupfs.cpu_limit, container.cgroup)
             if limit is not None:
                 yield LIMIT, container.labels, limit
-        for departed in node.departed:
-            yield from _counted(departed.labels, departed.words.cpu_stat)
+        for ended in node.ended:
+            yield from _counted(ended.labels, ended.words.cpu_stat)
 
 
 def _counted(labels: tuple[str, ...], stat: CpuStat | None) -> Iterable[Sample]:

@@ -64,7 +64,7 @@ class Lifecycle:
             yield CONTAINERS, (state,), count
 
     def _info_labels(self, container: Container | Former) -> tuple[str, ...]:
-        identifier, told = container.id, container.description
+        identifier, told = container.id, container.info
         return (
             *container.labels,
             *(identifier.url, told.image, identifier.runtime, identifier.pod_uid, identifier.qos, identifier.container_path),

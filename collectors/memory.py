@@ -54,8 +54,8 @@ class Memory:
                 if level is not None:
                     yield metric, container.labels, level
             yield from _counted(container.labels, node.read(cgroupfs.memory_events, container.cgroup))
-        for departed in node.departed:
-            yield from _counted(departed.labels, departed.words.memory_events)
+        for ended in node.ended:
+            yield from _counted(ended.labels, ended.words.memory_events)
 
 
 def _counted(labels: tuple[str, ...], events: MemoryEvents | None) -> Iterable[Sample]:

@@ -31,6 +31,6 @@ class Pids:
                 value = node.read(reader, container.cgroup)
                 if value is not None:
                     yield metric, container.labels, value
-        for departed in node.departed:
-            if departed.words.fork_failures is not None:
-                yield FORK_FAILURES, departed.labels, departed.words.fork_failures
+        for ended in node.ended:
+            if ended.words.fork_failures is not None:
+                yield FORK_FAILURES, ended.labels, ended.words.fork_failures

@@ -141,7 +141,7 @@ def test_all_modules_are_looked_at() -> None:
         ("collectors.cpu", "import aiohttp.web", "the standard library"),
         ("collectors.cpu", "import docker", "the standard library"),
         ("collectors.cpu", "from prometheus_client import Gauge", "the standard library"),
-        ("collectors.cpu", "from agent.directory import Entry", "the standard library"),
+        ("collectors.cpu", "from agent.identities import Identity", "the standard library"),
         ("collectors", "import agent", "the standard library"),
         ("collectors.cpu", "if TYPE_CHECKING:\n    from agent import census", "the standard library"),
         ("collectors.cpu", "from collectors.memory import USAGE", "of other collectors only"),

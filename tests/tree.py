@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.base import Collector, Container, Departed, Description, Instance, Node
+from collectors.base import Collector, Container, Ended, Info, Instance, Node
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.files import KernelFiles
 from collectors.kernel.procfs import ProcessTable
@@ -136,10 +136,10 @@ def node(
     root: Path,
     *,
     names: Mapping[str, tuple[str, ...]] = LABELS,
-    descriptions: Mapping[str, Description] | None = None,
+    infos: Mapping[str, Info] | None = None,
     sandboxes: Mapping[str, tuple[str, ...]] | None = None,
     resting: Mapping[str, int] | None = None,
-    departed: Sequence[Departed] = (),
+    ended: Sequence[Ended] = (),
     files: KernelFiles | None = None,
     process_table: ProcessTable | None = None,
 ) -> Node:
@@ -159,11 +159,11 @@ def node(
         cgroups=cgroups,
         instances=instances,
         containers=[
-            Container(names[one.id.key], one.id, one.cgroup, (descriptions or {}).get(one.id.key, Description()))
+            Container(names[one.id.key], one.id, one.cgroup, (infos or {}).get(one.id.key, Info()))
             for one in instances
             if one.id.key in names
         ],
-        departed=departed,
+        ended=ended,
         names={one.id.key: names[one.id.key] for one in instances if one.id.key in names},
         sandboxes=sandboxes or {},
         resting=resting or {},

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from agent.directory import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS
+from agent.identities import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS
 from agent.inotify import IN_CREATE, IN_DELETE, IN_IGNORED, IN_ISDIR, IN_MODIFY, IN_ONLYDIR, IN_Q_OVERFLOW, Inotify, remedy
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS

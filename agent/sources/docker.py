@@ -1,6 +1,6 @@
 """Names from Docker: a list, then its events, each over the Engine API by the docker SDK in a thread of its own.
 
-The SDK blocks, so nothing here is ever awaited by a scrape: the thread hands messages to the loop, the loop writes the directory.
+The SDK blocks, so nothing here is ever awaited by a scrape: the thread hands messages to the loop, the loop writes the identities.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.directory import Directory, Entry, is_digest
+from agent.identities import Identities, Identity, is_digest
 from agent.inotify import appearance
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind, rest
@@ -56,19 +56,19 @@ class DockerSource:
         self,
         *,
         url: str,
-        directory: Directory,
+        identities: Identities,
         connect: Connect | None = None,
         window: float = WINDOW_SECONDS,
     ) -> None:
         # Where nobody asked for Docker, and it is not here, its absence is no trouble.
         self.status = Status("docker", optional=url == DEFAULT_URL and not os.path.exists(DEFAULT_URL.removeprefix("unix://")))
         self._url = url
-        self._directory = directory
+        self._identities = identities
         self._connect = connect or _connect
         self._window = window
         self._since = _timestamp(time.time_ns())
         self._wanted = asyncio.Event()
-        directory.when_heard(self._hear)
+        identities.when_heard(self._hear)
 
     async def rest(self, seconds: float) -> None:
         """Wait before the next try, but a second only if the socket appears or a container is born that nobody has named."""
@@ -111,13 +111,13 @@ class DockerSource:
         return False
 
     def _hear(self, key: str) -> None:
-        entry = self._directory.entries.get(key)
-        if entry is None or not entry.name:
+        identity = self._identities.known.get(key)
+        if identity is None or not identity.name:
             self._wanted.set()
 
     def _take(self, kind: str, content: Any) -> None:
         if kind == "list":
-            self._directory.resync(self.status.source, dict(_listed(content)))
+            self._identities.resync(self.status.source, dict(_listed(content)))
             self.status.up()
         elif kind == "look":
             self._looked(content)
@@ -131,21 +131,21 @@ class DockerSource:
         if not _IDENTIFIER.fullmatch(identifier):
             return
         if action in _STATE_AFTER:
-            entry = _entry(attributes.get("name"), attributes.get("image"), _STATE_AFTER[action], attributes)
-            self._directory.put(self.status.source, {identifier: entry})
+            identity = _identity(attributes.get("name"), attributes.get("image"), _STATE_AFTER[action], attributes)
+            self._identities.put(self.status.source, {identifier: identity})
         elif action == "rename":
             name, is_sandbox, pod_uid = _called(attributes.get("name"), attributes)
-            self._directory.amend(self.status.source, identifier, name=name, is_sandbox=is_sandbox, pod_uid=pod_uid)
+            self._identities.amend(self.status.source, identifier, name=name, is_sandbox=is_sandbox, pod_uid=pod_uid)
         elif action in _END_AFTER:
-            self._directory.end(self.status.source, identifier, _END_AFTER[action])
+            self._identities.end(self.status.source, identifier, _END_AFTER[action])
 
     def _looked(self, container: Mapping[str, Any]) -> None:
         """Take what `docker inspect` alone tells: that a container waits to be started again, and the image that it was made from."""
         identifier, state = str(container.get("Id")), container.get("State")
         if isinstance(state, dict) and state.get("Status") == "restarting":
-            self._directory.amend(self.status.source, identifier, state="restarting", ended=None)
+            self._identities.amend(self.status.source, identifier, state="restarting", ended=None)
         if image := _image(container):
-            self._directory.amend(self.status.source, identifier, image=image)
+            self._identities.amend(self.status.source, identifier, image=image)
 
 
 class _Listener:
@@ -254,7 +254,7 @@ def _poster(loop: asyncio.AbstractEventLoop, messages: asyncio.Queue[Message]) -
     return post
 
 
-def _listed(containers: list[dict[str, Any]]) -> Iterator[tuple[str, Entry]]:
+def _listed(containers: list[dict[str, Any]]) -> Iterator[tuple[str, Identity]]:
     for container in containers:
         identifier = str(container.get("Id"))
         if not _IDENTIFIER.fullmatch(identifier):
@@ -263,7 +263,7 @@ def _listed(containers: list[dict[str, Any]]) -> Iterator[tuple[str, Entry]]:
         names = [name.removeprefix("/") for name in container.get("Names") or () if isinstance(name, str)]
         own = next((name for name in names if "/" not in name), names[0] if names else None)
         state = str(container.get("State"))
-        yield identifier, _entry(own, container.get("Image"), state, container.get("Labels") or {})
+        yield identifier, _identity(own, container.get("Image"), state, container.get("Labels") or {})
 
 
 def _image(container: Mapping[str, Any]) -> str:
@@ -271,10 +271,10 @@ def _image(container: Mapping[str, Any]) -> str:
     return str(config.get("Image") or "") if isinstance(config, dict) else ""
 
 
-def _entry(name: object, image: object, state: str, labels: Mapping[str, Any]) -> Entry:
+def _identity(name: object, image: object, state: str, labels: Mapping[str, Any]) -> Identity:
     has_ended = state in ("exited", "dead")
     called, is_sandbox, pod_uid = _called(name, labels)
-    return Entry(
+    return Identity(
         name=called,
         image=str(image or ""),
         runtime="docker",

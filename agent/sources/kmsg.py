@@ -1,4 +1,7 @@
-"""The kernel log, followed from where the last agent left it: OOM victims go to the ledger. Records come from devkmsg.py or syslog.py."""
+"""The kernel log, followed from where the last agent left it: OOM victims go to the ledger.
+
+Records come from kmsg_device.py or kmsg_syslog.py.
+"""
 
 import asyncio
 import logging
@@ -9,10 +12,10 @@ from dataclasses import asdict, replace
 from time import monotonic
 from typing import ClassVar, Protocol
 
-from agent.directory import Directory
+from agent.identities import Identities
 from agent.postmortem import examine
-from agent.sources.devkmsg import Device, Skipped, open_device
-from agent.sources.syslog import Syslog, open_syslog
+from agent.sources.kmsg_device import Device, Skipped, open_device
+from agent.sources.kmsg_syslog import Syslog, open_syslog
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.base import CONTAINER, Sample, counter
@@ -87,7 +90,7 @@ class KernelLog:
         cgroup_root: str | None,
         proc_root: str = "/proc",
         ledger: KillLedger,
-        directory: Directory,
+        identities: Identities,
         is_init: Callable[[str, int | None, int], bool | None] = lambda _key, _inode, _pid: None,
         opener: Callable[[str], int] = open_device,
         syslog_opener: Callable[[], Syslog] = open_syslog,
@@ -96,7 +99,7 @@ class KernelLog:
         self._path = path
         self._cgroup_root, self._proc_root = cgroup_root, proc_root
         self._ledger = ledger
-        self._directory = directory
+        self._identities = identities
         self._is_init = is_init
         self._opener = opener
         self._syslog_opener = syslog_opener
@@ -277,10 +280,10 @@ class KernelLog:
         inode: int | None = None
         labels: tuple[str, ...] = ()
         if container is not None:
-            self._directory.hear(self.status.source, container.key)
+            self._identities.hear(self.status.source, container.key)
             inode = self._inode(container.container_path)
-            entry = self._directory.entries.get(container.key)
-            labels = self._ledger.names.get(container.key) or (entry.name if entry else ())  # as on the page, or as it will be
+            identity = self._identities.known.get(container.key)
+            labels = self._ledger.names.get(container.key) or (identity.name if identity else ())  # as on the page, or as it will be
             is_init = None if self._catching_up or victim.pid is None else self._is_init(container.key, inode, victim.pid)
             if is_init is not None:
                 victim = replace(victim, is_init=is_init, namespace_pid=1 if is_init else victim.namespace_pid)

@@ -13,10 +13,10 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
+from agent.identities import KEEP_DEAD_SECONDS, Identities, Identity
 from agent.sources.kubernetes_access import Access, Pace
 from agent.sources.kubernetes_client import CUT, PIECE, Client, Gone, connected, lines
-from agent.sources.pods import PodList, entries_of, names_of, uid_of, version_of
+from agent.sources.kubernetes_pods import PodList, identities_of, names_of, uid_of, version_of
 from agent.status import Status
 from agent.supervise import FAR_DELAY_SECONDS, Blind, rest
 from collectors.base import Sample
@@ -31,15 +31,15 @@ class KubernetesSource:
 
     longest_rest = FAR_DELAY_SECONDS
 
-    def __init__(self, *, access: Access, directory: Directory, pod_labels: Collection[str] = (), pace: Pace | None = None) -> None:
+    def __init__(self, *, access: Access, identities: Identities, pod_labels: Collection[str] = (), pace: Pace | None = None) -> None:
         self.status = Status("kubernetes")
         self._access = access
-        self._directory = directory
+        self._identities = identities
         self._labels = pod_labels
         self._pace = pace or Pace()
         self._note = "any certificate of the kubelet is believed (--kubernetes.kubelet-insecure-skip-verify)" if access.skip_verify else ""
         self._began = time.monotonic()
-        self._told: dict[str, Entry] = {}
+        self._told: dict[str, Identity] = {}
         self._ids: dict[str, set[str]] = {}
         self._missed: dict[str, float] = {}
         self._sought: dict[str, int] = {}
@@ -48,7 +48,7 @@ class KubernetesSource:
         self._names: dict[str, tuple[str, tuple[str, str]]] = {}
         self._version = ""
         self._list_version = "0"
-        directory.when_heard(self._hear)
+        identities.when_heard(self._hear)
 
     async def rest(self, seconds: float) -> None:
         """Wait before the next try, but a second only if a container is born that nobody has named; not all nodes at the same time."""
@@ -60,7 +60,7 @@ class KubernetesSource:
         return ()
 
     async def follow(self) -> None:
-        """Give the directory what the API tells until it does not answer. What it was told stays. Raises Blind."""
+        """Give the identities what the API tells until it does not answer. What it was told stays. Raises Blind."""
         async with connected(self._access, self._pace) as client:
             await (self._poll(client) if self._access.mode == "kubelet" else self._watch_on(client))
 
@@ -94,16 +94,16 @@ class KubernetesSource:
             self._heard.set()
 
     def _is_unknown(self, key: str) -> bool:
-        entry = self._directory.entries.get(key)
-        return entry is None or not (entry.name or entry.is_sandbox)
+        identity = self._identities.known.get(key)
+        return identity is None or not (identity.name or identity.is_sandbox)
 
-    def _with_missed(self, pods: dict[str, dict[str, Entry]]) -> dict[str, dict[str, Entry]]:
+    def _with_missed(self, pods: dict[str, dict[str, Identity]]) -> dict[str, dict[str, Identity]]:
         """Add what was told before and is missing for less than an interval between two polls.
 
         A kubelet that has just started lists only the pods it has been told of so far (https://github.com/kubernetes/kubernetes/issues/112119).
         """
         now = time.monotonic()
-        listed = {key for entries in pods.values() for key in entries}
+        listed = {key for identities in pods.values() for key in identities}
         self._missed = {key: self._missed.get(key, now) for key in self._told if key not in listed}
         late = {key for key, since in self._missed.items() if now - since < self._pace.poll}
         for uid, keys in self._ids.items():
@@ -185,9 +185,9 @@ class KubernetesSource:
 
     # Both.
 
-    async def _list(self, client: Client, path: str, parameters: Mapping[str, str]) -> tuple[dict[str, dict[str, Entry]], str]:
-        """Return the entries of all pods by the pod's uid, and the version of the list."""
-        pods: dict[str, dict[str, Entry]] = {}
+    async def _list(self, client: Client, path: str, parameters: Mapping[str, str]) -> tuple[dict[str, dict[str, Identity]], str]:
+        """Return the identities of all pods by the pod's uid, and the version of the list."""
+        pods: dict[str, dict[str, Identity]] = {}
         names: dict[str, tuple[str, tuple[str, str]]] = {}
         reader = PodList()
 
@@ -208,51 +208,51 @@ class KubernetesSource:
         return pods, reader.resource_version
 
     def _list_pods(self, *, is_watched: bool) -> None:
-        self._directory.list_pods({uid: names for uid, names in self._names.values() if uid and all(names)}, is_watched=is_watched)
+        self._identities.list_pods({uid: names for uid, names in self._names.values() if uid and all(names)}, is_watched=is_watched)
 
-    def _entries(self, pod: object) -> dict[str, Entry]:
-        return entries_of(pod, self._labels, clock=time.monotonic(), wall=time.time())
+    def _entries(self, pod: object) -> dict[str, Identity]:
+        return identities_of(pod, self._labels, clock=time.monotonic(), wall=time.time())
 
-    def _tell_all(self, pods: Mapping[str, Mapping[str, Entry]]) -> None:
+    def _tell_all(self, pods: Mapping[str, Mapping[str, Identity]]) -> None:
         """Tell a full list: what it lists no more is gone."""
-        self._ids = {uid: set(entries) for uid, entries in pods.items()}
-        now = self._now({key: entry for entries in pods.values() for key, entry in entries.items()})
+        self._ids = {uid: set(identities) for uid, identities in pods.items()}
+        now = self._now({key: identity for identities in pods.values() for key, identity in identities.items()})
         self._tell(now, gone=self._told.keys() - now.keys())
 
-    def _now(self, entries: Mapping[str, Entry]) -> dict[str, Entry]:
-        """Return the entries with what the directory knows already of the dead: a second telling makes no death younger, or unseen.
+    def _now(self, identities: Mapping[str, Identity]) -> dict[str, Identity]:
+        """Return the identities with what is known already of the dead: a second telling makes no death younger, or unseen.
 
         Those of which it knows nothing lived and died between two lists, or before the agent came. They are left out if that is long ago:
         they are listed for as long as their pod is.
         """
-        known = self._directory.entries
+        known = self._identities.known
         now = time.monotonic()
         result = {}
-        for key, entry in entries.items():
+        for key, identity in identities.items():
             told, before = self._told.get(key), known.get(key)
-            if entry.ended is None:
-                result[key] = entry
+            if identity.ended is None:
+                result[key] = identity
             elif told is not None and told.ended is not None:
-                result[key] = replace(entry, ended=told.ended, seen_alive=told.seen_alive)
+                result[key] = replace(identity, ended=told.ended, seen_alive=told.seen_alive)
             elif before is not None:
                 # The death of one that was alive is dated by this clock: the kubelet's is the wall's, which may be set.
-                result[key] = replace(entry, ended=now if before.ended is None else before.ended, seen_alive=before.seen_alive)
-            elif now - entry.ended <= KEEP_DEAD_SECONDS:
-                is_dated = entry.last_termination is not None and entry.last_termination.finished_at is not None
-                result[key] = replace(entry, seen_alive=is_dated and entry.ended >= self._began)
+                result[key] = replace(identity, ended=now if before.ended is None else before.ended, seen_alive=before.seen_alive)
+            elif now - identity.ended <= KEEP_DEAD_SECONDS:
+                is_dated = identity.last_termination is not None and identity.last_termination.finished_at is not None
+                result[key] = replace(identity, seen_alive=is_dated and identity.ended >= self._began)
         return result
 
-    def _tell(self, entries: Mapping[str, Entry], gone: Iterable[str]) -> None:
-        """Give the directory what is new, at once: most of what is listed is what was listed before."""
-        changes = {key: entry for key, entry in entries.items() if self._told.get(key) != entry}
-        self._told.update(entries)
+    def _tell(self, identities: Mapping[str, Identity], gone: Iterable[str]) -> None:
+        """Give the identities what is new, at once: most of what is listed is what was listed before."""
+        changes = {key: identity for key, identity in identities.items() if self._told.get(key) != identity}
+        self._told.update(identities)
         now = time.monotonic()
         for key in gone:
-            entry = self._told.pop(key, None)
-            if entry is None or key not in self._directory.entries:
+            identity = self._told.pop(key, None)
+            if identity is None or key not in self._identities.known:
                 continue  # another source told of its end, so long ago that it is forgotten
-            if entry.ended is None:  # how it ended is not told; what is, is how the life before it did
-                entry = replace(entry, last_termination=None, ended=now)
-            changes[key] = replace(entry, state="removed")
+            if identity.ended is None:  # how it ended is not told; what is, is how the life before it did
+                identity = replace(identity, last_termination=None, ended=now)
+            changes[key] = replace(identity, state="removed")
         if changes:
-            self._directory.put(self.status.source, changes)
+            self._identities.put(self.status.source, changes)

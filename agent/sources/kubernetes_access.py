@@ -28,7 +28,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenApi:
     """What --kubernetes.source comes to on this node. `access` only for the two APIs, and if there are no `problems`."""
 
     source: str
@@ -63,7 +63,7 @@ def choose(
     ca_file: str = "",
     skip_verify: bool = False,
     exists: Callable[[str], bool] = os.path.exists,
-) -> Choice:
+) -> ChosenApi:
     """Decide which source of names is used, from the settings (empty: not set) and what the node tells the agent's container."""
     token_file, ca_file = token_file or f"{ACCOUNT}/token", ca_file or f"{ACCOUNT}/ca.crt"
     node_name = node_name or environ.get("NODE_NAME", "")
@@ -85,15 +85,15 @@ def choose(
     if source in ("auto", "kubelet") and kubelet_url and not re.fullmatch(r"https://[^/?#@\s]+", kubelet_url):
         problems.append(f"kubernetes.kubelet-url: got {kubelet_url!r}, expected https://HOST:PORT; without TLS the token is anybody's")
     if problems:
-        return Choice(source, problems=tuple(problems))
+        return ChosenApi(source, problems=tuple(problems))
     if source == "auto":
         if not exists(token_file):
-            return Choice("files", f"{token_file} is not there: not in a pod, or in one without automountServiceAccountToken")
+            return ChosenApi("files", f"{token_file} is not there: not in a pod, or in one without automountServiceAccountToken")
         able = next((each for each, there in wants.items() if all(there.values())), None)
         if able is None:
-            return Choice("files", "neither NODE_IP (status.hostIP) nor NODE_NAME (spec.nodeName) is in the environment")
-        return Choice(able, "a service account's token and the address are there", accesses[able])
-    return Choice(source, "as it was set", accesses.get(source))
+            return ChosenApi("files", "neither NODE_IP (status.hostIP) nor NODE_NAME (spec.nodeName) is in the environment")
+        return ChosenApi(able, "a service account's token and the address are there", accesses[able])
+    return ChosenApi(source, "as it was set", accesses.get(source))
 
 
 def _host(address: str) -> str:

@@ -1,4 +1,4 @@
-"""Names from OCI bundles (bundles.py), which a runtime writes before it starts a container. No API, no token.
+"""Names from OCI bundles (oci_bundle.py), which a runtime writes before it starts a container. No API, no token.
 
 inotify tells of new ones, and a periodic rescan finds what it missed.
 """
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from agent.directory import Directory, Entry
+from agent.identities import Identities, Identity
 from agent.inotify import (
     IN_CREATE,
     IN_DELETE,
@@ -25,8 +25,8 @@ from agent.inotify import (
     Inotify,
     remedy,
 )
-from agent.sources.bundles import IDENTIFIER, Bundle, entry_of, list_bundles, read_bundle
-from agent.sources.config_json import Steps, T, Unreadable
+from agent.sources.oci_bundle import IDENTIFIER, Bundle, identity_of, list_bundles, read_bundle
+from agent.sources.oci_config_json import Steps, T, Unreadable
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.base import Sample, counter, gauge
@@ -102,13 +102,13 @@ class OciSource:
         self,
         *,
         bundles: Sequence[str],
-        directory: Directory,
+        identities: Identities,
         rescan: float = RESCAN_SECONDS,
         notifier: Callable[[], Inotify] = Inotify,
     ) -> None:
         # Where nobody asked for bundles, and no runtime that has them is here, their absence is no trouble.
         self.status = Status("oci", optional=tuple(bundles) == DEFAULT_BUNDLES and not any(map(os.path.exists, DEFAULT_BUNDLES)))
-        self._directory = directory
+        self._identities = identities
         self._rescan_seconds = rescan
         self._notifier = notifier
         self._places = [_Place(path) for path in dict.fromkeys(bundles)]
@@ -123,7 +123,7 @@ class OciSource:
         self._unseen: list[str] = []
         self._overflows = 0
         self._results = dict.fromkeys(("named", "nameless", "unreadable"), 0)
-        directory.when_heard(self._look)
+        identities.when_heard(self._look)
 
     async def rest(self, seconds: float) -> None:
         """Wait before the next try: nothing tells that one would be of use now."""
@@ -236,20 +236,20 @@ class OciSource:
     def _gone(self, identifier: str) -> None:
         self._pending.pop(identifier, None)
         if identifier in self._ends:
-            self._directory.end(self.status.source, identifier, self._ends.pop(identifier))
+            self._identities.end(self.status.source, identifier, self._ends.pop(identifier))
 
     async def _read_due(self) -> None:
         clock = asyncio.get_running_loop().time
         due = [identifier for identifier, bundle in self._pending.items() if bundle.due <= clock()]
         for start in range(0, len(due), _FILES_PER_TURN):
-            told: dict[str, Entry] = {}
+            told: dict[str, Identity] = {}
             for identifier in due[start : start + _FILES_PER_TURN]:
                 if (bundle := self._pending.get(identifier)) is not None:  # else it was looked for meanwhile
                     told |= await _in_turns(self._read(identifier))
                     bundle.due = clock() + bundle.wait
                     bundle.wait = min(bundle.wait * _WAIT_GROWTH, self._rescan_seconds)
             if told:
-                self._directory.put(self.status.source, told)
+                self._identities.put(self.status.source, told)
             await asyncio.sleep(0)
 
     def _look(self, key: str) -> None:
@@ -257,7 +257,7 @@ class OciSource:
         now = time.monotonic()
         if not IDENTIFIER.fullmatch(key) or key in self._ends or self._misses.get(key, -math.inf) > now:
             return
-        told: dict[str, Entry] = {}
+        told: dict[str, Identity] = {}
         with contextlib.closing(self._read(key)) as steps:
             try:
                 next(steps)
@@ -268,13 +268,13 @@ class OciSource:
                 self._woken.set()
                 return
         if told:
-            self._directory.put(self.status.source, told)
+            self._identities.put(self.status.source, told)
         else:
             if len(self._misses) >= _MOST_MISSES:
                 del self._misses[next(iter(self._misses))]
             self._misses[key] = now + _MISS_SECONDS
 
-    def _read(self, identifier: str) -> Steps[dict[str, Entry]]:
+    def _read(self, identifier: str) -> Steps[dict[str, Identity]]:
         """Read a bundle wherever it is; return what it tells, if anything."""
         bundle = self._pending.get(identifier)
         problem = ""
@@ -295,12 +295,12 @@ class OciSource:
             bundle.problem = problem
         return {}
 
-    def _told(self, identifier: str, config: Bundle, bundle: _Pending | None) -> dict[str, Entry]:
-        entry = entry_of(identifier, config, was_there=bundle is not None and bundle.was_there)
+    def _told(self, identifier: str, config: Bundle, bundle: _Pending | None) -> dict[str, Identity]:
+        identity = identity_of(identifier, config, was_there=bundle is not None and bundle.was_there)
         if identifier not in self._ends:
             self._ends[identifier] = "removed" if config.is_crio else "exited"
-            self._results["named" if entry else "nameless"] += 1
-        if entry is not None and config.lacks_shim and entry.is_sandbox and not entry.holds_pod:
+            self._results["named" if identity else "nameless"] += 1
+        if identity is not None and config.lacks_shim and identity.is_sandbox and not identity.holds_pod:
             # containerd names the shim some milliseconds after it wrote config.json; before 1.6 it never did.
             now = asyncio.get_running_loop().time()
             bundle = self._pending.setdefault(
@@ -308,9 +308,9 @@ class OciSource:
             )
             if now - bundle.since < _PATIENCE_SECONDS:
                 self._woken.set()
-                return {identifier: entry}
+                return {identifier: identity}
         self._pending.pop(identifier, None)
-        return {identifier: entry} if entry else {}
+        return {identifier: identity} if identity else {}
 
     def _say(self) -> None:
         """Report up, and what it does not see all the same: without numbers, for every new text is logged."""

@@ -159,7 +159,7 @@ def test_no_fault_of_a_record_or_a_statement_raises_or_discards_the_file(
     book = desk.opened()
     book.save(STATE, replace(VICTIM, sequence=1))
     with monkeypatch.context() as patch:
-        patch.setattr(f"agent.records.{where}", fail)
+        patch.setattr(f"agent.tables.{where}", fail)
         book.save(replace(STATE, cursor=Cursor(1300, 5)), replace(VICTIM, sequence=2))
         assert value(book, "up") == 0
         assert type(error).__name__ in book.reason or str(error) in book.reason
@@ -238,7 +238,7 @@ def test_a_poisoned_row_in_the_file_is_dropped_and_the_others_come_back(
 
     with monkeypatch.context() as patch:
         if is_full:
-            patch.setattr("agent.records.forget", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
+            patch.setattr("agent.tables.forget", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
         state, _ = again.open()
 
     expected: dict[str, Any] = {

@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.casebook import FILE, KEEP_SECONDS, RETRY_SECONDS, TIDY_SECONDS, VERSION, Casebook, peek
-from agent.records import KEEP_VICTIMS, MIGRATIONS
+from agent.tables import KEEP_VICTIMS, MIGRATIONS
 from collectors.inquest.kill_state import Cursor, Life, State, Victim
 from collectors.inquest.top_cgroups import Slice
 
@@ -269,7 +269,7 @@ def test_old_victims_and_identities_are_forgotten(desk: Desk, by_housekeeping: b
 def test_victims_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest make room."""
     assert KEEP_VICTIMS >= 1000
-    monkeypatch.setattr("agent.records.KEEP_VICTIMS", 3)
+    monkeypatch.setattr("agent.tables.KEEP_VICTIMS", 3)
     book = desk.opened()
     for sequence in range(10):
         book.save(STATE, replace(VICTIM, sequence=sequence))
@@ -403,7 +403,7 @@ def test_an_older_schema_is_brought_up_to_date(desk: Desk, monkeypatch: pytest.M
     desk.opened().save(STATE, VICTIM)
     desk.books[0].close()
     steps = (*MIGRATIONS, ("ALTER TABLE victims ADD COLUMN colour TEXT", "UPDATE victims SET colour = 'red'"))
-    monkeypatch.setattr("agent.records.MIGRATIONS", steps)
+    monkeypatch.setattr("agent.tables.MIGRATIONS", steps)
     monkeypatch.setattr("agent.casebook.VERSION", len(steps))
 
     for _ in range(2):
@@ -450,11 +450,11 @@ def test_a_step_that_fails_leaves_the_old_schema(desk: Desk, monkeypatch: pytest
     desk.opened().save(STATE)
     desk.books[0].close()
     steps = (*MIGRATIONS, ("ALTER TABLE victims ADD COLUMN colour TEXT", "INSERT INTO sums SELECT * FROM sums"))
-    monkeypatch.setattr("agent.records.MIGRATIONS", steps)
+    monkeypatch.setattr("agent.tables.MIGRATIONS", steps)
     book = desk.book()
     assert book.open() == (None, True)
     book.close()
-    monkeypatch.setattr("agent.records.MIGRATIONS", MIGRATIONS)
+    monkeypatch.setattr("agent.tables.MIGRATIONS", MIGRATIONS)
 
     assert desk.kept() == STATE
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.census import PAUSE_MOST_BYTES, Census
-from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
+from agent.identities import KEEP_DEAD_SECONDS, Identities, Identity
 from agent.naming import NAME_WITHIN_SECONDS, SETTLED_SECONDS
 from agent.status import Status
 from collectors.base import Node
@@ -20,18 +20,18 @@ WEB, DB = "a" * 64, "b" * 64
 
 
 class Host:
-    """A cgroup tree, a directory and a clock, and the census of them."""
+    """A cgroup tree, identities and a clock, and the census of them."""
 
     def __init__(self, root: Path, names: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.root = root / "cgroup"
         self.root.mkdir(exist_ok=True)
         self.now = 1000.0
-        self.directory = Directory(lambda: self.now)
+        self.identities = Identities(lambda: self.now)
         self.status = Status("cgroup")
         self.census = Census(
             cgroup_root=str(self.root),
             proc_root="/nowhere",
-            directory=self.directory,
+            identities=self.identities,
             status=self.status,
             deaths=lambda: self.deaths,
             names=names,
@@ -56,11 +56,11 @@ class Host:
         """Return the inode of a cgroup."""
         return (self.root / path).stat().st_ino
 
-    def departed(self) -> dict[str, LastWords]:
+    def ended(self) -> dict[str, LastWords]:
         """Return the last words of containers that ended, by name, after another census."""
-        departed = self.take().departed
-        assert len({each.labels for each in departed}) == len(departed)
-        return {each.labels[2]: each.words for each in departed}
+        ended = self.take().ended
+        assert len({each.labels for each in ended}) == len(ended)
+        return {each.labels[2]: each.words for each in ended}
 
     def take(self) -> Node:
         """Take the census."""
@@ -83,12 +83,12 @@ def host(tmp_path: Path) -> Host:
 
 def test_a_container_whose_name_is_known_is_exported_at_once(host: Host) -> None:
     """From its first second it has the name and the image that its runtime gave it."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"), "nginx:1")})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"), "nginx:1")})
     host.start(f"docker/{WEB}")
 
     (container,) = host.take().containers
 
-    assert (container.labels, container.description.image, container.id.runtime) == (("", "", "web"), "nginx:1", "docker")
+    assert (container.labels, container.info.image, container.id.runtime) == (("", "", "web"), "nginx:1", "docker")
 
 
 def test_a_container_without_a_name_waits_and_is_then_called_by_its_id(host: Host) -> None:
@@ -102,7 +102,7 @@ def test_a_container_without_a_name_waits_and_is_then_called_by_its_id(host: Hos
     assert host.exported() == ["a" * 12]
     host.census.served()
     host.now += SETTLED_SECONDS + 1
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     assert host.exported() == ["a" * 12]
 
 
@@ -111,7 +111,7 @@ def test_a_name_that_comes_in_time_is_used(host: Host) -> None:
     host.start(f"docker/{WEB}")
     assert host.exported() == []
     host.now += 1
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
 
     assert host.exported() == ["web"]
 
@@ -119,10 +119,10 @@ def test_a_name_that_comes_in_time_is_used(host: Host) -> None:
 def test_it_tells_once_which_labels_gave_way_to_which(host: Host) -> None:
     """To whoever makes the page."""
     host.start(f"docker/{WEB}")
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     assert host.exported() == ["web"]
     assert host.census.served() == []
-    host.directory.put("docker", {WEB: Entry(("", "", "web-2"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web-2"))})
 
     assert host.exported() == ["web-2"]
     assert host.census.served() == [(("", "", "web"), ("", "", "web-2"))]
@@ -137,20 +137,20 @@ def test_it_tells_who_is_older_than_the_agent_whenever_that_is_named(host: Host)
     host.start(f"docker/{WEB}")
     host.take()
     host.start(f"docker/{DB}")
-    host.directory.put("docker", {WEB: Entry(("", "", "web")), DB: Entry(("", "", "db"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web")), DB: Identity(("", "", "db"))})
 
     assert sorted(host.exported()) == ["db", "web"]
-    assert host.census.elders == {("", "", "web")}
+    assert host.census.older_than_agent == {("", "", "web")}
 
 
 def test_two_living_containers_of_docker_both_have_their_series(host: Host) -> None:
     """The one was renamed away long ago by the page's time, and the other has its name now."""
     host.start(f"docker/{WEB}")
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     host.take()
     host.census.served()
     host.now += SETTLED_SECONDS
-    host.directory.put("docker", {WEB: Entry(("", "", "web-old")), DB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web-old")), DB: Identity(("", "", "web"))})
     host.start(f"docker/{DB}")
 
     exported = {container.labels[2]: container.id.id for container in host.take().containers}
@@ -160,12 +160,12 @@ def test_two_living_containers_of_docker_both_have_their_series(host: Host) -> N
 def test_image_and_runtime_are_those_that_were_told_first(host: Host) -> None:
     """The path of a pod's cgroup alone would suggest containerd."""
     host.start(f"kubepods/pod1/{WEB}")
-    host.directory.put("docker", {WEB: Entry(("shop", "web-0", "app"), image="nginx:1", runtime="docker")})
+    host.identities.put("docker", {WEB: Identity(("shop", "web-0", "app"), image="nginx:1", runtime="docker")})
     host.take()
-    host.directory.put("docker", {WEB: Entry(("shop", "web-0", "app"), image="sha256:12")})
+    host.identities.put("docker", {WEB: Identity(("shop", "web-0", "app"), image="sha256:12")})
     (container,) = host.take().containers
 
-    assert (container.id.url, container.description.image) == (f"docker://{WEB}", "nginx:1")
+    assert (container.id.url, container.info.image) == (f"docker://{WEB}", "nginx:1")
 
 
 def test_the_states_that_only_a_runtime_knows_are_absent_until_it_has_told(host: Host) -> None:
@@ -174,7 +174,7 @@ def test_the_states_that_only_a_runtime_knows_are_absent_until_it_has_told(host:
     census = Census(
         cgroup_root=str(host.root),
         proc_root="/nowhere",
-        directory=host.directory,
+        identities=host.identities,
         status=host.status,
         rests_told=lambda: has_told,
     )
@@ -187,7 +187,7 @@ def test_the_states_that_only_a_runtime_knows_are_absent_until_it_has_told(host:
 def test_a_sandbox_that_nobody_tells_of_is_no_container_and_not_unnamed(host: Host) -> None:
     """Kubernetes lists its pod, and never it."""
     uid = "12345678-1234-1234-1234-123456789abc"
-    host.directory.list_pods({uid: ("shop", "web-0")}, is_watched=True)
+    host.identities.list_pods({uid: ("shop", "web-0")}, is_watched=True)
     host.start(f"kubepods/pod{uid}/{WEB}")
     host.take()
     host.now += NAME_WITHIN_SECONDS
@@ -199,11 +199,11 @@ def test_a_sandbox_that_nobody_tells_of_is_no_container_and_not_unnamed(host: Ho
 
 def test_counters_outlive_the_container_for_a_quarter_of_an_hour(host: Host) -> None:
     """After its death a container has no series of its own but the counters of its events."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     host.start(f"docker/{WEB}")
     assert host.counted() == ["web"]
     host.stop(f"docker/{WEB}")
-    host.directory.end("docker", WEB, "removed")
+    host.identities.end("docker", WEB, "removed")
 
     host.now += KEEP_DEAD_SECONDS
     assert host.exported() == []
@@ -214,19 +214,19 @@ def test_counters_outlive_the_container_for_a_quarter_of_an_hour(host: Host) -> 
 
 def test_a_container_that_was_never_seen_in_the_tree_has_counters(host: Host) -> None:
     """It lived 200 ms; its runtime told of it."""
-    host.directory.put("docker", {WEB: Entry(("", "", "short"))})
-    host.directory.end("docker", WEB, "removed")
+    host.identities.put("docker", {WEB: Identity(("", "", "short"))})
+    host.identities.end("docker", WEB, "removed")
 
     assert host.counted() == ["short"]
 
 
 def test_a_container_that_is_created_long_before_it_starts_keeps_its_counters_after_its_death(host: Host) -> None:
     """The quarter of an hour runs from its end, not from its first sight."""
-    host.directory.put("docker", {WEB: Entry(("", "", "late"), state="created")})
+    host.identities.put("docker", {WEB: Identity(("", "", "late"), state="created")})
     host.take()
     host.now += 2 * KEEP_DEAD_SECONDS
     host.take()
-    host.directory.end("docker", WEB, "exited")
+    host.identities.end("docker", WEB, "exited")
     host.now += KEEP_DEAD_SECONDS
 
     assert host.counted() == ["late"]
@@ -234,7 +234,7 @@ def test_a_container_that_is_created_long_before_it_starts_keeps_its_counters_af
 
 def test_one_that_had_ended_before_the_agent_came_has_no_counters(host: Host) -> None:
     """`docker ps -a` may hold hundreds; they count as exited and nothing else."""
-    host.directory.put("docker", {WEB: Entry(("", "", "old"), state="exited", seen_alive=False, ended=1000.0)})
+    host.identities.put("docker", {WEB: Identity(("", "", "old"), state="exited", seen_alive=False, ended=1000.0)})
 
     node = host.take()
 
@@ -244,7 +244,7 @@ def test_one_that_had_ended_before_the_agent_came_has_no_counters(host: Host) ->
 
 def test_an_id_that_only_the_kernel_log_told_of_is_called_by_it(host: Host) -> None:
     """Count first, name later: a kill is never dropped for want of a name."""
-    host.directory.hear("kmsg", WEB)
+    host.identities.hear("kmsg", WEB)
     assert host.counted() == []
     host.now += NAME_WITHIN_SECONDS
 
@@ -253,7 +253,7 @@ def test_an_id_that_only_the_kernel_log_told_of_is_called_by_it(host: Host) -> N
 
 def test_of_two_lives_of_one_name_the_newest_is_exported(host: Host) -> None:
     """While a pod restarts, the old container may still be there; a series can only show one."""
-    host.directory.put("docker", {WEB: Entry(("shop", "web-0", "app")), DB: Entry(("shop", "web-0", "app"))})
+    host.identities.put("docker", {WEB: Identity(("shop", "web-0", "app")), DB: Identity(("shop", "web-0", "app"))})
     host.start(f"docker/{WEB}")
     host.start(f"docker/{DB}")
 
@@ -266,7 +266,7 @@ def test_of_two_lives_of_one_name_the_newest_is_exported(host: Host) -> None:
 
 def test_a_cgroup_below_a_container_is_part_of_it(host: Host) -> None:
     """systemd in a container makes cgroups of its own."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     host.start(f"docker/{WEB}/init.scope")
 
     node = host.take()
@@ -277,7 +277,7 @@ def test_a_cgroup_below_a_container_is_part_of_it(host: Host) -> None:
 
 def test_what_a_container_makes_inside_of_itself_never_takes_the_place_of_another(host: Host) -> None:
     """With a delegated cgroup it may name a cgroup like the container next door; a nested node has containers of its own."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web")), DB: Entry(("", "", "db"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web")), DB: Identity(("", "", "db"))})
     host.start(f"docker/{WEB}")
     host.start(f"docker/{DB}/docker-{WEB}.scope")
     host.take()
@@ -302,7 +302,7 @@ def test_a_nested_container_that_imitates_an_unnamed_one_does_not_replace_it(hos
 
 def test_a_tree_that_cannot_be_read_makes_the_source_blind_and_the_names_stay(host: Host) -> None:
     """The counters are served all the same; the reason is on the status page."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     assert host.counted() == ["web"]
     assert host.status.is_up
     host.root.rename(host.root.with_name("moved"))
@@ -314,7 +314,7 @@ def test_a_tree_that_cannot_be_read_makes_the_source_blind_and_the_names_stay(ho
 
 def test_without_cgroup_v2_there_is_a_node_all_the_same(tmp_path: Path) -> None:
     """Zombies and the kernel log need no cgroups."""
-    census = Census(cgroup_root=None, proc_root="/nowhere", directory=Directory(), status=Status("cgroup"))
+    census = Census(cgroup_root=None, proc_root="/nowhere", identities=Identities(), status=Status("cgroup"))
 
     node = census.take(KernelFiles(1), ProcessTable("/nowhere", 0))
 
@@ -323,7 +323,7 @@ def test_without_cgroup_v2_there_is_a_node_all_the_same(tmp_path: Path) -> None:
 
 def test_a_sandbox_is_no_container_but_its_pod_is_known(host: Host) -> None:
     """pause holds the pod's PID namespace; nobody wants a series of its memory."""
-    host.directory.put("oci", {WEB: Entry(("shop", "web-0", ""), is_sandbox=True), DB: Entry(("shop", "web-0", "app"))})
+    host.identities.put("oci", {WEB: Identity(("shop", "web-0", ""), is_sandbox=True), DB: Identity(("shop", "web-0", "app"))})
     host.start(f"kubepods/pod1/{WEB}")
     host.start(f"kubepods/pod1/{DB}")
 
@@ -335,14 +335,14 @@ def test_a_sandbox_is_no_container_but_its_pod_is_known(host: Host) -> None:
 
 
 POD = ("shop", "web-0", "")
-SANDBOX = Entry(POD, is_sandbox=True)
-GVISOR = Entry(POD, is_sandbox=True, holds_pod=True)
-APP = Entry((*POD[:2], "app"))
+SANDBOX = Identity(POD, is_sandbox=True)
+GVISOR = Identity(POD, is_sandbox=True, holds_pod=True)
+APP = Identity((*POD[:2], "app"))
 
 
 def test_a_sandbox_whose_runtime_keeps_the_pod_in_it_is_exported_under_the_name_of_the_pod(host: Host) -> None:
     """gVisor and Kata: the pod's containers have empty cgroups or none, and everything is in the sandbox's."""
-    host.directory.put("oci", {WEB: GVISOR, DB: APP})
+    host.identities.put("oci", {WEB: GVISOR, DB: APP})
     host.start(f"kubepods/pod1/{WEB}", 1 << 20)
     host.start(f"kubepods/pod1/{DB}", 0)
 
@@ -355,7 +355,7 @@ def test_a_sandbox_whose_runtime_keeps_the_pod_in_it_is_exported_under_the_name_
 
 def test_a_sandbox_of_kata_is_exported_wherever_its_cgroup_is(host: Host) -> None:
     """Kata calls it otherwise, so that nobody takes it for a container's; the programs beside the virtual machine are not part of it."""
-    host.directory.put("oci", {WEB: GVISOR})
+    host.identities.put("oci", {WEB: GVISOR})
     host.start(f"kubepods/pod1/kata_{WEB}")
     host.start(f"kata_overhead/{WEB}")
 
@@ -366,7 +366,7 @@ def test_a_sandbox_of_kata_is_exported_wherever_its_cgroup_is(host: Host) -> Non
 
 def test_a_sandbox_with_memory_that_pause_cannot_have_is_exported_from_then_on(host: Host) -> None:
     """Whatever its runtime is called: and it stays, for a series does not come and go."""
-    host.directory.put("oci", {WEB: SANDBOX})
+    host.identities.put("oci", {WEB: SANDBOX})
     host.start(f"kubepods/pod1/{WEB}", PAUSE_MOST_BYTES)
     assert host.take().containers == []
     host.start(f"kubepods/pod1/{WEB}", PAUSE_MOST_BYTES + 4096)
@@ -374,7 +374,7 @@ def test_a_sandbox_with_memory_that_pause_cannot_have_is_exported_from_then_on(h
     host.start(f"kubepods/pod1/{WEB}", 4096)
     assert [container.labels for container in host.take().containers] == [POD]
     host.stop(f"kubepods/pod1/{WEB}")
-    host.directory.end("oci", WEB, "exited")
+    host.identities.end("oci", WEB, "exited")
     host.now += KEEP_DEAD_SECONDS
 
     assert dict(host.take().names) == {WEB: POD}
@@ -382,7 +382,7 @@ def test_a_sandbox_with_memory_that_pause_cannot_have_is_exported_from_then_on(h
 
 def test_a_sandbox_whose_memory_cannot_be_read_is_one_like_any_other(host: Host) -> None:
     """That it holds more than pause is then not known."""
-    host.directory.put("oci", {WEB: SANDBOX})
+    host.identities.put("oci", {WEB: SANDBOX})
     host.start(f"kubepods/pod1/{WEB}")
     (host.root / f"kubepods/pod1/{WEB}/memory.current").write_text("much\n")
 
@@ -391,9 +391,9 @@ def test_a_sandbox_whose_memory_cannot_be_read_is_one_like_any_other(host: Host)
 
 def test_a_sandbox_that_a_process_was_killed_in_is_named_though_it_is_gone(host: Host) -> None:
     """The whole pod ended with it before anybody looked at its memory."""
-    host.directory.put("oci", {WEB: SANDBOX})
+    host.identities.put("oci", {WEB: SANDBOX})
     assert host.take().names == {}
-    host.directory.end("oci", WEB, "exited")
+    host.identities.end("oci", WEB, "exited")
     host.killed.add(WEB)
 
     assert dict(host.take().names) == {WEB: POD}
@@ -402,7 +402,7 @@ def test_a_sandbox_that_a_process_was_killed_in_is_named_though_it_is_gone(host:
 def test_a_sandbox_that_the_agent_exported_before_its_restart_is_exported_still(tmp_path: Path) -> None:
     """The casebook has its name, and a pod's is one without a container."""
     host = Host(tmp_path, {WEB: POD, DB: ()})
-    host.directory.put("oci", {WEB: SANDBOX, DB: SANDBOX})
+    host.identities.put("oci", {WEB: SANDBOX, DB: SANDBOX})
     host.start(f"kubepods/pod1/{WEB}", 4096)
     host.start(f"kubepods/pod1/{DB}", 4096)
 
@@ -411,7 +411,7 @@ def test_a_sandbox_that_the_agent_exported_before_its_restart_is_exported_still(
 
 def test_a_container_of_a_virtual_machine_counts_as_running_though_it_has_no_cgroup(host: Host) -> None:
     """Its runtime says so; of others the tree knows better."""
-    host.directory.put("oci", {WEB: GVISOR, DB: APP, "c" * 64: Entry(("shop", "web-1", "app"))})
+    host.identities.put("oci", {WEB: GVISOR, DB: APP, "c" * 64: Identity(("shop", "web-1", "app"))})
     host.start(f"kubepods/pod1/kata_{WEB}")
 
     assert host.take().resting == {"running": 1}
@@ -419,7 +419,7 @@ def test_a_container_of_a_virtual_machine_counts_as_running_though_it_has_no_cgr
 
 def test_a_sandbox_whose_name_is_not_known_yet_is_known_as_one(host: Host) -> None:
     """It is not counted among the containers."""
-    host.directory.put("kubernetes", {WEB: Entry(is_sandbox=True)})
+    host.identities.put("kubernetes", {WEB: Identity(is_sandbox=True)})
     host.start(f"kubepods/pod1/{WEB}")
 
     node = host.take()
@@ -429,20 +429,20 @@ def test_a_sandbox_whose_name_is_not_known_yet_is_known_as_one(host: Host) -> No
 
 def test_what_the_sources_tell_beside_the_name_is_on_the_container(host: Host) -> None:
     """For the info metric."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"), image="img", project="shop", service="web")})
-    host.directory.put("kubernetes", {WEB: Entry(workload_kind="Deployment", workload="web", kind="app", pod_labels={"app": "web"})})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"), image="img", project="shop", service="web")})
+    host.identities.put("kubernetes", {WEB: Identity(workload_kind="Deployment", workload="web", kind="app", pod_labels={"app": "web"})})
     host.start(f"docker/{WEB}")
 
     (container,) = host.take().containers
 
-    told = container.description
+    told = container.info
     assert (told.image, told.project, told.service) == ("img", "shop", "web")
     assert (told.workload_kind, told.workload, told.kind, told.pod_labels) == ("Deployment", "web", "app", {"app": "web"})
 
 
 def test_it_says_how_well_naming_works(host: Host) -> None:
     """A hit, a miss, and one that runs without a name."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     host.start(f"docker/{WEB}")
     host.start(f"docker/{DB}")
     host.take()
@@ -457,7 +457,7 @@ def test_the_root_of_the_agents_own_cgroup_namespace_is_found_by_its_inode(host:
     """In a container of its own, what /proc/PID/cgroup says is relative to that."""
     host.start("kubepods/pod1/agent")
     own = (host.root / "kubepods/pod1/agent").stat().st_ino
-    census = Census(cgroup_root=str(host.root), proc_root="/nowhere", directory=host.directory, status=host.status, own_cgroup_inode=own)
+    census = Census(cgroup_root=str(host.root), proc_root="/nowhere", identities=host.identities, status=host.status, own_cgroup_inode=own)
     table = ProcessTable("/nowhere", 0)
 
     census.take(KernelFiles(10), table)
@@ -470,66 +470,66 @@ WORDS, OTHERS = LastWords(fork_failures=1), LastWords(fork_failures=2)
 
 def test_last_words_stay_as_long_as_the_name_does(host: Host) -> None:
     """While the cgroup is there it is read itself."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     host.start(f"docker/{WEB}")
     host.deaths[WEB] = Death(host.inode(f"docker/{WEB}"), WORDS)
-    assert host.departed() == {}
+    assert host.ended() == {}
     host.stop(f"docker/{WEB}")
-    host.directory.end("docker", WEB, "removed")
+    host.identities.end("docker", WEB, "removed")
 
-    assert host.departed() == {"web": WORDS}
+    assert host.ended() == {"web": WORDS}
     host.now += KEEP_DEAD_SECONDS
-    assert host.departed() == {"web": WORDS}
+    assert host.ended() == {"web": WORDS}
     host.now += 1
-    assert host.departed() == {}
+    assert host.ended() == {}
 
 
 def test_last_words_of_one_that_no_census_saw_are_shown_under_its_name(host: Host) -> None:
     """It was born and died between two scrapes; a runtime told of it."""
-    host.directory.put("docker", {WEB: Entry(("", "", "short"))})
-    host.directory.end("docker", WEB, "removed")
+    host.identities.put("docker", {WEB: Identity(("", "", "short"))})
+    host.identities.end("docker", WEB, "removed")
     host.deaths[WEB] = Death(7, WORDS)
 
-    assert host.departed() == {"short": WORDS}
+    assert host.ended() == {"short": WORDS}
 
 
 def test_last_words_of_one_that_nobody_named_are_shown_under_its_id(host: Host) -> None:
     """As a living one, after the same wait."""
-    host.directory.hear("cgroup", WEB)
+    host.identities.hear("cgroup", WEB)
     host.deaths[WEB] = Death(7, WORDS)
 
-    assert host.departed() == {}
+    assert host.ended() == {}
     host.now += NAME_WITHIN_SECONDS
-    assert host.departed() == {WEB[:12]: WORDS}
+    assert host.ended() == {WEB[:12]: WORDS}
 
 
 def test_a_sandbox_has_no_last_words(host: Host) -> None:
     """It is no container, neither alive nor dead."""
-    host.directory.put("oci", {WEB: Entry(("shop", "web-0", ""), is_sandbox=True)})
-    host.directory.hear("cgroup", WEB)
+    host.identities.put("oci", {WEB: Identity(("shop", "web-0", ""), is_sandbox=True)})
+    host.identities.hear("cgroup", WEB)
     host.deaths[WEB] = Death(7, WORDS)
     host.take()
     host.now += NAME_WITHIN_SECONDS
 
-    assert host.departed() == {}
+    assert host.ended() == {}
 
 
 def test_whoever_lives_under_the_name_is_shown_and_of_the_dead_the_last(host: Host) -> None:
     """A container of a pod that was started again and again."""
     for identifier in (WEB, DB):
-        host.directory.put("docker", {identifier: Entry(("", "", "web"))})
+        host.identities.put("docker", {identifier: Identity(("", "", "web"))})
     host.start(f"docker/{DB}")
     inode = host.inode(f"docker/{DB}")
     host.deaths.update({WEB: Death(inode + 1, OTHERS), DB: Death(inode, WORDS)})
-    assert host.departed() == {}
+    assert host.ended() == {}
     host.stop(f"docker/{DB}")
 
-    assert host.departed() == {"web": OTHERS}
+    assert host.ended() == {"web": OTHERS}
 
 
 def test_last_words_that_nobody_heard_are_what_was_read_last(host: Host) -> None:
     """Late by up to a scrape, which is better than nothing; a second life at the same path replaces those of the first."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     host.start(f"docker/{WEB}")
     (host.root / "docker" / WEB / "pids.events").write_text("max 2\n")
     node = host.take()
@@ -538,29 +538,29 @@ def test_last_words_that_nobody_heard_are_what_was_read_last(host: Host) -> None
     host.deaths[WEB] = Death(inode - 1, WORDS)
     host.stop(f"docker/{WEB}")
 
-    assert host.departed() == {"web": OTHERS}
+    assert host.ended() == {"web": OTHERS}
     host.deaths[WEB] = Death(inode, WORDS)
-    assert host.departed() == {"web": WORDS}
+    assert host.ended() == {"web": WORDS}
 
 
 def test_nobody_has_departed_when_the_tree_cannot_be_read(host: Host) -> None:
     """They are not seen, that is all."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"))})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"))})
     host.start(f"docker/{WEB}")
     host.take()
     host.deaths[WEB] = Death(7, WORDS)
     host.root.rename(host.root.parent / "elsewhere")
-    assert host.departed() == {}
+    assert host.ended() == {}
     (host.root.parent / "elsewhere").rename(host.root)
 
-    assert host.departed() == {}
+    assert host.ended() == {}
     assert host.exported() == ["web"]
 
 
 def test_what_a_container_makes_inside_of_itself_has_no_last_words_for_another(host: Host) -> None:
     """Neither of a living one nor of a dead one."""
     inner = f"{DB}/{WEB}"
-    host.directory.put("docker", {WEB: Entry(("", "", WEB[:12]))})
+    host.identities.put("docker", {WEB: Identity(("", "", WEB[:12]))})
     host.start(f"docker/{DB}/docker/{WEB}")
     host.take()
     host.now += NAME_WITHIN_SECONDS
@@ -568,13 +568,13 @@ def test_what_a_container_makes_inside_of_itself_has_no_last_words_for_another(h
     host.deaths.update({WEB: Death(7, WORDS), inner: Death(1 << 60, OTHERS)})
     host.stop(f"docker/{DB}")
 
-    assert host.departed()[WEB[:12]] == WORDS
+    assert host.ended()[WEB[:12]] == WORDS
 
 
 def formers(host: Host) -> dict[str, tuple[str, str, str]]:
     """Return the id with its scheme, the image and the cgroup of each name that has counters and no container, after another census."""
     node = host.take()
-    found = {each.labels: (each.id.url, each.description.image, each.id.container_path) for each in node.formers}
+    found = {each.labels: (each.id.url, each.info.image, each.id.container_path) for each in node.formers}
     assert len(found) == len(node.formers), "a join would be many-to-many"
     assert found.keys() | {container.labels for container in node.containers} == set(node.names.values()), "a join would lose some"
     assert not found.keys() & {container.labels for container in node.containers}
@@ -583,7 +583,7 @@ def formers(host: Host) -> dict[str, tuple[str, str, str]]:
 
 def test_what_a_container_was_stays_as_long_as_its_counters(host: Host) -> None:
     """As last known, also when whoever told of it has forgotten it before."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"), "nginx:1")})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"), "nginx:1")})
     host.start(f"docker/{WEB}")
     assert formers(host) == {}
     host.stop(f"docker/{WEB}")
@@ -591,7 +591,7 @@ def test_what_a_container_was_stays_as_long_as_its_counters(host: Host) -> None:
     assert formers(host) == known
 
     host.now += KEEP_DEAD_SECONDS - 1
-    host.directory.end("docker", WEB, "removed")
+    host.identities.end("docker", WEB, "removed")
     assert formers(host) == known
     host.now += KEEP_DEAD_SECONDS
     assert formers(host) == known
@@ -602,9 +602,9 @@ def test_what_a_container_was_stays_as_long_as_its_counters(host: Host) -> None:
 
 def test_what_is_known_of_one_that_came_and_went_between_two_passes(host: Host) -> None:
     """Its id, its image if a runtime told of it, and its cgroup if its end was noticed."""
-    host.directory.put("docker", {WEB: Entry(("", "", "short"), "job:1"), DB: Entry(("", "", "shorter"), "job:2")})
+    host.identities.put("docker", {WEB: Identity(("", "", "short"), "job:1"), DB: Identity(("", "", "shorter"), "job:2")})
     for identifier in (WEB, DB):
-        host.directory.end("docker", identifier, "removed")
+        host.identities.end("docker", identifier, "removed")
     host.deaths[WEB] = Death(7, WORDS, path=f"/system.slice/docker-{WEB}.scope")
 
     assert formers(host) == {
@@ -615,43 +615,43 @@ def test_what_is_known_of_one_that_came_and_went_between_two_passes(host: Host) 
 
 def test_of_several_lives_of_one_name_there_is_one_to_join_with(host: Host) -> None:
     """The living one; when all have ended, the last to end, whether a census has seen it or not."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"), "web:1")})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"), "web:1")})
     host.start(f"docker/{WEB}")
     assert formers(host) == {}
     host.stop(f"docker/{WEB}")
-    host.directory.end("docker", WEB, "removed")
+    host.identities.end("docker", WEB, "removed")
     host.now += 1
-    host.directory.put("docker", {DB: Entry(("", "", "web"), "web:2")})
+    host.identities.put("docker", {DB: Identity(("", "", "web"), "web:2")})
     host.start(f"docker/{DB}")
     assert formers(host) == {}
     host.stop(f"docker/{DB}")
     host.now += 1
-    host.directory.end("docker", DB, "removed")
+    host.identities.end("docker", DB, "removed")
     assert formers(host)["web"][1] == "web:2"
 
     third = "c" * 64
     host.now += 1
-    host.directory.put("docker", {third: Entry(("", "", "web"), "web:3")})
+    host.identities.put("docker", {third: Identity(("", "", "web"), "web:3")})
     host.now += 1
-    host.directory.end("docker", third, "removed")
+    host.identities.end("docker", third, "removed")
     assert formers(host)["web"][:2] == (f"unknown://{third}", "web:3")
 
 
 def test_what_is_told_of_a_container_after_its_end_is_known(host: Host) -> None:
     """A kubelet that is asked every few seconds may tell of the workload when the container has gone already."""
-    host.directory.put("oci", {WEB: Entry(("shop", "web-0", "web"), "nginx:1")})
+    host.identities.put("oci", {WEB: Identity(("shop", "web-0", "web"), "nginx:1")})
     host.start(f"docker/{WEB}")
     host.take()
     host.stop(f"docker/{WEB}")
-    host.directory.end("oci", WEB, "removed")
-    host.directory.put("kubernetes", {WEB: Entry(("shop", "web-0", "web"), workload="web")})
+    host.identities.end("oci", WEB, "removed")
+    host.identities.put("kubernetes", {WEB: Identity(("shop", "web-0", "web"), workload="web")})
 
-    assert [each.description.workload for each in host.take().formers] == ["web"]
+    assert [each.info.workload for each in host.take().formers] == ["web"]
 
 
 def test_while_the_tree_cannot_be_read_what_the_living_are_is_known(host: Host) -> None:
     """Their kills may be counted from the log meanwhile."""
-    host.directory.put("docker", {WEB: Entry(("", "", "web"), "nginx:1")})
+    host.identities.put("docker", {WEB: Identity(("", "", "web"), "nginx:1")})
     host.start(f"docker/{WEB}")
     host.take()
     host.root.rename(host.root.parent / "elsewhere")
@@ -661,17 +661,17 @@ def test_while_the_tree_cannot_be_read_what_the_living_are_is_known(host: Host) 
 
 def test_what_a_container_made_inside_of_itself_takes_no_other_ones_place_after_its_end(host: Host) -> None:
     """However it is called, and although it ended last."""
-    host.directory.put("docker", {WEB: Entry(("", "", WEB[:12]), "web:1")})
+    host.identities.put("docker", {WEB: Identity(("", "", WEB[:12]), "web:1")})
     host.start(f"docker/{WEB}")
     host.start(f"docker/{DB}/docker/{WEB}")
     host.take()
     host.now += NAME_WITHIN_SECONDS
     host.take()
     host.stop(f"docker/{WEB}")
-    host.directory.end("docker", WEB, "removed")
+    host.identities.end("docker", WEB, "removed")
     host.take()
     host.stop(f"docker/{DB}")
     host.now += 1
-    host.directory.hear("kmsg", f"{DB}/{WEB}")
+    host.identities.hear("kmsg", f"{DB}/{WEB}")
 
     assert formers(host)[WEB[:12]][1] == "web:1"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.directory import KEEP_DEAD_SECONDS
+from agent.identities import KEEP_DEAD_SECONDS
 from agent.inotify import IN_Q_OVERFLOW, Event, Inotify
 from agent.sources import cgroup as module
 from agent.sources.cgroup import CgroupSource

@@ -13,7 +13,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.directory import Directory, Entry
+from agent.identities import Identities, Identity
 from agent.sources import docker
 from agent.sources.docker import DockerSource
 from agent.supervise import Blind
@@ -120,8 +120,8 @@ class Following:
     """A source that follows a daemon."""
 
     def __init__(self, url: str, window: float = 60) -> None:
-        self.directory = Directory()
-        self.source = DockerSource(url=url, directory=self.directory, window=window)
+        self.identities = Identities()
+        self.source = DockerSource(url=url, identities=self.identities, window=window)
         self.status = self.source.status
 
     @asynccontextmanager
@@ -139,21 +139,21 @@ class Following:
                 await asyncio.sleep(0.01)
 
     def name(self, identifier: str) -> str:
-        """What the directory calls a container."""
-        entry = self.directory.entries.get(identifier)
-        return entry.name[2] if entry and entry.name else ""
+        """What a container is called."""
+        identity = self.identities.known.get(identifier)
+        return identity.name[2] if identity and identity.name else ""
 
 
 async def test_what_is_listed_is_named_and_the_source_is_up(daemon: Daemon) -> None:
-    """Name and image reach the directory; labels and environment do not."""
+    """Name and image reach the identities; labels and environment do not."""
     daemon.containers = [listed(WEB, "web"), listed(DB, "db", "exited")]
     following = Following(daemon.url)
     async with following.run():
         await following.until(lambda: following.status.is_up)
 
-    entry = following.directory.entries[WEB]
-    assert (entry.name, entry.image, entry.state, entry.seen_alive) == (("", "", "web"), "img:1", "running", True)
-    assert not following.directory.entries[DB].seen_alive, "it had ended before the agent came"
+    identity = following.identities.known[WEB]
+    assert (identity.name, identity.image, identity.state, identity.seen_alive) == (("", "", "web"), "img:1", "running", True)
+    assert not following.identities.known[DB].seen_alive, "it had ended before the agent came"
 
 
 async def test_a_container_that_was_never_listed_is_named_by_its_events(daemon: Daemon) -> None:
@@ -161,12 +161,12 @@ async def test_a_container_that_was_never_listed_is_named_by_its_events(daemon: 
     daemon.events = [event(action, WEB, "short") for action in ("create", "start", "die", "destroy")]
     following = Following(daemon.url)
     async with following.run():
-        await following.until(lambda: WEB in following.directory.entries and following.directory.entries[WEB].state == "removed")
+        await following.until(lambda: WEB in following.identities.known and following.identities.known[WEB].state == "removed")
 
-    entry = following.directory.entries[WEB]
-    assert entry.name == ("", "", "short")
-    assert entry.seen_alive
-    assert entry.ended is not None
+    identity = following.identities.known[WEB]
+    assert identity.name == ("", "", "short")
+    assert identity.seen_alive
+    assert identity.ended is not None
 
 
 async def test_compose_projects_are_told_and_no_other_label(daemon: Daemon) -> None:
@@ -178,11 +178,11 @@ async def test_compose_projects_are_told_and_no_other_label(daemon: Daemon) -> N
     daemon.events = [started]
     following = Following(daemon.url)
     async with following.run():
-        await following.until(lambda: {WEB, DB} <= following.directory.entries.keys())
+        await following.until(lambda: {WEB, DB} <= following.identities.known.keys())
 
-    for entry in following.directory.entries.values():
-        assert (entry.project, entry.service) == ("shop", "web")
-        assert "secret" not in str(entry)
+    for identity in following.identities.known.values():
+        assert (identity.project, identity.service) == ("shop", "web")
+        assert "secret" not in str(identity)
 
 
 async def test_a_container_that_is_only_created_has_not_been_alive(daemon: Daemon) -> None:
@@ -199,10 +199,10 @@ async def test_a_container_that_is_only_created_has_not_been_alive(daemon: Daemo
         await following.until(lambda: following.name(DB) == "db")
         assert following.name(WEB) == "web"
         for identifier in (WEB, DB):
-            entry = following.directory.entries[identifier]
-            assert (entry.state, entry.seen_alive, entry.ended, entry.image) == ("created", False, None, "img:1")
+            identity = following.identities.known[identifier]
+            assert (identity.state, identity.seen_alive, identity.ended, identity.image) == ("created", False, None, "img:1")
         assert "rename" in filters(daemon)["event"]
-    assert C not in following.directory.entries, "of which nothing but its name was told"
+    assert C not in following.identities.known, "of which nothing but its name was told"
 
 
 async def test_one_that_waits_to_be_started_again_is_restarting(daemon: Daemon) -> None:
@@ -214,11 +214,11 @@ async def test_one_that_waits_to_be_started_again_is_restarting(daemon: Daemon) 
     }
     following = Following(daemon.url)
     async with following.run():
-        await following.until(lambda: C in following.directory.entries and following.directory.entries[C].state == "exited")
-        await following.until(lambda: following.directory.entries[WEB].state == "restarting")
+        await following.until(lambda: C in following.identities.known and following.identities.known[C].state == "exited")
+        await following.until(lambda: following.identities.known[WEB].state == "restarting")
 
-    assert following.directory.entries[WEB].ended is None
-    assert following.directory.entries[DB].state == "exited"
+    assert following.identities.known[WEB].ended is None
+    assert following.identities.known[DB].state == "exited"
 
 
 async def test_an_image_is_called_as_when_the_container_was_made(daemon: Daemon) -> None:
@@ -228,13 +228,13 @@ async def test_an_image_is_called_as_when_the_container_was_made(daemon: Daemon)
     following = Following(daemon.url, window=0.05)
     daemon.end_stream.set()
     async with following.run():
-        await following.until(lambda: following.directory.entries.get(WEB, Entry()).image == "nginx:latest")
+        await following.until(lambda: following.identities.known.get(WEB, Identity()).image == "nginx:latest")
         lists = len(daemon.queries("/containers/json"))
         await following.until(lambda: len(daemon.queries("/containers/json")) > lists + 1)
-        assert following.directory.entries[WEB].image == "nginx:latest"
+        assert following.identities.known[WEB].image == "nginx:latest"
 
-    assert following.directory.entries[DB].image == "img:1"
-    assert following.directory.entries[C].image == "sha256:34", "it was removed meanwhile"
+    assert following.identities.known[DB].image == "img:1"
+    assert following.identities.known[C].image == "sha256:34", "it was removed meanwhile"
     assert len(daemon.queries(f"{WEB}/json")) == 1
     assert not daemon.queries(f"{DB}/json")
 
@@ -247,7 +247,7 @@ async def test_a_container_that_is_stuck_keeps_no_other_from_its_name(daemon: Da
     daemon.hang = {"inspect"}
     following = Following(daemon.url)
     async with following.run() as task:
-        await following.until(lambda: C in following.directory.entries and following.directory.entries[C].state == "exited")
+        await following.until(lambda: C in following.identities.known and following.identities.known[C].state == "exited")
         assert following.status.is_up
         assert not daemon.queries(f"{C}/json"), "in this window nobody else is waited for"
         daemon.end_stream.set()
@@ -255,7 +255,7 @@ async def test_a_container_that_is_stuck_keeps_no_other_from_its_name(daemon: Da
         await following.until(lambda: len(daemon.queries("/containers/json")) > lists + 1)
         assert not task.done()
 
-    assert following.directory.entries[WEB].image == "sha256:12"
+    assert following.identities.known[WEB].image == "sha256:12"
     assert len(daemon.queries(f"{WEB}/json")) == 1
 
 
@@ -294,11 +294,11 @@ async def test_what_cri_dockerd_makes_has_the_name_that_kubernetes_gave_it(
     daemon.events = [started]
     following = Following(daemon.url)
     async with following.run():
-        await following.until(lambda: {WEB, DB} <= following.directory.entries.keys())
+        await following.until(lambda: {WEB, DB} <= following.identities.known.keys())
 
-    for entry in following.directory.entries.values():
-        assert (entry.name, entry.is_sandbox, entry.runtime) == (called, is_sandbox, "docker")
-        assert entry.pod_uid == (UID if called[1] else "")
+    for identity in following.identities.known.values():
+        assert (identity.name, identity.is_sandbox, identity.runtime) == (called, is_sandbox, "docker")
+        assert identity.pod_uid == (UID if called[1] else "")
 
 
 @pytest.mark.parametrize("key", POD)
@@ -318,10 +318,10 @@ async def test_pause_and_unpause_are_states(daemon: Daemon) -> None:
     daemon.events = [event("start", WEB, "web"), event("pause", WEB, "web"), event("start", DB, "db"), event("unpause", DB, "db")]
     following = Following(daemon.url)
     async with following.run():
-        await following.until(lambda: DB in following.directory.entries)
+        await following.until(lambda: DB in following.identities.known)
 
-    assert following.directory.entries[WEB].state == "paused"
-    assert following.directory.entries[DB].state == "running"
+    assert following.identities.known[WEB].state == "paused"
+    assert following.identities.known[DB].state == "running"
 
 
 async def test_the_stream_is_opened_before_the_list_is_asked_for(daemon: Daemon) -> None:
@@ -351,7 +351,7 @@ async def test_after_a_restart_the_events_are_asked_for_since_the_last_one(daemo
     daemon.events = []
     await daemon.start()
     async with following.run():
-        await following.until(lambda: following.directory.entries[DB].state == "removed")
+        await following.until(lambda: following.identities.known[DB].state == "removed")
 
     assert daemon.queries("/events")[-1] == "1700000000.000000001"
     assert following.name(DB) == "db", "the dead keep their name"
@@ -400,13 +400,13 @@ async def test_a_socket_that_appears_ends_the_rest(tmp_path: Path) -> None:
 async def test_a_container_that_nobody_has_named_ends_the_rest() -> None:
     """Where there is no directory to watch, or the socket is systemd's and was there all the time."""
     following = Following("unix:///nowhere/docker.sock")
-    following.directory.put("oci", {WEB: Entry(("shop", "web-0", "app"))})
+    following.identities.put("oci", {WEB: Identity(("shop", "web-0", "app"))})
     async with asyncio.timeout(20):
         resting = asyncio.create_task(following.source.rest(3600))
         await asyncio.sleep(0)
-        following.directory.ask(WEB)
+        following.identities.ask(WEB)
         assert not following.source._wanted.is_set()
-        following.directory.hear("cgroup", DB)
+        following.identities.hear("cgroup", DB)
         await resting
 
 
@@ -418,7 +418,7 @@ async def test_a_service_may_take_long_to_say_its_version() -> None:
         asked.append(options)
         raise OSError("no")
 
-    source = DockerSource(url="tcp://127.0.0.1:1", directory=Directory(), connect=connect)
+    source = DockerSource(url="tcp://127.0.0.1:1", identities=Identities(), connect=connect)
     with pytest.raises(Blind):
         await source.follow()
 

@@ -234,9 +234,9 @@ async def test_without_scrapes_a_patrol_runs_some_collectors_and_nothing_of_it_i
     counted: list[Node] = []
     watched, failing, other = Fake("oom"), Fake("bad", fail), Fake("memory")
     one = gather(census, failing, watched, other, counted=counted.append)
-    patrol = asyncio.create_task(one.patrol(0, {"oom", "bad"}))
+    resync = asyncio.create_task(one.resync(0, {"oom", "bad"}))
     await until(lambda: watched.runs >= 2)
-    patrol.cancel()
+    resync.cancel()
 
     assert other.runs == 0
     assert failing.runs >= 1
@@ -251,11 +251,11 @@ async def test_a_patrol_rests_while_there_are_scrapes(census: FakeCensus) -> Non
     """They do all that it does."""
     one = gather(census, Fake("oom"))
     await one.collect(5)
-    patrol = asyncio.create_task(one.patrol(3600, {"oom"}))
+    resync = asyncio.create_task(one.resync(3600, {"oom"}))
     await asyncio.sleep(0)
     assert census.taken == 1
     await one.collect(5)
-    patrol.cancel()
+    resync.cancel()
 
     assert census.taken == 2
 
@@ -266,10 +266,10 @@ async def test_a_scrape_waits_for_a_patrol_and_makes_a_pass_of_its_own(census: F
     census.before = lambda: order.append("census")
     oom = Fake("oom", lambda _node: order.append("oom"))
     one = gather(census, oom, Fake("memory", lambda _node: order.append("memory")))
-    patrol = asyncio.create_task(one.patrol(0, {"oom"}))
+    resync = asyncio.create_task(one.resync(0, {"oom"}))
     await until(lambda: census.taken >= 1)
     results = [await one.collect(5) for _ in range(3)]
-    patrol.cancel()
+    resync.cancel()
 
     assert all(values(result) == {"oom", "memory"} for result in results)
     rounds = "".join(word[0] for word in order).split("c")
@@ -281,11 +281,11 @@ async def test_a_patrol_that_hangs_is_left_behind_like_a_pass(census: FakeCensus
     """The scrape that waited for it says what hangs, and serves the rest."""
     stuck, other = Fake("oom", lambda _node: wait(release)), Fake("memory")
     one = gather(census, stuck, other)
-    patrol = asyncio.create_task(one.patrol(0, {"oom"}, timeout=0.2))
+    resync = asyncio.create_task(one.resync(0, {"oom"}, timeout=0.2))
     await until(lambda: stuck.runs == 1)
 
     result = await one.collect(5)
 
-    patrol.cancel()
+    resync.cancel()
     assert successes(result) == {"oom": 0, "memory": 1}
     assert stuck.runs == 1

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.directory import Directory, Entry
-from agent.sources.devkmsg import open_device
+from agent.identities import Identities, Identity
 from agent.sources.kmsg import KernelLog
+from agent.sources.kmsg_device import open_device
 from agent.status import Status
 from agent.supervise import Blind
 from collectors.inquest.kill_state import Cursor, State, Victim
@@ -46,7 +46,7 @@ class Log:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.ledger = KillLedger()
-        self.directory = Directory()
+        self.identities = Identities()
         self.reads: list[bytes | int] = []
         self.opened = 0
         self.tmp_path = tmp_path
@@ -55,10 +55,10 @@ class Log:
             path="/dev/kmsg",
             cgroup_root=str(tmp_path),
             ledger=self.ledger,
-            directory=self.directory,
+            identities=self.identities,
             opener=self._open,
         )
-        monkeypatch.setattr("agent.sources.devkmsg.os.read", self._read)
+        monkeypatch.setattr("agent.sources.kmsg_device.os.read", self._read)
 
     @property
     def status(self) -> Status:
@@ -136,7 +136,7 @@ async def test_a_kill_is_counted_with_its_container(log: Log) -> None:
     totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
     assert totals.by_container == {("", "", "web"): 1}
     assert totals.by_scope == {"container": 1, "pod": 0, "ancestor": 0, "node": 0}
-    assert ID in log.directory.entries, "a container that is gone already still gets a name"
+    assert ID in log.identities.known, "a container that is gone already still gets a name"
 
 
 IN_KIND = (
@@ -194,7 +194,7 @@ async def test_a_first_victim_is_named_by_the_agent_after_the_one_that_counted_i
     log.reads += [record(10, KILL.format(pid=77), prefix=3), record(11, GROUP)]
     kept = State(cursor=Cursor(10, 10_000), started=True, sums={"nameless": {"ancestor": 1}})
     log.ledger = KillLedger(state=kept)
-    log.kernel_log = KernelLog(path="/dev/kmsg", cgroup_root=None, ledger=log.ledger, directory=log.directory, opener=log._open)
+    log.kernel_log = KernelLog(path="/dev/kmsg", cgroup_root=None, ledger=log.ledger, identities=log.identities, opener=log._open)
     async with log.following():
         totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
 
@@ -249,7 +249,7 @@ async def test_the_line_of_a_kill_has_the_name_that_is_known_by_then(
 ) -> None:
     """The name may come later; the line does not wait for it."""
     if told is not None:
-        log.directory.put("docker", {ID: Entry(told)})
+        log.identities.put("docker", {ID: Identity(told)})
     if shown is not None:
         log.ledger.settle(log.ledger.nameless(), {ID: shown})
     async with log.following():
@@ -325,7 +325,7 @@ def restarted(log: Log, cursor: int, names: Mapping[str, tuple[str, ...]] | None
         path="/dev/kmsg",
         cgroup_root=str(log.tmp_path),
         ledger=log.ledger,
-        directory=log.directory,
+        identities=log.identities,
         opener=log._open,
     )
 
@@ -506,7 +506,7 @@ def test_a_log_that_cannot_be_opened_says_path_and_remedy(monkeypatch: pytest.Mo
     def refuse(path: str, flags: int) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("agent.sources.devkmsg.os.open", refuse)
+    monkeypatch.setattr("agent.sources.kmsg_device.os.open", refuse)
 
     with pytest.raises(Blind, match=remedy) as caught:
         open_device("/dev/kmsg")

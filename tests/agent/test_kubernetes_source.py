@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import pytest
 
-from agent.directory import KEEP_DEAD_SECONDS, Directory, Entry
-from agent.sources import kubernetes, kubernetes_client, pods
+from agent.identities import KEEP_DEAD_SECONDS, Identities, Identity
+from agent.sources import kubernetes, kubernetes_client, kubernetes_pods
 from agent.sources.kubernetes import KubernetesSource
 from agent.sources.kubernetes_access import Access, Pace
 from agent.supervise import Blind, keep_running
@@ -28,26 +28,26 @@ Mode = Literal["kubelet", "apiserver"]
 BOTH = pytest.mark.parametrize("mode", ["kubelet", "apiserver"])
 
 
-class Remembering(Directory):
-    """A directory that remembers in which states it was told each container is."""
+class Remembering(Identities):
+    """Identities that remember in which states it was told each container is."""
 
     def __init__(self) -> None:
         super().__init__()
         self.states: dict[str, list[str]] = {}
 
-    def put(self, source: str, changes: Mapping[str, Entry]) -> None:
+    def put(self, source: str, changes: Mapping[str, Identity]) -> None:
         super().put(source, changes)
-        for key, entry in changes.items():
-            self.states.setdefault(key, []).append(entry.state)
+        for key, identity in changes.items():
+            self.states.setdefault(key, []).append(identity.state)
 
 
 class Following:
     """A source that follows a cluster."""
 
     def __init__(self, url: str, account: Path, mode: Mode = "kubelet", pace: Pace = QUICK, **settings: Any) -> None:
-        self.directory = Remembering()
+        self.identities = Remembering()
         access = Access(mode, url, NODE, str(account / "token"), str(account / "ca.crt"), settings.pop("skip_verify", False))
-        self.source = KubernetesSource(access=access, directory=self.directory, pace=pace, **settings)
+        self.source = KubernetesSource(access=access, identities=self.identities, pace=pace, **settings)
         self.status = self.source.status
 
     @asynccontextmanager
@@ -73,13 +73,13 @@ class Following:
                 await task
         return str(caught.value)
 
-    def entry(self, identifier: str) -> Entry:
-        """What the directory has of a container, or an empty one."""
-        return self.directory.entries.get(identifier, Entry(state="none"))
+    def identity(self, identifier: str) -> Identity:
+        """What is known of a container, or an empty one."""
+        return self.identities.known.get(identifier, Identity(state="none"))
 
     def name(self, identifier: str) -> tuple[str, ...]:
-        """What the directory calls a container."""
-        return self.entry(identifier).name
+        """What a container is called."""
+        return self.identity(identifier).name
 
 
 def recorded_sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -106,28 +106,28 @@ async def test_which_pods_there_are_is_told_and_until_when_that_holds(cluster: K
     cluster.put(pod_of("etcd", annotations={"kubernetes.io/config.mirror": HASH}))
     following = Following(cluster.url, account, mode)
     async with following.run() as task:
-        await following.until(lambda: following.status.is_up and following.directory.pods.told > 0, task)
-        assert following.directory.pods.names == {"uid-web": ("shop", "web"), HASH: ("shop", "etcd")}
-        assert (following.directory.pods.told == math.inf) == (mode == "apiserver")
+        await following.until(lambda: following.status.is_up and following.identities.pods.told > 0, task)
+        assert following.identities.pods.names == {"uid-web": ("shop", "web"), HASH: ("shop", "etcd")}
+        assert (following.identities.pods.told == math.inf) == (mode == "apiserver")
         cluster.put(pod_of("db"))
         cluster.delete("web")
-        await following.until(lambda: set(following.directory.pods.names) == {"uid-db", HASH}, task)
+        await following.until(lambda: set(following.identities.pods.names) == {"uid-db", HASH}, task)
 
-    assert following.directory.pods.told < math.inf, "nobody tells of changes any more"
+    assert following.identities.pods.told < math.inf, "nobody tells of changes any more"
 
 
 @BOTH
 async def test_a_container_that_nobody_has_named_ends_the_rest(account: Path, mode: Mode) -> None:
     """The API may be back, and whoever is born while it is away wants a name. Those that have one are no reason to ask."""
     following = Following("https://127.0.0.1:1", account, mode)
-    following.directory.put("oci", {A: Entry(("shop", "web-0", "app"))})
+    following.identities.put("oci", {A: Identity(("shop", "web-0", "app"))})
     async with asyncio.timeout(20):
         resting = asyncio.create_task(following.source.rest(3600))
         await asyncio.sleep(0)
-        following.directory.ask(A)
-        following.directory.ask(f"{A}/{B}")
+        following.identities.ask(A)
+        following.identities.ask(f"{A}/{B}")
         assert not following.source._wanted.is_set()
-        following.directory.ask(B)
+        following.identities.ask(B)
         await resting
 
 
@@ -143,13 +143,15 @@ async def test_what_is_listed_is_named_and_the_source_is_up(cluster: Kubernetes,
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
 
-    entry = following.entry(A)
-    assert (entry.name, entry.image, entry.state, entry.kind) == (("shop", "web-77-x", "app"), "img:1", "running", "app")
-    assert (entry.workload_kind, entry.workload, entry.pod_labels, entry.restarts) == ("Deployment", "web", {"app": "web"}, 2)
+    identity = following.identity(A)
+    assert (identity.name, identity.image, identity.state, identity.kind) == (("shop", "web-77-x", "app"), "img:1", "running", "app")
+    assert (identity.workload_kind, identity.workload, identity.pod_labels, identity.restarts) == ("Deployment", "web", {"app": "web"}, 2)
     for identifier in (B, C):
-        assert (following.entry(identifier).state, following.entry(identifier).seen_alive) == ("exited", False), "before the agent came"
+        assert (following.identity(identifier).state, following.identity(identifier).seen_alive) == ("exited", False), (
+            "before the agent came"
+        )
     assert following.status.reason == ""
-    assert "hunter2" not in repr(following.directory.entries) + repr(vars(following.source))
+    assert "hunter2" not in repr(following.identities.known) + repr(vars(following.source))
 
 
 @BOTH
@@ -167,10 +169,10 @@ async def test_special_pods_are_named(cluster: Kubernetes, account: Path, mode: 
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
 
-    assert following.entry(A).pod_uid == HASH
-    assert [following.entry(each).kind for each in (B, C, D)] == ["app", "sidecar", "ephemeral"]
-    assert (following.entry(B).workload_kind, following.entry(B).workload) == ("CronJob", "report")
-    assert (following.entry(B).deletion_timestamp, following.entry(B).grace_seconds) == (1_795_309_600.0, 5)
+    assert following.identity(A).pod_uid == HASH
+    assert [following.identity(each).kind for each in (B, C, D)] == ["app", "sidecar", "ephemeral"]
+    assert (following.identity(B).workload_kind, following.identity(B).workload) == ("CronJob", "report")
+    assert (following.identity(B).deletion_timestamp, following.identity(B).grace_seconds) == (1_795_309_600.0, 5)
 
 
 @BOTH
@@ -179,11 +181,11 @@ async def test_a_restart_ends_the_life_before_and_keeps_its_name(cluster: Kubern
     cluster.put(pod_of("web", status_of("app", A)))
     following = Following(cluster.url, account, mode)
     async with following.run() as task:
-        await following.until(lambda: following.entry(A).state == "running", task)
+        await following.until(lambda: following.identity(A).state == "running", task)
         old = terminated(137, "OOMKilled", A, at="2001-01-01T00:00:00Z")
         cluster.put(pod_of("web", status_of("app", B, restarts=1, lastState=old)))
-        await following.until(lambda: following.entry(B).state == "running", task)
-        first = following.entry(A)
+        await following.until(lambda: following.identity(B).state == "running", task)
+        first = following.identity(A)
         cluster.put(pod_of("web", status_of("app", B, restarts=1, lastState=old), labels={"changed": "yes"}))
         cluster.put(pod_of("other", status_of("app", C)))
         await following.until(lambda: following.name(C) != (), task)
@@ -191,7 +193,7 @@ async def test_a_restart_ends_the_life_before_and_keeps_its_name(cluster: Kubern
     assert (first.name, first.state, first.seen_alive) == (("shop", "web", "app"), "exited", True)
     assert first.last_termination is not None
     assert (first.last_termination.exit_code, first.last_termination.reason) == (137, "OOMKilled")
-    assert following.entry(A) == first, "the wall's clock says 2001, the directory's says now"
+    assert following.identity(A) == first, "the wall's clock says 2001, the identities' says now"
 
 
 @BOTH
@@ -201,15 +203,15 @@ async def test_a_life_before_the_last_is_listed_no_more_and_removed(cluster: Kub
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
         cluster.put(pod_of("web", status_of("app", A)))
-        await following.until(lambda: following.entry(A).state == "running", task)
+        await following.until(lambda: following.identity(A).state == "running", task)
         cluster.put(pod_of("web", status_of("app", B, restarts=1, lastState=terminated(1, "Error", A))))
-        await following.until(lambda: following.entry(A).state == "exited", task)
+        await following.until(lambda: following.identity(A).state == "exited", task)
         cluster.put(pod_of("web", status_of("app", C, restarts=2, lastState=terminated(2, "Error", B))))
-        await following.until(lambda: following.entry(A).state == "removed", task)
+        await following.until(lambda: following.identity(A).state == "removed", task)
 
-    assert [following.entry(each).state for each in (B, C)] == ["exited", "running"]
+    assert [following.identity(each).state for each in (B, C)] == ["exited", "running"]
     assert following.name(A) == following.name(B) == following.name(C)
-    assert following.entry(A).last_termination is not None, "how it ended was told while it was listed"
+    assert following.identity(A).last_termination is not None, "how it ended was told while it was listed"
 
 
 @BOTH
@@ -220,14 +222,14 @@ async def test_a_pod_that_is_gone_has_ended_in_a_way_that_is_not_told(cluster: K
     following = Following(cluster.url, account, mode)
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
-        assert following.entry(B).last_termination is not None
+        assert following.identity(B).last_termination is not None
         cluster.delete("web")
-        await following.until(lambda: following.entry(B).state == "removed", task)
+        await following.until(lambda: following.identity(B).state == "removed", task)
 
-    assert (following.name(B), following.entry(B).last_termination) == (("shop", "web", "app"), None)
-    assert following.entry(B).ended is not None
-    assert (following.entry(A).state, following.entry(A).last_termination is None) == ("removed", False)
-    assert following.entry(C).state == "running"
+    assert (following.name(B), following.identity(B).last_termination) == (("shop", "web", "app"), None)
+    assert following.identity(B).ended is not None
+    assert (following.identity(A).state, following.identity(A).last_termination is None) == ("removed", False)
+    assert following.identity(C).state == "running"
 
 
 @BOTH
@@ -237,9 +239,9 @@ async def test_a_life_between_two_lists_was_seen_alive(cluster: Kubernetes, acco
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
         cluster.put(pod_of("web", status_of("app", B, lastState=terminated(1, "Error", A, at="2999-01-01T00:00:00Z"))))
-        await following.until(lambda: following.entry(B).state == "running", task)
+        await following.until(lambda: following.identity(B).state == "running", task)
 
-    assert (following.entry(A).state, following.entry(A).seen_alive) == ("exited", True)
+    assert (following.identity(A).state, following.identity(A).seen_alive) == ("exited", True)
 
 
 @BOTH
@@ -253,7 +255,7 @@ async def test_those_that_ended_long_ago_are_not_dug_up(cluster: Kubernetes, acc
         cluster.put(pod_of("other", status_of("app", C)))
         await following.until(lambda: following.name(C) != (), task)
 
-    assert following.directory.states.keys() == {C}
+    assert following.identities.states.keys() == {C}
 
 
 @BOTH
@@ -263,12 +265,12 @@ async def test_the_forgotten_do_not_come_back_when_their_pod_goes(cluster: Kuber
     following = Following(cluster.url, account, mode)
     async with following.run() as task:
         await following.until(lambda: following.name(A) != (), task)
-        following.directory.put("oci", {A: Entry(state="exited", ended=time.monotonic() - KEEP_DEAD_SECONDS - 1)})
+        following.identities.put("oci", {A: Identity(state="exited", ended=time.monotonic() - KEEP_DEAD_SECONDS - 1)})
         cluster.delete("web")
         cluster.put(pod_of("other", status_of("app", C)))
         await following.until(lambda: following.source._told.keys() == {C}, task)
 
-    assert following.directory.states == {A: ["running", "exited"], C: ["running"]}
+    assert following.identities.states == {A: ["running", "exited"], C: ["running"]}
 
 
 @BOTH
@@ -294,7 +296,7 @@ async def test_names_stay_while_the_source_is_blind(cluster: Kubernetes, account
     cluster.end()
     await following.until(lambda: not following.status.is_up)
 
-    assert following.entry(A).state == "running"
+    assert following.identity(A).state == "running"
 
     cluster.instead = []
     cluster.put(pod_of("new", status_of("app", B)))
@@ -302,7 +304,7 @@ async def test_names_stay_while_the_source_is_blind(cluster: Kubernetes, account
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    assert following.directory.states[A] == ["running"]
+    assert following.identities.states[A] == ["running"]
 
 
 @BOTH
@@ -327,7 +329,7 @@ async def test_an_answer_that_is_no_list_changes_nothing(
 
     await following.blind(message)
 
-    assert following.directory.states == {}
+    assert following.identities.states == {}
 
 
 @BOTH
@@ -340,13 +342,13 @@ async def test_a_connection_that_is_cut_in_the_middle_of_the_list_changes_nothin
 
     await following.blind("the answer was cut")
 
-    assert following.directory.states == {}
+    assert following.identities.states == {}
 
 
 @BOTH
 async def test_a_list_without_end_is_cut_off(cluster: Kubernetes, account: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent must not be killed for what another sends."""
-    monkeypatch.setattr(pods, "_LONGEST_LIST", 2**20)
+    monkeypatch.setattr(kubernetes_pods, "_LONGEST_LIST", 2**20)
     cluster.instead = [cluster.flood]
 
     await Following(cluster.url, account, mode).blind("it is longer than 1048576 bytes")
@@ -376,7 +378,7 @@ async def test_an_id_that_is_heard_of_is_asked_for_at_once(cluster: Kubernetes, 
     following = Following(cluster.url, account, pace=PATIENT)
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
-        following.directory.hear("kmsg", A)
+        following.identities.hear("kmsg", A)
         await following.until(lambda: len(cluster.requests) >= 3, task)
         cluster.put(pod_of("web", status_of("app", A)))
         await following.until(lambda: following.name(A) == ("shop", "web", "app"), task)
@@ -389,12 +391,12 @@ async def test_an_id_that_nobody_knows_is_not_asked_for_without_end(cluster: Kub
     following = Following(cluster.url, account, pace=PATIENT)
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
-        following.directory.hear("kmsg", A)
-        following.directory.hear("kmsg", f"{B}/{C}")
+        following.identities.hear("kmsg", A)
+        following.identities.hear("kmsg", f"{B}/{C}")
         assert not following.source._heard.is_set()
-        following.directory.hear("kmsg", D)
+        following.identities.hear("kmsg", D)
         await following.until(lambda: following.source._sought == {D: 0}, task)
-        following.directory.hear("kmsg", D)
+        following.identities.hear("kmsg", D)
         assert not following.source._heard.is_set()
 
         assert len(cluster.requests) == 1 + kubernetes._TRIES
@@ -404,7 +406,7 @@ async def test_a_flood_of_unknown_ids_is_bounded(cluster: Kubernetes, account: P
     """They are remembered, but not for ever."""
     following = Following(cluster.url, account, pace=PATIENT)
     for number in range(2500):
-        following.directory.hear("kmsg", f"{number:064x}")
+        following.identities.hear("kmsg", f"{number:064x}")
 
     assert len(following.source._sought) <= 1000
 
@@ -418,7 +420,7 @@ async def test_however_many_are_heard_of_the_kubelet_is_asked_at_a_measured_pace
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
         for identifier in (A, B, C, D):
-            following.directory.hear("kmsg", identifier)
+            following.identities.hear("kmsg", identifier)
         await following.until(lambda: len(cluster.requests) > 1, task)
 
     assert any(3000 < delay <= 3600 for delay in delays)
@@ -432,13 +434,13 @@ async def test_a_kubelet_that_has_just_started_ends_nobody(cluster: Kubernetes, 
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
         cluster.instead = [answer(200, '{"kind": "PodList", "items": null}')] * 2
-        following.directory.hear("kmsg", D)
+        following.identities.hear("kmsg", D)
         await following.until(lambda: len(cluster.requests) >= 4, task)
         cluster.put(pod_of("late", status_of("app", C)))
-        following.directory.hear("kmsg", C)
+        following.identities.hear("kmsg", C)
         await following.until(lambda: following.name(C) != (), task)
 
-    assert (following.directory.states[A], following.directory.states[B]) == (["running"], ["running"])
+    assert (following.identities.states[A], following.identities.states[B]) == (["running"], ["running"])
 
 
 async def test_what_has_not_changed_is_not_told_again(cluster: Kubernetes, account: Path) -> None:
@@ -448,7 +450,7 @@ async def test_what_has_not_changed_is_not_told_again(cluster: Kubernetes, accou
     async with following.run() as task:
         await following.until(lambda: len(cluster.requests) > 4, task)
 
-    assert following.directory.states == {A: ["exited"], B: ["running"]}
+    assert following.identities.states == {A: ["exited"], B: ["running"]}
 
 
 # The API server.
@@ -484,7 +486,7 @@ async def test_a_watch_that_ends_is_resumed_where_it_stood(cluster: Kubernetes, 
 
     assert len(cluster.asked("/api/v1/pods")) == 1
     assert cluster.asked("/api/v1/pods", watch=True)[1]["resourceVersion"] == version
-    assert following.directory.states == {A: ["running"], B: ["running"]}
+    assert following.identities.states == {A: ["running"], B: ["running"]}
 
 
 async def test_half_an_event_at_a_cut_comes_again(cluster: Kubernetes, account: Path) -> None:
@@ -513,7 +515,7 @@ async def test_an_event_may_come_in_pieces(cluster: Kubernetes, account: Path) -
             await asyncio.sleep(0)
         await following.until(lambda: following.name(C) != (), task)
 
-    assert following.directory.states.keys() == {A, B, C}
+    assert following.identities.states.keys() == {A, B, C}
 
 
 async def test_watches_that_end_at_once_are_started_at_a_measured_pace(
@@ -543,12 +545,12 @@ async def test_a_server_that_has_forgotten_is_asked_for_a_new_list(cluster: Kube
         cluster.delete("goes")
         cluster.put(pod_of("comes", status_of("app", C)))
         cluster.forget()
-        await following.until(lambda: following.name(C) != () and following.entry(B).state == "removed", task)
+        await following.until(lambda: following.name(C) != () and following.identity(B).state == "removed", task)
         await following.until(lambda: cluster.watches == 1, task)
         cluster.put(pod_of("last", status_of("app", D)))
         await following.until(lambda: following.name(D) != (), task)
 
-    assert following.directory.states == {A: ["running"], B: ["running", "removed"], C: ["running"], D: ["running"]}
+    assert following.identities.states == {A: ["running"], B: ["running", "removed"], C: ["running"], D: ["running"]}
     lists = cluster.asked("/api/v1/pods")
     assert [each.get("resourceVersion") for each in lists] == ["0", None], "the second must not come from a memory that is as old"
     assert following.status.is_up
@@ -580,11 +582,11 @@ async def test_the_last_words_of_a_deleted_pod_are_heard(cluster: Kubernetes, ac
         await following.until(lambda: cluster.watches == 1, task)
         cluster.pods["web"] = pod_of("web", status_of("app", A, state=terminated(143, "Error", A)))
         cluster.delete("web")
-        await following.until(lambda: following.entry(A).state == "removed", task)
+        await following.until(lambda: following.identity(A).state == "removed", task)
 
-    entry = following.entry(A)
-    assert entry.last_termination is not None
-    assert (entry.last_termination.exit_code, entry.seen_alive, entry.name) == (143, True, ("shop", "web", "app"))
+    identity = following.identity(A)
+    assert identity.last_termination is not None
+    assert (identity.last_termination.exit_code, identity.seen_alive, identity.name) == (143, True, ("shop", "web", "app"))
 
 
 @pytest.mark.parametrize("words", [[], [status_of("app", B)]])
@@ -599,7 +601,7 @@ async def test_all_that_was_ever_of_a_deleted_pod_is_gone(cluster: Kubernetes, a
         cluster.put(pod_of("other", status_of("app", C)))
         await following.until(lambda: following.name(C) != (), task)
 
-    assert following.entry(A).state == "removed"
+    assert following.identity(A).state == "removed"
     assert following.source._told.keys() == {C}
 
 
@@ -615,7 +617,7 @@ async def test_two_pods_that_claim_one_container_do_no_harm(cluster: Kubernetes,
         cluster.put(pod_of("web", status_of("app", B)))
         await following.until(lambda: following.name(B) != (), task)
 
-    assert following.entry(A).state == "removed"
+    assert following.identity(A).state == "removed"
 
 
 @pytest.mark.parametrize(
@@ -632,7 +634,7 @@ async def test_an_event_that_makes_no_sense_is_passed_over(cluster: Kubernetes, 
         cluster.put(pod_of("web", status_of("app", A)))
         await following.until(lambda: following.name(A) != (), task)
 
-    assert following.directory.states.keys() == {A}
+    assert following.identities.states.keys() == {A}
     assert len(cluster.asked("/api/v1/pods")) == 1
 
 
@@ -696,7 +698,7 @@ async def test_after_blindness_the_watch_is_resumed_without_a_list(cluster: Kube
                 await task
     cluster.delete("web")
     async with following.run() as task:
-        await following.until(lambda: following.entry(A).state == "removed", task)
+        await following.until(lambda: following.identity(A).state == "removed", task)
 
     assert len(cluster.asked("/api/v1/pods")) == 1
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.directory import KEEP_DEAD_SECONDS, Entry, Pods
+from agent.identities import KEEP_DEAD_SECONDS, Identity, Pods
 from agent.naming import LISTED_WITHIN_SECONDS, NAME_WITHIN_SECONDS, SETTLED_SECONDS, Naming
 from collectors.base import Instance
 from collectors.inquest.kill_state import Labels
@@ -27,7 +27,7 @@ class Page:
         self.killed: set[str] = set()
         self.naming = Naming(kept or {}, self.now, lambda: self.killed)
         self.living: dict[str, Instance] = {}
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, Identity] = {}
         self.pods = Pods()
         self._inode = 0
 
@@ -47,7 +47,7 @@ class Page:
 
     def tell(self, key: str, name: str) -> None:
         """Say what Docker calls it now."""
-        self.entries[key] = Entry(("", "", name))
+        self.entries[key] = Identity(("", "", name))
 
     def take(self) -> dict[str, str]:
         """Make a pass; return what each container is called, without the empty parts."""
@@ -69,12 +69,12 @@ def test_a_container_that_is_only_created_is_not_called_anything() -> None:
     """Compose creates the next one under a name for the moment; it has no series before it runs, and then by the name it has then."""
     page = Page()
     page.start(A, "shop-web-1")
-    page.entries[B] = Entry(("", "", "aaaaaaaaaaaa_shop-web-1"), state="created", seen_alive=False)
+    page.entries[B] = Identity(("", "", "aaaaaaaaaaaa_shop-web-1"), state="created", seen_alive=False)
     assert page.show() == {A: "shop-web-1"}
 
     page.stop(A)
-    page.entries[A] = Entry(("", "", "shop-web-1"), state="removed", ended=page.now)
-    page.entries[B] = Entry(("", "", "shop-web-1"), state="created", seen_alive=False)
+    page.entries[A] = Identity(("", "", "shop-web-1"), state="removed", ended=page.now)
+    page.entries[B] = Identity(("", "", "shop-web-1"), state="created", seen_alive=False)
     assert page.show() == {A: "shop-web-1"}
 
     page.start(B, "shop-web-1")
@@ -180,7 +180,7 @@ def test_blue_and_green_have_series_of_their_own() -> None:
     page.start(B, "web")
     assert page.show() == {A: "web", B: f"web_{B[:12]}"}
     page.stop(A)
-    page.entries[A] = Entry(("", "", "web-old"), state="removed", ended=page.now)
+    page.entries[A] = Identity(("", "", "web-old"), state="removed", ended=page.now)
     page.now += 1
 
     assert page.show() == {A: "web", B: "web"}
@@ -314,10 +314,10 @@ def test_green_that_died_before_any_pass_does_not_count_for_blue() -> None:
     page.start(A, "web")
     page.show()
     page.now += SETTLED_SECONDS
-    page.entries[C] = Entry(("", "", "web"), state="removed", ended=page.now)
+    page.entries[C] = Identity(("", "", "web"), state="removed", ended=page.now)
     assert page.show() == {A: "web", C: "web"}
     page.tell(A, "web-old")
-    page.entries[B] = Entry(("", "", "web"), state="removed", ended=page.now)
+    page.entries[B] = Identity(("", "", "web"), state="removed", ended=page.now)
 
     assert page.show()[B] == f"web_{B[:12]}"
 
@@ -340,7 +340,7 @@ def test_two_lives_of_one_container_of_a_pod_share_its_name() -> None:
     page = Page()
     for key in (A, B):
         page.start(key, parent=IN_POD)
-        page.entries[key] = Entry(("shop", "web-0", "app"))
+        page.entries[key] = Identity(("shop", "web-0", "app"))
 
     assert page.show() == {A: "shop/web-0/app", B: "shop/web-0/app"}
 
@@ -408,7 +408,7 @@ def pod(*, told: float = math.inf) -> Page:
     page.pods = Pods(SHOP.names, told)
     page.start(A, parent=IN_POD)
     page.start(B, parent=IN_POD)
-    page.entries[B] = Entry(("shop", "web-0", "app"))
+    page.entries[B] = Identity(("shop", "web-0", "app"))
     return page
 
 
@@ -431,7 +431,7 @@ def test_a_container_that_the_kubelet_is_late_with_is_no_sandbox() -> None:
     page.now += LISTED_WITHIN_SECONDS
 
     assert page.show() == {B: "shop/web-0/app", C: C[:12]}
-    page.entries[C] = Entry(("shop", "web-0", "proxy"))
+    page.entries[C] = Identity(("shop", "web-0", "proxy"))
     assert page.show() == {B: "shop/web-0/app", C: "shop/web-0/proxy"}
 
 
@@ -457,7 +457,7 @@ def test_what_was_taken_for_a_sandbox_and_is_listed_after_all_is_a_container() -
     page.show()
     page.now += 2 * SETTLED_SECONDS
     page.show()
-    page.entries[A] = Entry(("shop", "web-0", "proxy"))
+    page.entries[A] = Identity(("shop", "web-0", "proxy"))
 
     assert page.show()[A] == "shop/web-0/proxy"
     assert sandboxes(page) == {}
@@ -476,7 +476,7 @@ def test_what_was_taken_for_a_sandbox_that_its_pod_runs_in_is_none_when_it_is_li
             page.naming.hold_pod(key)
         assert page.show()[A] == "shop/web-0"
         assert page.naming.held_pods() == {("shop", "web-0")}
-        page.entries[A] = Entry(("shop", "web-0", "proxy"))
+        page.entries[A] = Identity(("shop", "web-0", "proxy"))
 
         assert page.show()[A] == "shop/web-0/proxy"
         assert page.naming.held_pods() == set()
@@ -491,7 +491,7 @@ def test_a_container_that_is_called_by_its_id_and_told_to_be_a_sandbox_is_none_a
     page.now += NAME_WITHIN_SECONDS
     assert page.show() == {A: A[:12]}
     page.now += SETTLED_SECONDS
-    page.entries[A] = Entry(("shop", "web-0", ""), is_sandbox=True)
+    page.entries[A] = Identity(("shop", "web-0", ""), is_sandbox=True)
 
     assert page.show() == {}
     assert sandboxes(page) == {A: ("shop", "web-0", "")}
@@ -526,7 +526,7 @@ def test_a_name_that_is_kept_is_not_taken_for_a_sandboxs() -> None:
 
 def told(page: Page, **facts: str) -> tuple[str, str]:
     """Have these told of a container that lives, and return what it is said to have."""
-    page.entries[A] = Entry(("", "", "web"), **facts)  # type: ignore[arg-type] # image and runtime are texts
+    page.entries[A] = Identity(("", "", "web"), **facts)  # type: ignore[arg-type] # image and runtime are texts
     page.show()
     return page.naming.image_and_runtime(A, page.entries[A])
 

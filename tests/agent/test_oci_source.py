@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.directory import Directory, Entry
+from agent.identities import Identities, Identity
 from agent.inotify import IN_Q_OVERFLOW, Event, Inotify
 from agent.page import Page
 from agent.sources import oci
@@ -77,8 +77,8 @@ class Node:
     def __init__(self, tmp_path: Path, *others: Path, rescan: float = NEVER, notifier: Callable[[], Inotify] = Inotify) -> None:
         self.place = tmp_path / "k8s.io"
         self.place.mkdir(exist_ok=True)
-        self.directory = Directory()
-        self.source = OciSource(bundles=[str(self.place), *map(str, others)], directory=self.directory, rescan=rescan, notifier=notifier)
+        self.identities = Identities()
+        self.source = OciSource(bundles=[str(self.place), *map(str, others)], identities=self.identities, rescan=rescan, notifier=notifier)
         self.status = self.source.status
 
     def write(self, identifier: str, content: object, *, userdata: bool = False, place: Path | None = None) -> Path:
@@ -121,14 +121,14 @@ class Node:
         bundle = self.source._pending.get(identifier)
         return bundle.due if bundle else None
 
-    def entry(self, identifier: str) -> Entry | None:
-        """What the directory has of a container."""
-        return self.directory.entries.get(identifier)
+    def identity(self, identifier: str) -> Identity | None:
+        """What is known of a container."""
+        return self.identities.known.get(identifier)
 
     def name(self, identifier: str) -> tuple[str, ...]:
-        """What the directory calls a container."""
-        entry = self.entry(identifier)
-        return entry.name if entry else ()
+        """What a container is called."""
+        identity = self.identity(identifier)
+        return identity.name if identity else ()
 
     def value(self, name: str, *labels: str) -> float:
         """One of the source's own metrics."""
@@ -173,12 +173,12 @@ class Overflowing(Inotify):
 
 
 async def test_container_of_containerd_is_named(node: Node) -> None:
-    """All that the annotations tell reaches the directory, and nothing else of the file."""
+    """All that the annotations tell reaches the identities, and nothing else of the file."""
     node.write(WEB, containerd())
     async with node.follow():
         pass
 
-    assert node.entry(WEB) == Entry(
+    assert node.identity(WEB) == Identity(
         name=("shop", "shop-7d4b", "web"),
         image="registry.example/web:1",
         state="running",
@@ -195,7 +195,7 @@ async def test_sandbox_of_containerd_is_one(node: Node) -> None:
     async with node.follow():
         pass
 
-    assert node.entry(WEB) == Entry(name=("shop", "shop-7d4b", ""), is_sandbox=True, pod_uid="11111111-2222-3333-4444-555555555555")
+    assert node.identity(WEB) == Identity(name=("shop", "shop-7d4b", ""), is_sandbox=True, pod_uid="11111111-2222-3333-4444-555555555555")
 
 
 HANDLER = "io.containerd.cri.runtime-handler"
@@ -227,9 +227,9 @@ async def test_sandbox_that_holds_its_pod_is_known_by_its_runtime(node: Node, ha
     async with node.follow():
         pass
 
-    entry = node.entry(WEB)
-    assert entry
-    assert (entry.is_sandbox, entry.holds_pod) == (True, holds_pod)
+    identity = node.identity(WEB)
+    assert identity
+    assert (identity.is_sandbox, identity.holds_pod) == (True, holds_pod)
 
 
 async def test_shim_that_containerd_names_after_the_configuration_is_waited_for(node: Node) -> None:
@@ -237,11 +237,11 @@ async def test_shim_that_containerd_names_after_the_configuration_is_waited_for(
     async with node.follow():
         path = node.write(WEB, containerd_sandbox())
         await node.settled(WEB)
-        before = node.entry(WEB)
+        before = node.identity(WEB)
         path.with_name("shim-binary-path").write_text("/usr/bin/containerd-shim-runsc-v1")
         await node.until(lambda: WEB not in node.source._pending)
 
-    after = node.entry(WEB)
+    after = node.identity(WEB)
     assert before
     assert after
     assert (before.holds_pod, after.holds_pod) == (False, True)
@@ -266,9 +266,9 @@ async def test_shim_of_a_container_is_not_asked_for(node: Node, monkeypatch: pyt
     async with node.follow():
         pass
 
-    entry = node.entry(WEB)
-    assert entry
-    assert not entry.holds_pod
+    identity = node.identity(WEB)
+    assert identity
+    assert not identity.holds_pod
     assert "shim-binary-path" not in opened
 
 
@@ -280,7 +280,7 @@ async def test_sandbox_of_cri_o_that_holds_its_pod_is_known_by_its_handler(node:
     async with node.follow():
         pass
 
-    sandbox, container = node.entry(WEB), node.entry(DB)
+    sandbox, container = node.identity(WEB), node.identity(DB)
     assert sandbox
     assert container
     assert (sandbox.holds_pod, container.holds_pod) == (holds_pod, False)
@@ -292,7 +292,7 @@ async def test_container_of_cri_o_is_named(node: Node) -> None:
         node.write(WEB, crio(WEB), userdata=True)
         await node.settled(WEB)
 
-    assert node.entry(WEB) == Entry(
+    assert node.identity(WEB) == Identity(
         name=("shop", "shop-7d4b", "web"),
         image="registry.example/web:1",
         state="running",
@@ -307,9 +307,9 @@ async def test_sandbox_of_cri_o_is_one_whatever_its_pod_says(node: Node, more: d
         node.write(WEB, crio(WEB, "POD", **more), userdata=True)
         await node.settled(WEB)
 
-    entry = node.entry(WEB)
-    assert entry
-    assert (entry.name, entry.is_sandbox) == (("shop", "shop-7d4b", ""), True)
+    identity = node.identity(WEB)
+    assert identity
+    assert (identity.name, identity.is_sandbox) == (("shop", "shop-7d4b", ""), True)
 
 
 async def test_what_cri_o_left_behind_is_not_taken_for_alive(node: Node) -> None:
@@ -318,7 +318,7 @@ async def test_what_cri_o_left_behind_is_not_taken_for_alive(node: Node) -> None
     async with node.follow():
         node.write(DB, crio(DB, "db"), userdata=True)
         await node.settled(DB)
-        old, new = node.entry(WEB), node.entry(DB)
+        old, new = node.identity(WEB), node.identity(DB)
         shutil.rmtree(node.place / DB)
         await node.until(lambda: DB not in node.source._ends)
 
@@ -326,7 +326,7 @@ async def test_what_cri_o_left_behind_is_not_taken_for_alive(node: Node) -> None
     assert new
     assert (old.name[2], old.state, old.seen_alive) == ("web", "unknown", False)
     assert (new.name[2], new.state, new.seen_alive) == ("db", "running", True)
-    removed = node.entry(DB)
+    removed = node.identity(DB)
     assert removed
     assert removed.state == "removed"
     assert removed.ended is not None
@@ -362,7 +362,7 @@ async def test_bundle_without_a_name_tells_nothing(node: Node, annotations: obje
         pass
 
     assert WEB in node.source._ends
-    assert node.entry(WEB) is None
+    assert node.identity(WEB) is None
     assert node.status.reason == ""
     assert node.value("coroner_oci_bundles_total", "nameless") == 1
 
@@ -416,10 +416,10 @@ async def test_bundle_that_is_deleted_is_an_end(node: Node) -> None:
         shutil.rmtree(node.place / WEB)
         await node.until(lambda: WEB not in node.source._ends)
 
-    entry = node.entry(WEB)
-    assert entry
-    assert (entry.name, entry.state) == (("shop", "shop-7d4b", "web"), "exited")
-    assert entry.ended is not None
+    identity = node.identity(WEB)
+    assert identity
+    assert (identity.name, identity.state) == (("shop", "shop-7d4b", "web"), "exited")
+    assert identity.ended is not None
 
 
 async def test_bundle_that_is_renamed_away_is_an_end(node: Node) -> None:
@@ -429,9 +429,9 @@ async def test_bundle_that_is_renamed_away_is_an_end(node: Node) -> None:
         (node.place / WEB).rename(node.place / f".{WEB}")
         await node.until(lambda: WEB not in node.source._ends)
 
-    entry = node.entry(WEB)
-    assert entry
-    assert entry.state == "exited"
+    identity = node.identity(WEB)
+    assert identity
+    assert identity.state == "exited"
 
 
 @pytest.mark.parametrize("how", ["told by inotify", "found by a rescan"])
@@ -451,15 +451,15 @@ async def test_container_in_two_places_ends_with_the_last(tmp_path: Path, how: s
         shutil.rmtree(node.place / WEB)
         shutil.rmtree(node.place / DB)
         await node.until(lambda: DB not in node.source._ends)
-        entry = node.entry(WEB)
-        assert entry
-        assert entry.state == "running"
+        identity = node.identity(WEB)
+        assert identity
+        assert identity.state == "running"
         shutil.rmtree(other / WEB)
         await node.until(lambda: WEB not in node.source._ends)
 
-    entry = node.entry(WEB)
-    assert entry
-    assert entry.state == "removed"
+    identity = node.identity(WEB)
+    assert identity
+    assert identity.state == "removed"
     assert node.value("coroner_oci_bundles_total", "named") == 2
 
 
@@ -484,7 +484,7 @@ async def test_rescan_finds_births_and_ends_that_inotify_missed(tmp_path: Path) 
         (node.place / OTHER).rmdir()
         await node.until(lambda: OTHER not in node.source._pending)
 
-    new, old = node.entry(WEB), node.entry(DB)
+    new, old = node.identity(WEB), node.identity(DB)
     assert new
     assert old
     assert (new.state, new.seen_alive, old.state) == ("running", True, "exited")
@@ -555,7 +555,7 @@ async def test_config_that_is_half_written_is_read_again(node: Node, monkeypatch
         for length in (0, 1, len(whole) // 2, len(whole) - 1):
             node.write(WEB, whole[:length])
             await node.tried(WEB)
-        assert (node.entry(WEB), node.status.reason) == (None, "")
+        assert (node.identity(WEB), node.status.reason) == (None, "")
         node.write(WEB, whole)
         await node.settled(WEB)
 
@@ -633,7 +633,7 @@ async def test_config_that_cannot_be_read_is_said_and_stops_nothing(
         await node.until(lambda: node.value("coroner_oci_bundles_total", "unreadable") == 1)
         assert node.status.is_up
         assert node.status.reason.startswith(f"{node.place}/{WEB}: ")
-        assert (node.entry(WEB), node.name(DB)) == (None, ("shop", "shop-7d4b", "db"))
+        assert (node.identity(WEB), node.name(DB)) == (None, ("shop", "shop-7d4b", "db"))
         bad.rename(node.place / "bad")
         await node.until(lambda: node.status.reason == "")
         node.write(WEB, containerd())
@@ -678,7 +678,7 @@ async def test_large_config_that_the_kernel_log_told_of_is_read_next(node: Node)
     async with node.follow():
         path = node.write(WEB, crowded(), place=node.place.parent)
         path.parent.rename(node.place / WEB)
-        node.directory.hear("kmsg", WEB)
+        node.identities.hear("kmsg", WEB)
         await node.settled(WEB)
 
     assert node.name(WEB) == ("shop", "shop-7d4b", "web")
@@ -712,7 +712,7 @@ async def test_nothing_of_a_bundle_but_its_annotations_is_kept(node: Node) -> No
     async with node.follow():
         pass
 
-    assert SECRET not in repr(vars(node.source)) + repr(vars(node.directory))
+    assert SECRET not in repr(vars(node.source)) + repr(vars(node.identities))
 
 
 @pytest.mark.parametrize("layout", [".", "userdata"])
@@ -731,7 +731,7 @@ async def test_bundle_behind_a_symlink_is_not_one(node: Node, hasty: None, tmp_p
         await node.settled(DB)
         await node.tried(WEB)
 
-    assert (node.entry(WEB), node.status.reason) == (None, "")
+    assert (node.identity(WEB), node.status.reason) == (None, "")
     assert node.name(DB) == ("shop", "shop-7d4b", "web")
 
 
@@ -749,7 +749,7 @@ async def test_what_is_not_named_by_an_id_is_not_opened(node: Node, monkeypatch:
         node.write(DB, containerd("db"))
         await node.settled(DB)
 
-    assert set(node.directory.entries) == {DB}
+    assert set(node.identities.known) == {DB}
     assert {name for name in opened if not name.startswith("/")} <= {DB, "config.json", "userdata"}
 
 
@@ -762,7 +762,7 @@ def spy_on_opening(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         opened.append(str(path))
         return really(path, *rest, **named)
 
-    monkeypatch.setattr("agent.sources.bundles.os.open", spy)
+    monkeypatch.setattr("agent.sources.oci_bundle.os.open", spy)
     return opened
 
 
@@ -777,11 +777,11 @@ async def test_bundle_that_vanishes_before_it_is_read_is_nothing(node: Node, mon
         shutil.rmtree(node.place / WEB, ignore_errors=True)
         return names
 
-    monkeypatch.setattr("agent.sources.bundles.os.listdir", vanish)
+    monkeypatch.setattr("agent.sources.oci_bundle.os.listdir", vanish)
     async with node.follow():
         await node.until(lambda: WEB not in node.source._pending)
 
-    assert set(node.directory.entries) == {DB}
+    assert set(node.identities.known) == {DB}
     assert node.status.reason == ""
 
 
@@ -793,7 +793,7 @@ async def test_config_that_may_not_be_read_is_said_with_the_remedy(node: Node, h
     async with node.follow():
         await node.until(lambda: "Permission denied: run the agent as root" in node.status.reason)
 
-    assert node.entry(WEB) is None
+    assert node.identity(WEB) is None
     assert node.name(DB) == ("shop", "shop-7d4b", "web")
 
 
@@ -806,7 +806,7 @@ def deny(monkeypatch: pytest.MonkeyPatch, is_denied: Callable[[str, int | None],
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return really(path, flags, dir_fd=dir_fd)
 
-    monkeypatch.setattr("agent.sources.bundles.os.open", refuse)
+    monkeypatch.setattr("agent.sources.oci_bundle.os.open", refuse)
 
 
 async def test_place_that_may_not_be_listed_is_said_and_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -825,9 +825,9 @@ async def test_place_that_may_not_be_listed_is_said_and_ends_nobody(tmp_path: Pa
             assert DB in node.source._ends
         await node.until(lambda: node.status.reason == "")
 
-    entry = node.entry(DB)
-    assert entry
-    assert entry.ended is None
+    identity = node.identity(DB)
+    assert identity
+    assert identity.ended is None
 
 
 async def test_only_place_that_may_not_be_listed_is_blindness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -880,7 +880,7 @@ async def test_runtime_may_take_its_place_away_and_bring_it_back(node: Node) -> 
     shutil.rmtree(node.place)
     await node.until(lambda: not node.status.is_up)
     assert "--path.bundles" in node.status.reason
-    gone = node.entry(WEB)
+    gone = node.identity(WEB)
     assert gone
     assert gone.state == "exited"
 
@@ -890,7 +890,7 @@ async def test_runtime_may_take_its_place_away_and_bring_it_back(node: Node) -> 
     await node.until(lambda: node.status.is_up)
     node.write(DB, containerd("db"))
     await node.settled(DB)
-    back = node.entry(WEB)
+    back = node.identity(WEB)
     assert back
     assert (back.state, back.ended, node.status.restarts) == ("running", None, 1)
     supervisor.cancel()
@@ -952,7 +952,7 @@ async def test_five_hundred_bundles_are_read_once_and_leave_the_loop_its_turns(t
         lists = opened.count(str(node.place))
         await node.until(lambda: opened.count(str(node.place)) > lists + 3)
 
-    assert {key: entry.name[2] for key, entry in node.directory.entries.items()} == {key: key[-3:] for key in identifiers}
+    assert {key: identity.name[2] for key, identity in node.identities.known.items()} == {key: key[-3:] for key in identifiers}
     assert opened.count("config.json") == 500
     assert next(turns) >= 500 / oci._FILES_PER_TURN
 
@@ -960,15 +960,15 @@ async def test_five_hundred_bundles_are_read_once_and_leave_the_loop_its_turns(t
 async def test_id_that_the_kernel_log_told_of_is_read_at_once(node: Node) -> None:
     """Also before the source follows: soon the bundle will be gone."""
     node.write(WEB, containerd())
-    node.directory.hear("kmsg", WEB)
+    node.identities.hear("kmsg", WEB)
 
     assert node.name(WEB) == ("shop", "shop-7d4b", "web")
     async with node.follow():
         shutil.rmtree(node.place / WEB)
         await node.until(lambda: WEB not in node.source._ends)
-    entry = node.entry(WEB)
-    assert entry
-    assert entry.state == "exited"
+    identity = node.identity(WEB)
+    assert identity
+    assert identity.state == "exited"
     assert node.value("coroner_oci_bundles_total", "named") == 1
 
 
@@ -977,7 +977,7 @@ async def test_id_that_was_read_at_once_is_not_read_again(node: Node, monkeypatc
     node.write(WEB, containerd())
     opened = spy_on_opening(monkeypatch)
     for _ in range(3):
-        node.directory.hear("kmsg", WEB)
+        node.identities.hear("kmsg", WEB)
     async with node.follow():
         pass
 
@@ -996,7 +996,7 @@ async def test_id_that_is_told_of_while_others_are_read_is_not_read_twice(node: 
             await asyncio.sleep(0)
     assert opened.count("config.json") < 20, "it is in the middle of it"
     for identifier in identifiers:
-        node.directory.hear("kmsg", identifier)
+        node.identities.hear("kmsg", identifier)
     await node.status.looked(20)
 
     assert node.status.is_up
@@ -1009,7 +1009,7 @@ async def test_id_without_a_bundle_is_looked_for_once_in_a_while(node: Node, mon
     """A process that is killed over and over costs nothing here; and one that gets a bundle after all is found."""
     opened = spy_on_opening(monkeypatch)
     for _ in range(3):
-        node.directory.hear("kmsg", WEB)
+        node.identities.hear("kmsg", WEB)
     assert len(opened) == 2, "the place, and no bundle in it"
 
     async with node.follow():
@@ -1021,9 +1021,9 @@ async def test_id_without_a_bundle_is_looked_for_once_in_a_while(node: Node, mon
 async def test_miss_is_forgotten_after_a_while(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is looked for again."""
     monkeypatch.setattr(oci, "_MISS_SECONDS", -1.0)
-    node.directory.hear("kmsg", WEB)
+    node.identities.hear("kmsg", WEB)
     node.write(WEB, containerd())
-    node.directory.hear("kmsg", WEB)
+    node.identities.hear("kmsg", WEB)
 
     assert node.name(WEB) == ("shop", "shop-7d4b", "web")
 
@@ -1032,7 +1032,7 @@ async def test_misses_are_bounded(node: Node, monkeypatch: pytest.MonkeyPatch) -
     """Whatever the kernel log tells of."""
     monkeypatch.setattr(oci, "_MOST_MISSES", 10)
     for number in range(100):
-        node.directory.hear("kmsg", f"{number:064x}")
+        node.identities.hear("kmsg", f"{number:064x}")
 
     assert list(node.source._misses) == [f"{number:064x}" for number in range(90, 100)]
 
@@ -1042,7 +1042,7 @@ async def test_key_that_is_no_id_of_this_node_is_not_looked_for(node: Node, monk
     """A container inside a container has its bundle in there, and its id may be a lie."""
     node.write(WEB, containerd())
     opened = spy_on_opening(monkeypatch)
-    node.directory.hear("kmsg", key)
+    node.identities.hear("kmsg", key)
 
     assert opened == []
     assert node.name(WEB) == ()
@@ -1061,9 +1061,9 @@ async def test_restart_of_the_follower_forgets_nothing(node: Node, monkeypatch: 
         pass
 
     assert opened == [str(node.place)]
-    entry = node.entry(DB)
-    assert entry
-    assert entry.state == "exited"
+    identity = node.identity(DB)
+    assert identity
+    assert identity.state == "exited"
 
 
 @pytest.fixture

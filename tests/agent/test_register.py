@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from agent.directory import Directory, Entry
+from agent.identities import Identities, Identity
 from agent.register import Register
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import container_id
@@ -21,9 +21,9 @@ class Desk:
     """A register, what it tells, and what sources were asked for."""
 
     def __init__(self, *, local_events: bool = False) -> None:
-        self.directory = Directory()
+        self.identities = Identities()
         self.ledger = KillLedger()
-        self.register = Register(self.directory, self.ledger, local_events=local_events)
+        self.register = Register(self.identities, self.ledger, local_events=local_events)
         self.ledger.settle(self.ledger.nameless(), {})
 
     def kills(self) -> int:
@@ -56,7 +56,7 @@ def facts(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 def test_the_end_of_a_container_is_one_line_with_what_it_needed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     """And what became of it; what is not known is left out."""
-    desk.directory.put("docker", {A: Entry(("", "", "web"))})
+    desk.identities.put("docker", {A: Identity(("", "", "web"))})
     with caplog.at_level("INFO", "agent.register"):
         desk.register.ended(*container(docker(A)), WORDS)
         desk.register.ended(*container(docker(B)), LastWords(threads_peak=9))
@@ -74,7 +74,7 @@ def test_the_end_of_a_container_is_one_line_with_what_it_needed(desk: Desk, capl
 
 def test_the_end_of_a_sandbox_is_not_told(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     """It is no container."""
-    desk.directory.put("oci", {A: Entry(("shop", "web-0", ""), is_sandbox=True)})
+    desk.identities.put("oci", {A: Identity(("shop", "web-0", ""), is_sandbox=True)})
     with caplog.at_level("INFO", "agent.register"):
         desk.register.ended(*container(f"{POD}/{A}"), WORDS)
 
@@ -83,7 +83,7 @@ def test_the_end_of_a_sandbox_is_not_told(desk: Desk, caplog: pytest.LogCaptureF
 
 def test_the_end_of_a_sandbox_that_holds_its_pod_is_told(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     """With gVisor or Kata it is the end of all that ran in the pod."""
-    desk.directory.put("oci", {A: Entry(("shop", "web-0", ""), is_sandbox=True, holds_pod=True)})
+    desk.identities.put("oci", {A: Identity(("shop", "web-0", ""), is_sandbox=True, holds_pod=True)})
     with caplog.at_level("INFO", "agent.register"):
         desk.register.ended(*container(f"{POD}/{A}"), None)
 
@@ -93,19 +93,19 @@ def test_the_end_of_a_sandbox_that_holds_its_pod_is_told(desk: Desk, caplog: pyt
 def test_a_birth_is_heard_and_sources_are_asked_for_its_name(desk: Desk) -> None:
     """One in a pod may be a sandbox, so only a source can make it known; one inside of another is that one's word."""
     asked: list[str] = []
-    desk.directory.when_heard(asked.append)
+    desk.identities.when_heard(asked.append)
 
     desk.register.born(*container(docker(A)))
     desk.register.born(*container(f"{POD}/{B}"))
     desk.register.born(*container(f"{docker(A)}/docker/{B}"))
 
     assert asked == [A, B]
-    assert set(desk.directory.entries) == {A}
+    assert set(desk.identities.known) == {A}
 
 
 def test_the_kills_of_last_words_are_counted(desk: Desk) -> None:
     """oom_kill less oom_group_kill; those of a sandbox too."""
-    desk.directory.put("oci", {A: Entry(("shop", "web-0", ""), is_sandbox=True)})
+    desk.identities.put("oci", {A: Identity(("shop", "web-0", ""), is_sandbox=True)})
     desk.register.ended(*container(f"{POD}/{A}"), WORDS)
     desk.register.ended(*container(docker(B)), None)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.base import Departed
+from collectors.base import Ended
 from collectors.cpu import Cpu
 from collectors.kernel.cgroupfs import CpuStat
 from collectors.kernel.files import Forbidden
@@ -79,10 +79,10 @@ def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_final_times_of_the_departed_stay_and_limits_do_not(tmp_path: Path) -> None:
     """Without the cpu controller there is only the time used; where nobody read it, nothing."""
-    departed = [
-        Departed(LABELS[A], LastWords(cpu_stat=CpuStat(2500000, 1500000, 1000000, 40, 4, 250000))),
-        Departed(LABELS[B], LastWords(cpu_stat=CpuStat(2500000, 1500000, 1000000, None, None, None))),
-        Departed(LABELS[C], LastWords()),
+    ended = [
+        Ended(LABELS[A], LastWords(cpu_stat=CpuStat(2500000, 1500000, 1000000, 40, 4, 250000))),
+        Ended(LABELS[B], LastWords(cpu_stat=CpuStat(2500000, 1500000, 1000000, None, None, None))),
+        Ended(LABELS[C], LastWords()),
     ]
 
-    assert collect(Cpu(), node(tmp_path, departed=departed)) == series(LABELS[A], USED | WITHHELD) | series(LABELS[B], USED)
+    assert collect(Cpu(), node(tmp_path, ended=ended)) == series(LABELS[A], USED | WITHHELD) | series(LABELS[B], USED)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.base import Description, Former
+from collectors.base import Former, Info
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import Forbidden
@@ -46,11 +46,11 @@ def test_a_running_and_a_paused_container(tmp_path: Path) -> None:
 
 def test_what_a_runtime_or_kubernetes_tells(tmp_path: Path) -> None:
     """It is on the info series, with the labels of the pod that were asked for."""
-    told = Description("nginx:1", "app", "Deployment", "web", "shop", "frontend", {"app.kubernetes.io/name": "web", "secret": "x"})
+    told = Info("nginx:1", "app", "Deployment", "web", "shop", "frontend", {"app.kubernetes.io/name": "web", "secret": "x"})
     tree(tmp_path, cgroup(docker(B), {}))
     collector = Lifecycle(("app.kubernetes.io/name", "tier"))
 
-    found = collect(collector, node(tmp_path, descriptions={B: told}))
+    found = collect(collector, node(tmp_path, infos={B: told}))
 
     labels = (f"docker://{B}", "nginx:1", "docker", "", "", docker(B), "app", "Deployment", "web", "shop", "frontend", "web", "")
     assert found == series((*LABELS[B], *labels), {"container_info": 1}) | states()
@@ -60,8 +60,8 @@ def test_what_a_runtime_or_kubernetes_tells(tmp_path: Path) -> None:
 def test_one_that_is_not_there_any_more_is_what_it_was(tmp_path: Path) -> None:
     """A join finds the image of a victim; nothing else is said of it. Of one whose cgroup nobody saw there is the id."""
     (tmp_path / "cgroup").mkdir()
-    former = Former(LABELS[A], container_id.parse(WEB) or ContainerId.of_key(A), Description("nginx:1", workload="web"))
-    unseen = Former(LABELS[B], ContainerId.of_key(f"{C}/{B}"), Description())
+    former = Former(LABELS[A], container_id.parse(WEB) or ContainerId.of_key(A), Info("nginx:1", workload="web"))
+    unseen = Former(LABELS[B], ContainerId.of_key(f"{C}/{B}"), Info())
     seen = replace(node(tmp_path), formers=[former, unseen])
 
     told = (f"containerd://{A}", "nginx:1", "containerd", UID, "burstable", WEB, "", "", "web", "", "")

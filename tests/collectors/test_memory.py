@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.base import Departed
+from collectors.base import Ended
 from collectors.kernel.cgroupfs import MemoryEvents
 from collectors.kernel.files import Forbidden
 from collectors.kernel.last_words import LastWords
@@ -119,13 +119,13 @@ def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_final_events_of_the_departed_stay_and_levels_do_not(tmp_path: Path) -> None:
     """Keys that this kernel lacks are absent; where nobody read them, all are."""
-    departed = [
-        Departed(LABELS[A], LastWords(memory_events=MemoryEvents(1, 2, 3, 4, 5, 1), memory_peak=6_000_000)),
-        Departed(LABELS[B], LastWords(memory_events=MemoryEvents(1, 2, 3, None, None, None))),
-        Departed(LABELS[C], LastWords(memory_peak=6_000_000)),
+    ended = [
+        Ended(LABELS[A], LastWords(memory_events=MemoryEvents(1, 2, 3, 4, 5, 1), memory_peak=6_000_000)),
+        Ended(LABELS[B], LastWords(memory_events=MemoryEvents(1, 2, 3, None, None, None))),
+        Ended(LABELS[C], LastWords(memory_peak=6_000_000)),
     ]
     old = {name for name in EVENTS if "oom" not in name}
 
-    assert collect(Memory(), node(tmp_path, departed=departed)) == (
+    assert collect(Memory(), node(tmp_path, ended=ended)) == (
         series(LABELS[A], {name: WHOLE[name] for name in EVENTS}) | series(LABELS[B], {name: WHOLE[name] for name in old})
     )

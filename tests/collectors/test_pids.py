@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.base import Departed
+from collectors.base import Ended
 from collectors.kernel.files import Forbidden
 from collectors.kernel.last_words import LastWords
 from collectors.pids import Pids
@@ -83,6 +83,6 @@ def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_refused_forks_of_the_departed_stay_and_levels_do_not(tmp_path: Path) -> None:
     """Where nobody read them, nothing is shown."""
-    departed = [Departed(LABELS[A], LastWords(fork_failures=3, threads_peak=9)), Departed(LABELS[B], LastWords())]
+    ended = [Ended(LABELS[A], LastWords(fork_failures=3, threads_peak=9)), Ended(LABELS[B], LastWords())]
 
-    assert collect(Pids(), node(tmp_path, departed=departed)) == series(LABELS[A], {"container_fork_failures_total": 3})
+    assert collect(Pids(), node(tmp_path, ended=ended)) == series(LABELS[A], {"container_fork_failures_total": 3})

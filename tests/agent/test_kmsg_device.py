@@ -8,12 +8,12 @@ from functools import cache
 from typing import NamedTuple
 
 import pytest
+from agent.sources.kmsg_syslog import Syslog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.directory import Directory
+from agent.identities import Identities
 from agent.sources.kmsg import KernelLog
-from agent.sources.syslog import Syslog
 from agent.supervise import Blind, keep_running
 from collectors.inquest.kill_state import Cursor, State
 from collectors.inquest.kills import KillLedger
@@ -40,7 +40,7 @@ class Follower:
             path="/dev/kmsg",
             cgroup_root=None,
             ledger=self.ledger,
-            directory=Directory(),
+            identities=Identities(),
             opener=log.open,
             syslog_opener=self._open_syslog,
         )
@@ -95,8 +95,8 @@ class Follower:
 def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_kernel_log.KernelLog]:
     """A fake kernel's log, which the follower's reads go to."""
     log = fake_kernel_log.KernelLog()
-    monkeypatch.setattr("agent.sources.devkmsg.os.read", log.read)
-    monkeypatch.setattr("agent.sources.syslog._POLL_SECONDS", 0)
+    monkeypatch.setattr("agent.sources.kmsg_device.os.read", log.read)
+    monkeypatch.setattr("agent.sources.kmsg_syslog._POLL_SECONDS", 0)
     yield log
     log.close()
 
@@ -166,7 +166,7 @@ async def test_any_errno_at_any_read_costs_nothing_but_what_the_kernel_skips(mon
         if at == 0 and number in (errno.EAGAIN, errno.EINVAL):
             continue  # an end of the log, or nothing before it: the first record is history no more, or never was
         log = fake_kernel_log.KernelLog()
-        monkeypatch.setattr("agent.sources.devkmsg.os.read", log.read)
+        monkeypatch.setattr("agent.sources.kmsg_device.os.read", log.read)
         try:
             found, restarts = await outcome(log, number, at)
         finally:
@@ -202,7 +202,7 @@ async def test_while_the_device_is_away_only_what_the_ring_drops_is_lost(monkeyp
     """The device fails after each record in turn, and is back when the ring holds only the last few: the gap is the loss."""
     for at in range(1, len(sequence())):
         log = fake_kernel_log.KernelLog()
-        monkeypatch.setattr("agent.sources.devkmsg.os.read", log.read)
+        monkeypatch.setattr("agent.sources.kmsg_device.os.read", log.read)
         try:
             found, ring = await away(log, number, at)
         finally:
@@ -412,7 +412,7 @@ async def test_syslog_that_fails_for_a_time_loses_and_doubles_nothing(log: fake_
 
 async def test_the_device_is_taken_when_it_comes(monkeypatch: pytest.MonkeyPatch, log: fake_kernel_log.KernelLog) -> None:
     """It is looked for now and then; the switch is no restart, and the loss is known again."""
-    monkeypatch.setattr("agent.sources.syslog._FIRST_LOOK_POLLS", 3)
+    monkeypatch.setattr("agent.sources.kmsg_syslog._FIRST_LOOK_POLLS", 3)
     log.has_device = False
     log.log(b"x")
     follower = Follower(log)
@@ -440,10 +440,10 @@ async def test_whichever_way_the_log_is_read_a_kill_counts_once(steps: list[str]
     log = fake_kernel_log.KernelLog()
     expected = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.sources.devkmsg.os.read", log.read)
-        patch.setattr("agent.sources.syslog._POLL_SECONDS", 0)
-        patch.setattr("agent.sources.syslog._FIRST_LOOK_POLLS", 2)
-        patch.setattr("agent.sources.syslog._LONGEST_LOOK_POLLS", 2)
+        patch.setattr("agent.sources.kmsg_device.os.read", log.read)
+        patch.setattr("agent.sources.kmsg_syslog._POLL_SECONDS", 0)
+        patch.setattr("agent.sources.kmsg_syslog._FIRST_LOOK_POLLS", 2)
+        patch.setattr("agent.sources.kmsg_syslog._LONGEST_LOOK_POLLS", 2)
         for _ in range(5):
             log.log(b"boot")
         follower = Follower(log)
@@ -481,8 +481,8 @@ async def test_whichever_way_the_next_agent_reads_it_goes_on_where_the_last_one_
     log.log(KILL % 1, priority=3)
     expected, counted, kept = [], [], None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.sources.devkmsg.os.read", log.read)
-        patch.setattr("agent.sources.syslog._POLL_SECONDS", 0)
+        patch.setattr("agent.sources.kmsg_device.os.read", log.read)
+        patch.setattr("agent.sources.kmsg_syslog._POLL_SECONDS", 0)
         for kills, reader in agents:
             log.has_device = reader == "device"
             follower = Follower(log, kept)

@@ -1,4 +1,4 @@
-"""One OCI bundle: the annotations in its config.json (config_json.py), and what they tell of the container.
+"""One OCI bundle: the annotations in its config.json (oci_config_json.py), and what they tell of the container.
 
 A bundle is a directory named by the container's id: containerd keeps ID/config.json, CRI-O ID/userdata/config.json. The file also holds
 the container's environment: nothing but the annotations named here is kept of it, or said in a message.
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from agent.directory import Entry
-from agent.sources.config_json import MOST_BYTES, Steps, Unreadable, read_annotations, too_large
+from agent.identities import Identity
+from agent.sources.oci_config_json import MOST_BYTES, Steps, Unreadable, read_annotations, too_large
 from collectors.kernel.files import FLAGS
 
 IDENTIFIER = re.compile("[0-9a-f]{64}")
@@ -125,7 +125,7 @@ def _shim(bundle: int) -> str:
         return ""
 
 
-def entry_of(identifier: str, config: Bundle, *, was_there: bool) -> Entry | None:
+def identity_of(identifier: str, config: Bundle, *, was_there: bool) -> Identity | None:
     """Say what a bundle tells; None for one that Kubernetes has nothing to do with."""
 
     def value(key: str) -> str:
@@ -141,7 +141,7 @@ def entry_of(identifier: str, config: Bundle, *, was_there: bool) -> Entry | Non
     if not namespace or not pod or not (container or is_sandbox):
         return None
     is_alive = not (config.is_crio and was_there)
-    return Entry(
+    return Identity(
         name=(namespace, pod, "" if is_sandbox else container),
         image=value(keys.image),
         state="running" if is_alive else "unknown",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.sources import syslog
+from agent.sources import kmsg_syslog
 from agent.supervise import Blind
 from collectors.kernel.syslog import Tail
 
@@ -36,26 +36,26 @@ class Libc:
 @pytest.fixture
 def libc(monkeypatch: pytest.MonkeyPatch) -> Callable[[Libc], None]:
     """Take another C library."""
-    return lambda fake: monkeypatch.setattr(syslog, "_libc", fake)
+    return lambda fake: monkeypatch.setattr(kmsg_syslog, "_libc", fake)
 
 
 def test_exactly_what_the_kernel_returned_is_the_text(libc: Callable[[Libc], None]) -> None:
     """A NUL in it does not end it, and what the buffer has behind it does not belong to it."""
     libc(Libc(b"<6>[    1.000000] a\0b\n"))
 
-    assert syslog.read_all(100) == b"<6>[    1.000000] a\0b\n"
-    assert syslog.ring_bytes() == RING
+    assert kmsg_syslog.read_all(100) == b"<6>[    1.000000] a\0b\n"
+    assert kmsg_syslog.ring_bytes() == RING
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
 async def test_what_the_kernel_refuses_is_said_with_the_remedy(libc: Callable[[Libc], None], number: int) -> None:
     """EPERM without CAP_SYSLOG, ENOSYS in a kernel without a log; at the start or later."""
     libc(Libc(b"<6>[    1.000000] x\n"))
-    reader = syslog.open_syslog()
+    reader = kmsg_syslog.open_syslog()
     await reader.poll()
     libc(Libc(error=number))
 
-    for call in (syslog.open_syslog, syslog.ring_bytes):
+    for call in (kmsg_syslog.open_syslog, kmsg_syslog.ring_bytes):
         with pytest.raises((Blind, OSError), match=os.strerror(number)):
             call()
     with pytest.raises(Blind, match=rf"syslog\(2\): {os.strerror(number)}; it needs CAP_SYSLOG"):
@@ -68,7 +68,7 @@ async def test_what_the_kernel_refuses_is_said_with_the_remedy(libc: Callable[[L
 async def test_the_device_is_looked_for_ever_more_rarely(libc: Callable[[Libc], None]) -> None:
     """First after ten polls, at last after three hundred."""
     libc(Libc())
-    reader = syslog.open_syslog()
+    reader = kmsg_syslog.open_syslog()
     looks = []
     for poll in range(1, 1000):
         await reader.poll()
@@ -81,7 +81,7 @@ async def test_the_device_is_looked_for_ever_more_rarely(libc: Callable[[Libc], 
 async def test_the_real_kernel_is_read_if_it_allows_it() -> None:
     """Whatever is in this machine's log: lines that are understood, and nothing new the next moment that was there before."""
     try:
-        tail = Tail(syslog.read_all, syslog.ring_bytes())
+        tail = Tail(kmsg_syslog.read_all, kmsg_syslog.ring_bytes())
         before = tail.new()
     except PermissionError:
         if os.environ.get("CI") == "true":

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.directory import Entry, Termination
-from agent.sources import pods
-from agent.sources.pods import PodList, entries_of, names_of, uid_of, version_of
+from agent.identities import Identity, Termination
+from agent.sources import kubernetes_pods
+from agent.sources.kubernetes_pods import PodList, identities_of, names_of, uid_of, version_of
 from tests.agent.fake_kubernetes import NODE, Json, owned_by, pod_of, status_of, terminated
 
 A, B, C, D = "a" * 64, "b" * 64, "c" * 64, "d" * 64
@@ -19,9 +19,9 @@ CLOCK, WALL = 5000.0, 1_795_309_600.0  # 2026-11-22T01:06:40Z
 HASH = "3f9d2c81a7b64e50923d1f08c6e5ab47"
 
 
-def told(pod: object, *labels: str) -> dict[str, Entry]:
-    """Return the entries of a pod at one moment."""
-    return entries_of(pod, labels, clock=CLOCK, wall=WALL)
+def told(pod: object, *labels: str) -> dict[str, Identity]:
+    """Return the identities of a pod at one moment."""
+    return identities_of(pod, labels, clock=CLOCK, wall=WALL)
 
 
 def test_a_running_container_is_named() -> None:
@@ -29,14 +29,14 @@ def test_a_running_container_is_named() -> None:
     pod = pod_of("web-0", status_of("app", A, restarts=3))
 
     assert told(pod) == {
-        A: Entry(("shop", "web-0", "app"), "img:1", pod_uid="uid-web-0", runtime="containerd", kind="app", restarts=3, grace_seconds=30)
+        A: Identity(("shop", "web-0", "app"), "img:1", pod_uid="uid-web-0", runtime="containerd", kind="app", restarts=3, grace_seconds=30)
     }
 
 
 @pytest.mark.parametrize("runtime", ["containerd", "cri-o", "docker"])
 def test_every_runtime_spells_ids_alike(runtime: str) -> None:
     """What stands before :// is the runtime's name, by which kube-state-metrics calls the container too."""
-    assert {key: entry.runtime for key, entry in told(pod_of("web", status_of("app", A, runtime=runtime))).items()} == {A: runtime}
+    assert {key: identity.runtime for key, identity in told(pod_of("web", status_of("app", A, runtime=runtime))).items()} == {A: runtime}
 
 
 def test_environment_and_arguments_are_not_kept() -> None:
@@ -54,9 +54,9 @@ def test_init_containers_sidecars_and_debug_containers_are_told_apart() -> None:
     pod["status"]["initContainerStatuses"] = [status_of("migrate", A, state=terminated(0, "Completed", A)), status_of("proxy", B)]
     pod["status"]["ephemeralContainerStatuses"] = [status_of("debugger", C)]
 
-    entries = told(pod)
+    identities = told(pod)
 
-    assert {key: (entry.kind, entry.image, entry.state) for key, entry in entries.items()} == {
+    assert {key: (identity.kind, identity.image, identity.state) for key, identity in identities.items()} == {
         A: ("init", "m:1", "exited"),
         B: ("sidecar", "p:1", "running"),
         C: ("ephemeral", "d:1", "running"),
@@ -65,20 +65,20 @@ def test_init_containers_sidecars_and_debug_containers_are_told_apart() -> None:
 
 
 def test_a_container_that_has_ended_says_how_and_when() -> None:
-    """The kubelet's time is the wall's; the directory's clock is another."""
-    entry = told(pod_of("job", status_of("app", A, state=terminated(137, "OOMKilled", A, signal=9))))[A]
+    """The kubelet's time is the wall's; the identities' clock is another."""
+    identity = told(pod_of("job", status_of("app", A, state=terminated(137, "OOMKilled", A, signal=9))))[A]
 
-    assert entry.last_termination == Termination(137, "OOMKilled", 9, finished_at=WALL - 48)
-    assert (entry.state, entry.seen_alive, entry.ended) == ("exited", False, CLOCK - 48)
+    assert identity.last_termination == Termination(137, "OOMKilled", 9, finished_at=WALL - 48)
+    assert (identity.state, identity.seen_alive, identity.ended) == ("exited", False, CLOCK - 48)
 
 
 @pytest.mark.parametrize("code", [0, 255, -1])
 def test_an_end_may_be_the_only_one_that_has_the_id(code: int) -> None:
     """Then that is the id; and a runtime may say any number."""
-    entry = told(pod_of("job", status_of("app", A, state=terminated(code, "Error", A)) | {"containerID": ""}))[A]
+    identity = told(pod_of("job", status_of("app", A, state=terminated(code, "Error", A)) | {"containerID": ""}))[A]
 
-    assert entry.last_termination is not None
-    assert entry.last_termination.exit_code == code
+    assert identity.last_termination is not None
+    assert identity.last_termination.exit_code == code
 
 
 @pytest.mark.parametrize("at", [None, "2026-11-22T03:00:00Z", "0001-01-01T00:00:00Z", "yesterday", "20261122", "2026-11-22T01:00:00", 7])
@@ -97,12 +97,12 @@ def test_the_life_before_is_named_too() -> None:
     """A kill in the kernel log may be of the one before, which the list names only as the last state of the present one."""
     pod = pod_of("web", status_of("app", B, restarts=2, lastState=terminated(1, "Error", A)))
 
-    entries = told(pod)
+    identities = told(pod)
 
     error = Termination(1, "Error", finished_at=WALL - 48)
-    assert entries[A] == replace(entries[B], state="exited", seen_alive=False, ended=CLOCK - 48, restarts=1)
-    assert (entries[B].state, entries[B].ended, entries[B].restarts) == ("running", None, 2)
-    assert entries[A].last_termination == entries[B].last_termination == error
+    assert identities[A] == replace(identities[B], state="exited", seen_alive=False, ended=CLOCK - 48, restarts=1)
+    assert (identities[B].state, identities[B].ended, identities[B].restarts) == ("running", None, 2)
+    assert identities[A].last_termination == identities[B].last_termination == error
 
 
 def test_between_two_lives_the_container_has_ended() -> None:
@@ -110,10 +110,10 @@ def test_between_two_lives_the_container_has_ended() -> None:
     waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting failed container"}}
     pod = pod_of("web", status_of("app", A, restarts=7, state=waiting, lastState=terminated(2, "Error", A)))
 
-    entry = told(pod)[A]
+    identity = told(pod)[A]
 
-    assert (entry.state, entry.ended, entry.restarts) == ("exited", CLOCK - 48, 7)
-    assert entry.last_termination == Termination(2, "Error", finished_at=WALL - 48)
+    assert (identity.state, identity.ended, identity.restarts) == ("exited", CLOCK - 48, 7)
+    assert identity.last_termination == Termination(2, "Error", finished_at=WALL - 48)
 
 
 @pytest.mark.parametrize("state", [{"waiting": {}}, {}, None])
@@ -162,9 +162,9 @@ def test_only_the_labels_that_were_asked_for_are_kept() -> None:
 )
 def test_the_workload_is_what_surely_owns_the_pod(owner: Any, labels: Json, workload: tuple[str, str]) -> None:
     """A Deployment is known by the hash of its template, a CronJob by the minute in the name of its job, which no date looks like."""
-    entry = told(pod_of("x", status_of("app", A), ownerReferences=["x", owner], labels=labels))[A]
+    identity = told(pod_of("x", status_of("app", A), ownerReferences=["x", owner], labels=labels))[A]
 
-    assert (entry.workload_kind, entry.workload) == workload
+    assert (identity.workload_kind, identity.workload) == workload
 
 
 def test_a_static_pod_has_the_uid_of_its_cgroup_from_either_api() -> None:
@@ -189,9 +189,9 @@ def test_a_pod_is_listed_by_the_uid_of_its_cgroup_also_before_it_has_containers(
 def test_an_ordinary_pod_is_not_static_whatever_its_annotations_say() -> None:
     """Annotations are anybody's word; the mirror's alone is the kubelet's, who deletes a pod that has it from another."""
     words = {"kubernetes.io/config.hash": HASH, "kubernetes.io/config.source": "file"}
-    entry = told(pod_of("web", status_of("app", A), annotations=words, ownerReferences=[owned_by("DaemonSet", "web")]))[A]
+    identity = told(pod_of("web", status_of("app", A), annotations=words, ownerReferences=[owned_by("DaemonSet", "web")]))[A]
 
-    assert (entry.pod_uid, entry.workload_kind, entry.workload) == ("uid-web", "DaemonSet", "web")
+    assert (identity.pod_uid, identity.workload_kind, identity.workload) == ("uid-web", "DaemonSet", "web")
 
 
 def variants(value: Any) -> Iterator[Any]:
@@ -226,16 +226,24 @@ def test_whatever_is_not_as_documented_is_not_told() -> None:
     """Each part of a pod in turn is of another type; what is told is of the right one all the same."""
     number = 0
     for pod in variants(rich()):
-        for identifier, entry in told(pod, "app").items():
+        for identifier, identity in told(pod, "app").items():
             assert identifier in (A, B, C)
-            assert entry.name == () or (len(entry.name) == 3 and all(entry.name))
-            texts = (*entry.name, entry.image, entry.state, entry.pod_uid, entry.kind, entry.workload_kind, entry.workload)
-            assert "".join((*texts, *entry.pod_labels.values())).encode()
-            assert max(map(len, (*texts, *entry.pod_labels.values()))) < 5000
-            assert entry.grace_seconds is None or (type(entry.grace_seconds) is int and entry.grace_seconds >= 0)
-            assert entry.restarts is None or (type(entry.restarts) is int and entry.restarts >= 0)
-            assert entry.last_termination is None or type(entry.last_termination.exit_code) is int
-            assert (entry.ended is None) == (entry.state in ("running", "created"))
+            assert identity.name == () or (len(identity.name) == 3 and all(identity.name))
+            texts = (
+                *identity.name,
+                identity.image,
+                identity.state,
+                identity.pod_uid,
+                identity.kind,
+                identity.workload_kind,
+                identity.workload,
+            )
+            assert "".join((*texts, *identity.pod_labels.values())).encode()
+            assert max(map(len, (*texts, *identity.pod_labels.values()))) < 5000
+            assert identity.grace_seconds is None or (type(identity.grace_seconds) is int and identity.grace_seconds >= 0)
+            assert identity.restarts is None or (type(identity.restarts) is int and identity.restarts >= 0)
+            assert identity.last_termination is None or type(identity.last_termination.exit_code) is int
+            assert (identity.ended is None) == (identity.state in ("running", "created"))
         assert isinstance(uid_of(pod), str)
         assert isinstance(version_of(pod), str)
         number += 1
@@ -318,7 +326,7 @@ def test_a_list_nested_beyond_measure_is_refused() -> None:
 
 def test_a_pod_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one pod is ever kept in memory, and not one of any size."""
-    monkeypatch.setattr(pods, "_LONGEST_POD", 1000)
+    monkeypatch.setattr(kubernetes_pods, "_LONGEST_POD", 1000)
 
     with pytest.raises(ValueError, match="longer than 1000 characters"):
         read(b'{"items": ["' + b"x" * 2000, 10)
@@ -326,7 +334,7 @@ def test_a_pod_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_list_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small its pods are."""
-    monkeypatch.setattr(pods, "_LONGEST_LIST", 1000)
+    monkeypatch.setattr(kubernetes_pods, "_LONGEST_LIST", 1000)
 
     with pytest.raises(ValueError, match="longer than 1000 bytes"):
         read(b'{"items": [' + b"{}," * 1000, 10)

@@ -1,4 +1,4 @@
-"""What pods say of their containers: the JSON of v1.PodList, read as it comes, and of v1.Pod, turned to an entry per container id.
+"""What pods say of their containers: the JSON of v1.PodList, read as it comes, and of v1.Pod, turned to an identity per container id.
 
 Pure. No field is believed to be there or to have its type: what is not as documented is not told. A pod's JSON also holds environments
 and arguments, which are nobody's business here: nothing outlives the parsing but the fields that are named below.
@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from agent.directory import Entry, Termination
+from agent.identities import Identity, Termination
 
 _LONGEST_TEXT = 4096
 _LONGEST_LIST = 64 * 2**20
@@ -36,32 +36,32 @@ _STATUSES = (
 )
 
 
-def entries_of(pod: object, labels: Collection[str], *, clock: float, wall: float) -> dict[str, Entry]:
+def identities_of(pod: object, labels: Collection[str], *, clock: float, wall: float) -> dict[str, Identity]:
     """Return what a v1.Pod tells of its containers, living and last terminated, by id (64 hexadecimal digits).
 
-    `labels` are the keys of the pod's labels to keep. `clock` (the directory's) and `wall` are the time now: a death is told in wall time.
+    `labels` are the keys of the pod's labels to keep. `clock` (the identities') and `wall` are the time now: a death is told in wall time.
     The last_termination of a container that has ended is its own; while it lives, it is that of its life before.
     """
     status = _mapping(_mapping(pod).get("status"))
     spec = _mapping(_mapping(pod).get("spec"))
     shared = _shared(_mapping(_mapping(pod).get("metadata")), spec, labels)
-    entries: dict[str, Entry] = {}
+    identities: dict[str, Identity] = {}
     for statuses, specs, kind in _STATUSES:
         by_name = {_text(_mapping(each).get("name")): _mapping(each) for each in _list(spec.get(specs))}
         for each in _list(status.get(statuses)):
             container = _mapping(each)
             name = _text(container.get("name"))
             declared = by_name.get(name, {})
-            entry = replace(
+            identity = replace(
                 shared,
                 name=(*shared.name, name) if shared.name and name else (),
                 image=_text(declared.get("image")) or _text(container.get("image")),
                 runtime=_runtime(container.get("containerID")),
                 kind="sidecar" if kind == "init" and declared.get("restartPolicy") == "Always" else kind,
             )
-            for identifier, life in _lives(container, entry):
-                entries[identifier] = life if life.ended is None else replace(life, ended=_ended(life, clock, wall))
-    return entries
+            for identifier, life in _lives(container, identity):
+                identities[identifier] = life if life.ended is None else replace(life, ended=_ended(life, clock, wall))
+    return identities
 
 
 def names_of(pod: object) -> tuple[str, tuple[str, str]]:
@@ -80,7 +80,7 @@ def version_of(item: object) -> str:
     return _text(_mapping(_mapping(item).get("metadata")).get("resourceVersion"))
 
 
-def _shared(metadata: Mapping[str, Any], spec: Mapping[str, Any], labels: Collection[str]) -> Entry:
+def _shared(metadata: Mapping[str, Any], spec: Mapping[str, Any], labels: Collection[str]) -> Identity:
     """Return what is the same for all containers of a pod; its name lacks the container."""
     namespace, pod = _text(metadata.get("namespace")), _text(metadata.get("name"))
     annotations, pod_labels = _mapping(metadata.get("annotations")), _mapping(metadata.get("labels"))
@@ -90,7 +90,7 @@ def _shared(metadata: Mapping[str, Any], spec: Mapping[str, Any], labels: Collec
     grace = _number(metadata.get("deletionGracePeriodSeconds"))
     if grace is None:
         grace = _number(spec.get("terminationGracePeriodSeconds"))
-    return Entry(
+    return Identity(
         name=(namespace, pod) if namespace and pod else (),
         pod_uid=_cgroup_uid(metadata),
         workload_kind=kind,
@@ -123,27 +123,27 @@ def _workload(metadata: Mapping[str, Any], labels: Mapping[str, Any]) -> tuple[s
     return kind, name
 
 
-def _lives(container: Mapping[str, Any], entry: Entry) -> Iterator[tuple[str, Entry]]:
-    """Yield the id and the entry of the life before, and of the present one; `ended` is any number for one that has ended."""
+def _lives(container: Mapping[str, Any], identity: Identity) -> Iterator[tuple[str, Identity]]:
+    """Yield the id and the identity of the life before, and of the present one; `ended` is any number for one that has ended."""
     state, last = _mapping(container.get("state")), _mapping(container.get("lastState"))
     restarts = _number(container.get("restartCount"))
     now, before = _termination(state), _termination(last)
     present = _identifier(container.get("containerID")) or _identifier(_mapping(state.get("terminated")).get("containerID"))
     previous = _identifier(_mapping(last.get("terminated")).get("containerID"))
-    ended = replace(entry, state="exited", seen_alive=False, ended=0.0)
+    ended = replace(identity, state="exited", seen_alive=False, ended=0.0)
     if previous and previous != present:
         # restartCount is the number of the present life, counted from 0.
         yield previous, replace(ended, last_termination=before, restarts=restarts - 1 if restarts else None)
     if not present:
         return
-    entry, ended = replace(entry, restarts=restarts), replace(ended, restarts=restarts)
+    identity, ended = replace(identity, restarts=restarts), replace(ended, restarts=restarts)
     if isinstance(state.get("terminated"), dict):
         yield present, replace(ended, last_termination=now)
     elif previous == present:
         yield present, replace(ended, last_termination=before)  # CrashLoopBackOff: the next life has no id yet
     else:
         alive = "running" if isinstance(state.get("running"), dict) else "created"  # waiting, with an id: made but not started
-        yield present, replace(entry, state=alive, last_termination=before)
+        yield present, replace(identity, state=alive, last_termination=before)
 
 
 def _termination(state: Mapping[str, Any]) -> Termination | None:
@@ -159,9 +159,9 @@ def _termination(state: Mapping[str, Any]) -> Termination | None:
     )
 
 
-def _ended(entry: Entry, clock: float, wall: float) -> float:
-    """Return when a container ended by the directory's clock; now if that is not told, or lies in the future."""
-    finished = entry.last_termination.finished_at if entry.last_termination else None
+def _ended(identity: Identity, clock: float, wall: float) -> float:
+    """Return when a container ended by the identities' clock; now if that is not told, or lies in the future."""
+    finished = identity.last_termination.finished_at if identity.last_termination else None
     return clock if finished is None else clock - max(0.0, wall - finished)
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sources import config_json
-from agent.sources.config_json import Steps, Unreadable, read_annotations
+from agent.sources import oci_config_json
+from agent.sources.oci_config_json import Steps, Unreadable, read_annotations
 
 WANTED = ("name", "pod", "ü", 'a "quoted" one')
 FORGED = (
@@ -132,7 +132,7 @@ def test_a_large_document_takes_turns_and_is_never_in_memory_as_a_whole() -> Non
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert turns == len(raw) // config_json._PIECE
+    assert turns == len(raw) // oci_config_json._PIECE
     assert peak < len(raw) // 2
 
 

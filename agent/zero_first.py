@@ -11,7 +11,7 @@ MOST_CONTAINERS = 10_000
 """Beyond this only those that are on the page are remembered."""
 
 
-class Newborn:
+class ZeroFirst:
     """Remembers on which page each container was shown first, and which page each scraper has had last.
 
     Prometheus takes the first sample of a series for where it began (https://prometheus.io/docs/prometheus/latest/querying/functions/,
@@ -32,10 +32,10 @@ class Newborn:
         for metric, last in self._last.items():
             self._begun_at.setdefault(metric, {})[now] = last.get(before, 0)
 
-    def shown(self, samples: Sequence[Sample], scraper: str, elders: Collection[Labels] = ()) -> list[Sample]:
+    def shown(self, samples: Sequence[Sample], scraper: str, older_than_agent: Collection[Labels] = ()) -> list[Sample]:
         """Return the samples as this scraper shall see them; an empty name is somebody who does not scrape.
 
-        `elders` are older than the agent, whenever they got their name: nothing but the agent's own count of their kills began with it.
+        `older_than_agent`, whenever they got their name: nothing but the agent's own count of their kills began with it.
         """
         self._page += 1
         had = self._had.pop(scraper, self._page)
@@ -52,7 +52,7 @@ class Newborn:
                     before, is_new = labels, had < self._first.setdefault(labels, self._page)
                 if value:
                     self._last.setdefault(metric, {})[labels] = value
-                    if is_new and (metric is oom.KILLS or labels not in elders):
+                    if is_new and (metric is oom.KILLS or labels not in older_than_agent):
                         page[at] = metric, labels, min(value, self._begun_at.get(metric, {}).get(labels, 0))
         if len(self._first) > MOST_CONTAINERS:
             on_page = {labels for metric, labels, _ in page if metric.zero_first}

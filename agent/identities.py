@@ -1,6 +1,6 @@
-"""The directory: container id -> what it is called, from all sources together. The dead are kept a while.
+"""The identities: container id -> what it is called, from all sources together. The dead are kept a while.
 
-The event loop writes; the sampling thread reads `entries`, one immutable mapping that is replaced whole and never changes under it.
+The event loop writes; the sampling thread reads `known`, one immutable mapping that is replaced whole and never changes under it.
 """
 
 import math
@@ -36,11 +36,11 @@ class Termination:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Identity:
     """What one source, or all of them together, say of one container. Empty means not told.
 
     `state` is the runtime's word; `seen_alive` is false for one that had ended before the agent first heard of it, or has not run yet;
-    `ended` is the directory's clock. `runtime` is the scheme of its id where the source spells that: docker, containerd, cri-o. `kind` is
+    `ended` is the identities' clock. `runtime` is the scheme of its id where the source spells that: docker, containerd, cri-o. `kind` is
     app, init, sidecar (a restartable init container) or ephemeral. `holds_pod` is true of a sandbox that all of its pod runs in (gVisor,
     Kata).
     """
@@ -70,64 +70,66 @@ class Entry:
 class Pods:
     """Namespace and name of the pods that Kubernetes lists, by the uid that their cgroup has.
 
-    `told` is the directory's clock at the last list; infinite while every change is told at once.
+    `told` is the identities' clock at the last list; infinite while every change is told at once.
     """
 
     names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     told: float = -math.inf
 
 
-class Directory:
+class Identities:
     """Names of containers, living and lately dead."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[str, dict[str, Entry]] = {source: {} for source in PRECEDENCE}
+        self._told: dict[str, dict[str, Identity]] = {source: {} for source in PRECEDENCE}
         self._heard: list[Callable[[str], None]] = []
-        self.entries: Mapping[str, Entry] = MappingProxyType({})
+        self.known: Mapping[str, Identity] = MappingProxyType({})
         self.pods = Pods()
 
-    def put(self, source: str, changes: Mapping[str, Entry]) -> None:
+    def put(self, source: str, changes: Mapping[str, Identity]) -> None:
         """Add or replace what a source says of some containers, and forget those that died long ago."""
         told = self._told[source]
-        entries = dict(self.entries)
+        identities = dict(self.known)
         told.update(changes)
         for key in changes:
-            entries[key] = self._merged(key)
-        for key in self._long_dead(entries):
-            del entries[key]
+            identities[key] = self._merged(key)
+        for key in self._long_dead(identities):
+            del identities[key]
             for by_source in self._told.values():
                 by_source.pop(key, None)
-        self.entries = MappingProxyType(entries)
+        self.known = MappingProxyType(identities)
 
     def end(self, source: str, key: str, state: str) -> None:
         """Note that a source says a container has ended (`exited`) or was removed (`removed`)."""
-        entry = self._told[source].get(key)
-        if entry is not None:
-            self.put(source, {key: replace(entry, state=state, ended=entry.ended or self._clock())})
+        identity = self._told[source].get(key)
+        if identity is not None:
+            self.put(source, {key: replace(identity, state=state, ended=identity.ended or self._clock())})
 
     def amend(self, source: str, key: str, **facts: Any) -> None:
         """Change some facts of what a source says of a container, if it has told of it."""
-        entry = self._told[source].get(key)
-        if entry is not None:
-            self.put(source, {key: replace(entry, **facts)})
+        identity = self._told[source].get(key)
+        if identity is not None:
+            self.put(source, {key: replace(identity, **facts)})
 
     def list_pods(self, names: Mapping[str, tuple[str, str]], *, is_watched: bool) -> None:
         """Say which pods there are now; `is_watched` if every change will be told at once."""
         self.pods = Pods(dict(names), math.inf if is_watched else self._clock())
 
-    def resync(self, source: str, listed: Mapping[str, Entry]) -> None:
+    def resync(self, source: str, listed: Mapping[str, Identity]) -> None:
         """Replace what a source said by its full list: what it lists no more has ended."""
         now = self._clock()
         told = self._told[source]
-        missing = {key: replace(entry, state="removed", ended=entry.ended or now) for key, entry in told.items() if key not in listed}
-        known = {key: replace(entry, seen_alive=True) for key, entry in listed.items() if key in told and told[key].seen_alive}
+        missing = {
+            key: replace(identity, state="removed", ended=identity.ended or now) for key, identity in told.items() if key not in listed
+        }
+        known = {key: replace(identity, seen_alive=True) for key, identity in listed.items() if key in told and told[key].seen_alive}
         self.put(source, {**missing, **listed, **known})
 
     def hear(self, source: str, key: str) -> None:
         """Note an id that something happened to: it gets a name even if nobody ever lists it, and whoever knows more may look now."""
-        if key not in self.entries or not self.entries[key].seen_alive:
-            self.put(source, {key: Entry(state=HEARD_OF, ended=self._clock())})
+        if key not in self.known or not self.known[key].seen_alive:
+            self.put(source, {key: Identity(state=HEARD_OF, ended=self._clock())})
         self.ask(key)
 
     def ask(self, key: str) -> None:
@@ -139,24 +141,24 @@ class Directory:
         """Have a source asked at once for an id that something happened to; soon nobody may know it any more."""
         self._heard.append(look)
 
-    def _merged(self, key: str) -> Entry:
+    def _merged(self, key: str) -> Identity:
         told = [by_source[key] for by_source in self._told.values() if key in by_source]
         merged = told[0]
-        for entry in told[1:]:
-            merged = _filled(merged, entry)
+        for identity in told[1:]:
+            merged = _filled(merged, identity)
         named = (self._told[source][key].name for source in NAMES if key in self._told[source])
         names = next(filter(None, named), merged.name)
         # So does a runtime spell an image whose tag was given to another one since.
-        image = next((entry.image for entry in told if entry.image and not is_digest(entry.image)), merged.image)
+        image = next((identity.image for identity in told if identity.image and not is_digest(identity.image)), merged.image)
         # An id never lives again, but for Docker's, which nobody else tells of. So whoever tells of its end first is right: a kubelet
         # that is not heard any more says "running" for ever, and CRI-O keeps the bundle of a container that has ended.
-        endings = [(entry.ended, entry.state) for entry in told if entry.ended is not None and entry.state != HEARD_OF]
+        endings = [(identity.ended, identity.state) for identity in told if identity.ended is not None and identity.state != HEARD_OF]
         ended, state = min(endings) if endings else (merged.ended, merged.state)
-        return replace(merged, name=names, image=image, ended=ended, state=state, seen_alive=any(entry.seen_alive for entry in told))
+        return replace(merged, name=names, image=image, ended=ended, state=state, seen_alive=any(identity.seen_alive for identity in told))
 
-    def _long_dead(self, entries: Mapping[str, Entry]) -> list[str]:
+    def _long_dead(self, identities: Mapping[str, Identity]) -> list[str]:
         now = self._clock()
-        dead = sorted((entry.ended, key) for key, entry in entries.items() if entry.ended is not None)
+        dead = sorted((identity.ended, key) for key, identity in identities.items() if identity.ended is not None)
         return [
             key for position, (ended, key) in enumerate(dead) if now - ended > KEEP_DEAD_SECONDS or position < len(dead) - KEEP_DEAD_MOST
         ]
@@ -173,6 +175,6 @@ def is_digest(image: str) -> bool:
     return image.startswith("sha256:")
 
 
-def _filled(first: Entry, second: Entry) -> Entry:
+def _filled(first: Identity, second: Identity) -> Identity:
     """Fill what the first does not tell from the second."""
     return replace(first, **{fact: getattr(second, fact) for fact in _FACTS if not getattr(first, fact) and getattr(second, fact)})
