@@ -12,7 +12,7 @@ from collectors.base import Container, Ended, Info, Instance, Node, Sample, coun
 from collectors.inquest.kill_state import Labels
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import KernelFiles, ReadError
 from collectors.kernel.last_words import Death, last_read
 from collectors.kernel.procfs import ProcessTable
@@ -46,9 +46,9 @@ class Census:
         identities: Identities,
         status: Status,
         own_cgroup_inode: int = 0,
-        deaths: Callable[[], Mapping[str, Death]] = dict,
-        names: Mapping[str, tuple[str, ...]] | None = None,
-        killed: Callable[[], Collection[str]] = frozenset,
+        deaths: Callable[[], Mapping[ContainerKey, Death]] = dict,
+        names: Mapping[ContainerKey, tuple[str, ...]] | None = None,
+        killed: Callable[[], Collection[ContainerKey]] = frozenset,
         rests_told: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,10 +64,10 @@ class Census:
         self._killed = killed
         self._identifiers: dict[str, ContainerId | None] = {}
         self._deaths = deaths
-        self._unheard: dict[str, Death] = {}
+        self._unheard: dict[ContainerKey, Death] = {}
         self._before: list[Instance] = []
         self._formers = Formers()
-        self._older_than_agent: frozenset[str] | None = None
+        self._older_than_agent: frozenset[ContainerKey] | None = None
         self.older_than_agent: frozenset[Labels] = frozenset()
         """Labels of those that were there before the agent: what their cgroup has counted, it counted over all of their life."""
 
@@ -156,7 +156,7 @@ class Census:
                 self._unheard[instance.id.key] = Death(instance.cgroup.inode, words, path=instance.cgroup.path)
         self._before = instances
 
-    def _all_deaths(self) -> dict[str, Death]:
+    def _all_deaths(self) -> dict[ContainerKey, Death]:
         """Return the ends of those that are still known, by key; the latest of each."""
         self._unheard = {key: death for key, death in self._unheard.items() if key in self._naming}
         deaths = dict(self._unheard)
@@ -166,7 +166,7 @@ class Census:
         return deaths
 
     @staticmethod
-    def _ended(containers: list[Container], names: Mapping[str, tuple[str, ...]], deaths: Mapping[str, Death]) -> list[Ended]:
+    def _ended(containers: list[Container], names: Mapping[ContainerKey, Labels], deaths: Mapping[ContainerKey, Death]) -> list[Ended]:
         """Find the containers that ended lately and have no successor; of several with one name the last."""
         taken = {container.labels for container in containers}
         last: dict[tuple[str, ...], Death] = {}
@@ -176,7 +176,7 @@ class Census:
                 last[names[key]] = death
         return [Ended(labels, death.words) for labels, death in last.items()]
 
-    def _held(self, instances: list[Instance], identities: Mapping[str, Identity], files: KernelFiles) -> set[tuple[str, ...]]:
+    def _held(self, instances: list[Instance], identities: Mapping[ContainerKey, Identity], files: KernelFiles) -> set[tuple[str, ...]]:
         """Find the sandboxes that all of their pod runs in, also by what happened to them; return the names of those pods."""
         directories = {instance.id.key: instance.cgroup.directory for instance in instances}
         killed = self._killed()
@@ -187,7 +187,7 @@ class Census:
         return self._naming.held_pods()
 
     def _exported(
-        self, instances: list[Instance], names: Mapping[str, tuple[str, ...]], identities: Mapping[str, Identity]
+        self, instances: list[Instance], names: Mapping[ContainerKey, tuple[str, ...]], identities: Mapping[ContainerKey, Identity]
     ) -> list[Container]:
         newest: dict[tuple[str, ...], Instance] = {}
         # The inode of a cgroup is a number that only grows, so the greater one is the newer life. What a container made inside of
@@ -201,7 +201,7 @@ class Census:
         runtime, info = self._told(instance.id.key, identity)
         return Container(labels, instance.id.told(runtime), instance.cgroup, info)
 
-    def _told(self, key: str, identity: Identity | None) -> tuple[str, Info]:
+    def _told(self, key: ContainerKey, identity: Identity | None) -> tuple[str, Info]:
         """Return what its runtime and Kubernetes tell of a container beside its name: the runtime's own name, and the rest."""
         image, runtime = self._naming.image_and_runtime(key, identity)
         return runtime, _info(identity, image)

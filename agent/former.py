@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from agent.identities import Identity
 from collectors.base import Container, Former, Info
 from collectors.kernel import container_id
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.last_words import Death
 
 
@@ -13,16 +13,16 @@ class Formers:
     """Remembers each container as long as it has a name."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[ContainerId, Info]] = {}
+        self._known: dict[ContainerKey, tuple[ContainerId, Info]] = {}
 
     def take(
         self,
         containers: Iterable[Container],
-        names: Mapping[str, tuple[str, ...]],
+        names: Mapping[ContainerKey, tuple[str, ...]],
         *,
-        identities: Mapping[str, Identity],
-        deaths: Mapping[str, Death],
-        describe: Callable[[str], tuple[str, Info]],
+        identities: Mapping[ContainerKey, Identity],
+        deaths: Mapping[ContainerKey, Death],
+        describe: Callable[[ContainerKey], tuple[str, Info]],
     ) -> list[Former]:
         """Return one for each name that no container of this census has; of several that had it, the last to end.
 
@@ -32,10 +32,10 @@ class Formers:
         self._known |= {container.id.key: (container.id, container.info) for container in containers}
         taken = {container.labels for container in containers}
 
-        def end(key: str) -> tuple[bool, float, int]:
+        def end(key: ContainerKey) -> tuple[bool, float, int]:
             # What a container made inside of itself never takes the place of another one.
             identity, death = identities.get(key), deaths.get(key)
-            return "/" not in key, (identity.ended if identity else None) or 0.0, death.inode if death else 0
+            return not key.is_nested, (identity.ended if identity else None) or 0.0, death.inode if death else 0
 
         last = {names[key]: key for key in sorted((key for key in names if names[key] not in taken), key=end)}
         for key in last.values():

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from collectors.kernel.container_id import ContainerKey
+
 KEEP_DEAD_SECONDS = 15 * 60
 """Event counters must outlive their container by three scrapes at the slowest usual interval, or increase() misses the last event."""
 
@@ -82,12 +84,12 @@ class Identities:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[str, dict[str, Identity]] = {source: {} for source in PRECEDENCE}
-        self._heard: list[Callable[[str], None]] = []
-        self.known: Mapping[str, Identity] = MappingProxyType({})
+        self._told: dict[str, dict[ContainerKey, Identity]] = {source: {} for source in PRECEDENCE}
+        self._heard: list[Callable[[ContainerKey], None]] = []
+        self.known: Mapping[ContainerKey, Identity] = MappingProxyType({})
         self.pods = Pods()
 
-    def put(self, source: str, changes: Mapping[str, Identity]) -> None:
+    def put(self, source: str, changes: Mapping[ContainerKey, Identity]) -> None:
         """Add or replace what a source says of some containers, and forget those that died long ago."""
         told = self._told[source]
         identities = dict(self.known)
@@ -100,13 +102,13 @@ class Identities:
                 by_source.pop(key, None)
         self.known = MappingProxyType(identities)
 
-    def end(self, source: str, key: str, state: str) -> None:
+    def end(self, source: str, key: ContainerKey, state: str) -> None:
         """Note that a source says a container has ended (`exited`) or was removed (`removed`)."""
         identity = self._told[source].get(key)
         if identity is not None:
             self.put(source, {key: replace(identity, state=state, ended=identity.ended or self._clock())})
 
-    def amend(self, source: str, key: str, **facts: Any) -> None:
+    def amend(self, source: str, key: ContainerKey, **facts: Any) -> None:
         """Change some facts of what a source says of a container, if it has told of it."""
         identity = self._told[source].get(key)
         if identity is not None:
@@ -116,7 +118,7 @@ class Identities:
         """Say which pods there are now; `is_watched` if every change will be told at once."""
         self.pods = Pods(dict(names), math.inf if is_watched else self._clock())
 
-    def resync(self, source: str, listed: Mapping[str, Identity]) -> None:
+    def resync(self, source: str, listed: Mapping[ContainerKey, Identity]) -> None:
         """Replace what a source said by its full list: what it lists no more has ended."""
         now = self._clock()
         told = self._told[source]
@@ -126,22 +128,22 @@ class Identities:
         known = {key: replace(identity, seen_alive=True) for key, identity in listed.items() if key in told and told[key].seen_alive}
         self.put(source, {**missing, **listed, **known})
 
-    def hear(self, source: str, key: str) -> None:
+    def hear(self, source: str, key: ContainerKey) -> None:
         """Note an id that something happened to: it gets a name even if nobody ever lists it, and whoever knows more may look now."""
         if key not in self.known or not self.known[key].seen_alive:
             self.put(source, {key: Identity(state=HEARD_OF, ended=self._clock())})
         self.ask(key)
 
-    def ask(self, key: str) -> None:
+    def ask(self, key: ContainerKey) -> None:
         """Have whoever may know more of an id look now; if nobody does, it stays unknown."""
         for look in self._heard:
             look(key)
 
-    def when_heard(self, look: Callable[[str], None]) -> None:
+    def when_heard(self, look: Callable[[ContainerKey], None]) -> None:
         """Have a source asked at once for an id that something happened to; soon nobody may know it any more."""
         self._heard.append(look)
 
-    def _merged(self, key: str) -> Identity:
+    def _merged(self, key: ContainerKey) -> Identity:
         told = [by_source[key] for by_source in self._told.values() if key in by_source]
         merged = told[0]
         for identity in told[1:]:
@@ -156,7 +158,7 @@ class Identities:
         ended, state = min(endings) if endings else (merged.ended, merged.state)
         return replace(merged, name=names, image=image, ended=ended, state=state, seen_alive=any(identity.seen_alive for identity in told))
 
-    def _long_dead(self, identities: Mapping[str, Identity]) -> list[str]:
+    def _long_dead(self, identities: Mapping[ContainerKey, Identity]) -> list[ContainerKey]:
         now = self._clock()
         dead = sorted((identity.ended, key) for key, identity in identities.items() if identity.ended is not None)
         return [

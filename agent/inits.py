@@ -10,7 +10,7 @@ from contextlib import suppress
 from collectors.base import Node
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import ReadError, parse_once
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.procfs import Namespace, has_first_pids
@@ -38,7 +38,7 @@ class Inits:
     def __init__(self, proc_root: str) -> None:
         self._proc_root = proc_root
         self._is_first_namespace = bool(has_first_pids(proc_root))
-        self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._known: OrderedDict[ContainerKey, tuple[int, int]] = OrderedDict()
         """Key of a container -> inode of its cgroup and PID of its init."""
         self._scanned: frozenset[tuple[str, tuple[int, ...]]] = frozenset()
         self._looks = 0
@@ -55,7 +55,7 @@ class Inits:
         if not self._is_first_namespace:
             return
         inits = frozenset((each.init_cgroup, each.init_pids) for each in namespaces.values() if each.init_cgroup and each.init_pids)
-        found: dict[str, tuple[int, list[tuple[int, ...]]]] = {}
+        found: dict[ContainerKey, tuple[int, list[tuple[int, ...]]]] = {}
         for path, pids in inits - self._scanned:
             container = container_id.parse(path)
             cgroup = node.by_path.get(container.container_path) if container else None
@@ -65,7 +65,7 @@ class Inits:
             self._note(key, inode, candidates)
         self._scanned = inits
 
-    def is_init(self, key: str, inode: int | None, pid: int) -> bool | None:
+    def is_init(self, key: ContainerKey, inode: int | None, pid: int) -> bool | None:
         """Whether a process of a container is its PID 1; None is not known. `inode` is that of its cgroup, None when it is gone."""
         known_inode, init = self._known.get(key, (0, 0))
         if inode is None:  # it may have been another life of the container
@@ -93,7 +93,7 @@ class Inits:
                 found.append(parse_once(f"{self._proc_root}/{pid}/status", namespace_pids))
         return found
 
-    def _note(self, key: str, inode: int, candidates: list[tuple[int, ...]]) -> None:
+    def _note(self, key: ContainerKey, inode: int, candidates: list[tuple[int, ...]]) -> None:
         """Remember the one in the outermost namespace, which is the container's own; it stays the same for the life of the container."""
         candidates = sorted(candidates, key=len)
         is_clear = len(candidates) == 1 or (candidates and len(candidates[0]) < len(candidates[1]))

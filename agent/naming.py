@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from agent.identities import KEEP_DEAD_SECONDS, Identity, Pods, is_digest
 from collectors.base import Instance
 from collectors.inquest.kill_state import Labels
+from collectors.kernel.container_id import ContainerKey
 
 NAME_WITHIN_SECONDS = 10
 """Series should not change their labels, so a container waits this long for its name before it is called by its id."""
@@ -52,14 +53,14 @@ class Naming:
     `killed` gives the keys of those with OOM kills, whose counts move with their labels: they must not be added to those of another.
     """
 
-    def __init__(self, kept: Mapping[str, Labels], now: float, killed: Callable[[], Collection[str]] = frozenset) -> None:
+    def __init__(self, kept: Mapping[ContainerKey, Labels], now: float, killed: Callable[[], Collection[ContainerKey]] = frozenset) -> None:
         self.hits = self.misses = 0
         self.moved: list[tuple[Labels, Labels]] = []
         """Labels that were served and gave way, each with those that took their place; whoever makes the page takes them away."""
         self._killed = killed
-        self._living: dict[str, int] = {}
-        self._taken: dict[Labels, str] = {}
-        self._containers: dict[str, _Known] = {}
+        self._living: dict[ContainerKey, int] = {}
+        self._taken: dict[Labels, ContainerKey] = {}
+        self._containers: dict[ContainerKey, _Known] = {}
         self._shown = dict.fromkeys(filter(None, kept.values()), now)
         """When labels were last on a page, for as long as an alert may look back at them."""
         for key, labels in kept.items():
@@ -67,10 +68,10 @@ class Naming:
             served = now if labels == _by_id(key) else -math.inf
             self._containers[key] = _Known(now, now, labels, served=served, is_sandbox=is_sandbox, holds_pod=is_sandbox)
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: ContainerKey) -> bool:
         return key in self._containers
 
-    def take(self, instances: Sequence[Instance], identities: Mapping[str, Identity], pods: Pods, now: float) -> None:
+    def take(self, instances: Sequence[Instance], identities: Mapping[ContainerKey, Identity], pods: Pods, now: float) -> None:
         """Add who is new, drop who died long ago, and give everybody the labels that are due now."""
         self._add_new(instances, identities, now)
         self._taken = self._given(instances, now)
@@ -89,10 +90,10 @@ class Naming:
                 if container.served is None:
                     container.served = now
 
-    def labels(self, identities: Mapping[str, Identity]) -> tuple[dict[str, Labels], dict[str, Labels]]:
+    def labels(self, identities: Mapping[ContainerKey, Identity]) -> tuple[dict[ContainerKey, Labels], dict[ContainerKey, Labels]]:
         """Return the labels of everybody who is exported, and those of sandboxes, which are only if their pod runs in them."""
-        names: dict[str, Labels] = {}
-        sandboxes: dict[str, Labels] = {}
+        names: dict[ContainerKey, Labels] = {}
+        sandboxes: dict[ContainerKey, Labels] = {}
         for key, container in self._containers.items():
             is_sandbox = _is_sandbox(container, identities.get(key))
             if is_sandbox:
@@ -101,13 +102,13 @@ class Naming:
                 names[key] = container.labels
         return names, sandboxes
 
-    def pauses(self, identities: Mapping[str, Identity]) -> list[str]:
+    def pauses(self, identities: Mapping[ContainerKey, Identity]) -> list[ContainerKey]:
         """Return the keys of sandboxes in which no pod is known to run."""
         return [
             key for key, container in self._containers.items() if not container.holds_pod and _is_sandbox(container, identities.get(key))
         ]
 
-    def hold_pod(self, key: str) -> None:
+    def hold_pod(self, key: ContainerKey) -> None:
         """Note that all of its pod runs in a sandbox."""
         self._containers[key].holds_pod = True
 
@@ -115,11 +116,11 @@ class Naming:
         """Return namespace and name of the pods that run in their sandbox."""
         return {container.labels[:2] for container in self._containers.values() if container.holds_pod}
 
-    def is_unnamed(self, key: str, identity: Identity | None) -> bool:
+    def is_unnamed(self, key: ContainerKey, identity: Identity | None) -> bool:
         """Whether nobody has told the name of one that was met, nor that it is a sandbox."""
         return not (identity is not None and identity.name) and not self._containers[key].is_sandbox
 
-    def image_and_runtime(self, key: str, identity: Identity | None) -> tuple[str, str]:
+    def image_and_runtime(self, key: ContainerKey, identity: Identity | None) -> tuple[str, str]:
         """Return both as they were first told, for life; a digest alone gives way to a name, which a runtime forgets when its tag moves."""
         container = self._containers[key]
         if identity is not None:
@@ -128,7 +129,7 @@ class Naming:
             container.runtime = container.runtime or identity.runtime
         return container.image, container.runtime
 
-    def _add_new(self, instances: Sequence[Instance], identities: Mapping[str, Identity], now: float) -> None:
+    def _add_new(self, instances: Sequence[Instance], identities: Mapping[ContainerKey, Identity], now: float) -> None:
         for instance in instances:
             self._containers.setdefault(instance.id.key, _Known(now, now)).alive = now
         for key, identity in identities.items():
@@ -138,10 +139,10 @@ class Naming:
         self._containers = {key: container for key, container in self._containers.items() if now - container.alive <= KEEP_DEAD_SECONDS}
         self._shown = {labels: shown for labels, shown in self._shown.items() if now - shown <= KEEP_DEAD_SECONDS}
 
-    def _given(self, instances: Sequence[Instance], now: float) -> dict[Labels, str]:
+    def _given(self, instances: Sequence[Instance], now: float) -> dict[Labels, ContainerKey]:
         """Return who of the living has which labels already; of two with the same the later life loses them."""
         self._living = _inodes(instances)
-        given: dict[Labels, str] = {}
+        given: dict[Labels, ContainerKey] = {}
         for key, inode in self._living.items():
             container = self._containers[key]
             if container.inode not in (0, inode) and container.served is not None:
@@ -151,12 +152,12 @@ class Naming:
                 continue
             other = given.setdefault(container.labels, key)
             if other != key:
-                first, last = sorted((key, other), key=lambda each: ("/" in each, self._containers[each].inode))
+                first, last = sorted((key, other), key=lambda each: (each.is_nested, self._containers[each].inode))
                 given[container.labels] = first
                 self._lose(last)
         return given
 
-    def _name(self, key: str, container: _Known, identities: Mapping[str, Identity], now: float) -> bool:
+    def _name(self, key: ContainerKey, container: _Known, identities: Mapping[ContainerKey, Identity], now: float) -> bool:
         """Call somebody as it is told; false if that is not told."""
         identity = identities.get(key)
         if identity is None or not identity.name:
@@ -171,7 +172,9 @@ class Naming:
             container.is_sandbox, container.holds_pod = False, container.holds_pod and identity.is_sandbox
         return True
 
-    def _do_without_name(self, key: str, container: _Known, sandbox: Labels | None, pods: Pods, now: float, *, is_listed: bool) -> None:
+    def _do_without_name(
+        self, key: ContainerKey, container: _Known, sandbox: Labels | None, pods: Pods, now: float, *, is_listed: bool
+    ) -> None:
         """Take one that nobody names for the sandbox of its pod, or else call it by its id, when it is time."""
         by_id = _by_id(key)
         if sandbox is not None and container.labels in ((), by_id) and min(pods.told, now) - container.since >= NAME_WITHIN_SECONDS:
@@ -183,7 +186,7 @@ class Naming:
             container.served = None
             self._call(key, container, self._free(key, by_id, {}))
 
-    def _free(self, key: str, wanted: Labels, identities: Mapping[str, Identity]) -> Labels:
+    def _free(self, key: ContainerKey, wanted: Labels, identities: Mapping[ContainerKey, Identity]) -> Labels:
         """Return the labels, or such with an id in them if another one that lives has them."""
         *pod, name = wanted
         for labels in (wanted, (*pod, f"{name}_{key[:12]}"), (*pod, f"{name}_{key}")):
@@ -191,12 +194,12 @@ class Naming:
             # One that is gone is the life before if the other one has that name; not if it has only kept it after a rename.
             is_same = key not in self._living and (identity := identities.get(holder)) is not None and identity.name == labels
             # What a container made inside of itself never keeps a name from another container, however it is named.
-            is_imitation = "/" in holder and "/" not in key
+            is_imitation = holder.is_nested and not key.is_nested
             if holder == key or is_same or is_imitation:
                 return labels
         return labels
 
-    def _call(self, key: str, container: _Known, labels: Labels) -> None:
+    def _call(self, key: ContainerKey, container: _Known, labels: Labels) -> None:
         if labels == container.labels:
             return
         if container.labels in self._shown and (labels in self._shown or self._is_shared(container.labels)) and key in self._killed():
@@ -211,7 +214,7 @@ class Naming:
                 self._lose(holder)  # an imitation, which is named anew
             self._taken[labels] = key
 
-    def _lose(self, key: str) -> None:
+    def _lose(self, key: ContainerKey) -> None:
         container = self._containers[key]
         container.labels, container.lost = (), container.labels
 
@@ -223,19 +226,19 @@ def _is_sandbox(container: _Known, identity: Identity | None) -> bool:
     return container.is_sandbox or (identity is not None and identity.is_sandbox)
 
 
-def _by_id(key: str) -> Labels:
-    return "", "", key.rpartition("/")[2][:12]
+def _by_id(key: ContainerKey) -> Labels:
+    return "", "", key.id[:12]
 
 
-def _inodes(instances: Sequence[Instance]) -> dict[str, int]:
+def _inodes(instances: Sequence[Instance]) -> dict[ContainerKey, int]:
     """Return the inode of the newest life of each container; the inode of a cgroup is a number that only grows."""
-    inodes: dict[str, int] = {}
+    inodes: dict[ContainerKey, int] = {}
     for instance in instances:
         inodes[instance.id.key] = max(instance.cgroup.inode, inodes.get(instance.id.key, 0))
     return inodes
 
 
-def _oldest(instances: Sequence[Instance], pods: Pods) -> dict[str, Labels]:
+def _oldest(instances: Sequence[Instance], pods: Pods) -> dict[ContainerKey, Labels]:
     """Return the labels that the first container of each listed pod has if it is the sandbox: a runtime starts that before all others.
 
     CRI-O may have none, and gives its containers scopes, but not its sandboxes.

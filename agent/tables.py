@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from collectors.inquest.kill_state import SCOPES, Cursor, Life, State, Victim
 from collectors.inquest.top_cgroups import Slice
+from collectors.kernel.container_id import ContainerKey
 
 Execute = Callable[..., Iterable[Any]]
 """Statement and values -> rows."""
@@ -147,7 +148,7 @@ def read(execute: Execute) -> State | None:
         started=bool(started),
         unnamed_of_ended=unnamed_of_ended,
         lives={
-            (identifier, inode): Life(**dict(zip(_LIFE, values, strict=False)), by_scope=_scopes(values[len(_LIFE) :]))
+            (ContainerKey(identifier), inode): Life(**dict(zip(_LIFE, values, strict=False)), by_scope=_scopes(values[len(_LIFE) :]))
             for identifier, inode, *values in execute(_select("lives"))
         },
         slices={
@@ -156,7 +157,7 @@ def read(execute: Execute) -> State | None:
         },
         sums={row[0]: _scopes(row[1:]) for row in execute(_select("sums"))},
         identities={tuple(row[:3]): row[3] for row in execute(f"{_select('identities')} ORDER BY time, rowid")},
-        names={row[0]: tuple(row[1:]) for row in execute(_select("names"))},
+        names={ContainerKey(row[0]): tuple(row[1:]) for row in execute(_select("names"))},
     )
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Literal, Protocol, TypeVar
 
 from collectors.kernel.cgroupfs import Cgroup
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import Gone, KernelFiles, Malformed, Unsupported
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.procfs import Processes, ProcessTable
@@ -118,8 +118,8 @@ class Node:
     containers: Sequence[Container] = ()
     ended: Sequence[Ended] = ()
     formers: Sequence[Former] = ()
-    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sandboxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    names: Mapping[ContainerKey, tuple[str, ...]] = field(default_factory=dict)
+    sandboxes: Mapping[ContainerKey, tuple[str, ...]] = field(default_factory=dict)
     resting: Mapping[str, int] | None = field(default_factory=dict)
     malformed: list[Malformed] = field(default_factory=list)
     scans: list[Processes] = field(default_factory=list)

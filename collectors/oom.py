@@ -9,7 +9,7 @@ from collectors.inquest.kills import KillLedger
 from collectors.inquest.tally import Reading
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.node import memory_cgroups_are_off
 from collectors.kernel.oom_group import group_kills
@@ -37,7 +37,7 @@ class Oom:
 
     def __init__(self, ledger: KillLedger, *, local_events: bool = False) -> None:
         self._ledger = ledger
-        self._names: Mapping[str, Labels] = ledger.names
+        self._names: Mapping[ContainerKey, Labels] = ledger.names
         self._local_events = local_events
         self._nested: dict[int, dict[int, MemoryEvents]] = {}
         self._ooms: dict[int, int | None] = {}

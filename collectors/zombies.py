@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from collectors.base import CONTAINER, Node, Sample, gauge
 from collectors.kernel import container_id
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.procfs import Zombie
 
 _NAMESPACE = ("pid_namespace", *CONTAINER)
@@ -20,6 +21,7 @@ NAMESPACE_ZOMBIES = gauge("coroner_pid_namespace_zombies", "Zombies in each PID 
 NAMESPACE_PROCESSES = gauge("coroner_pid_namespace_processes", "Processes in each PID namespace, zombies included.", _NAMESPACE)
 
 _NO_CONTAINER = ("", "", "")
+_NONE = ContainerKey()
 
 
 class Zombies:
@@ -37,8 +39,8 @@ class Zombies:
         processes = node.processes
         self._remember(processes.zombies)
 
-        counts: Counter[tuple[str, bool]] = Counter()
-        oldest: dict[str, float] = {}
+        counts: Counter[tuple[ContainerKey, bool]] = Counter()
+        oldest: dict[ContainerKey, float] = {}
         for zombie in processes.zombies:
             owner = _container_of(zombie.cgroup)
             counts[owner, zombie.parent_is_init] += 1
@@ -63,6 +65,6 @@ class Zombies:
         }
 
 
-def _container_of(cgroup: str | None) -> str:
+def _container_of(cgroup: str | None) -> ContainerKey:
     found = container_id.parse(cgroup) if cgroup else None
-    return found.key if found else ""
+    return found.key if found else _NONE

@@ -16,13 +16,14 @@ import pytest
 
 from collectors.base import Collector, Container, Ended, Info, Instance, Node
 from collectors.kernel import cgroupfs, container_id
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import KernelFiles
 from collectors.kernel.procfs import ProcessTable
 
 HOST_NAMESPACE = 4026531836
 """The first PID namespace of every kernel (include/linux/proc_ns.h)."""
 
-A, B, C = (64 * digit for digit in "abc")
+A, B, C = (ContainerKey(64 * digit) for digit in "abc")
 """Ids of containers."""
 
 LABELS = {A: ("shop", "web-0", "web"), B: ("", "", "db"), C: ("", "", "cache")}
@@ -135,9 +136,9 @@ def docker(identifier: str) -> str:
 def node(
     root: Path,
     *,
-    names: Mapping[str, tuple[str, ...]] = LABELS,
+    names: Mapping[ContainerKey, tuple[str, ...]] = LABELS,
     infos: Mapping[str, Info] | None = None,
-    sandboxes: Mapping[str, tuple[str, ...]] | None = None,
+    sandboxes: Mapping[ContainerKey, tuple[str, ...]] | None = None,
     resting: Mapping[str, int] | None = None,
     ended: Sequence[Ended] = (),
     files: KernelFiles | None = None,

@@ -22,7 +22,7 @@ from agent.supervise import LONGEST_DELAY_SECONDS
 from collectors.base import Node, Sample, counter, gauge
 from collectors.kernel import cgroupfs, container_id, last_words
 from collectors.kernel.cgroupfs import Cgroup
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import Gone, KernelFiles, ReadError
 from collectors.kernel.last_words import Death, LastWords
 
@@ -86,7 +86,7 @@ class CgroupSource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.status = Status("cgroup-inotify", exported=False)
-        self.last_words: Mapping[str, Death] = MappingProxyType({})
+        self.last_words: Mapping[ContainerKey, Death] = MappingProxyType({})
         self._root = root
         self._born = born
         self._ended = ended
@@ -101,7 +101,7 @@ class CgroupSource:
         self._problem = ""
         self._directories: set[str] = set()
         self._lives: dict[str, _Life] = {}
-        self._deaths: OrderedDict[str, Death] = OrderedDict()
+        self._deaths: OrderedDict[ContainerKey, Death] = OrderedDict()
         self._untold: set[str] = set()
         self._is_published = True
         self._changed: OrderedDict[str, None] = OrderedDict()

@@ -20,6 +20,7 @@ from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind, rest
 from agent.words import in_words
 from collectors.base import Sample
+from collectors.kernel.container_id import ContainerKey
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -110,7 +111,7 @@ class DockerSource:
             return self._url.startswith("unix:///") and error.errno == errno.ENOENT
         return False
 
-    def _hear(self, key: str) -> None:
+    def _hear(self, key: ContainerKey) -> None:
         identity = self._identities.known.get(key)
         if identity is None or not identity.name:
             self._wanted.set()
@@ -127,7 +128,7 @@ class DockerSource:
 
     def _event(self, event: Mapping[str, Any]) -> None:
         actor = event.get("Actor") or {}
-        identifier, attributes, action = str(actor.get("ID")), actor.get("Attributes") or {}, event.get("Action")
+        identifier, attributes, action = ContainerKey(actor.get("ID")), actor.get("Attributes") or {}, event.get("Action")
         if not _IDENTIFIER.fullmatch(identifier):
             return
         if action in _STATE_AFTER:
@@ -141,7 +142,7 @@ class DockerSource:
 
     def _looked(self, container: Mapping[str, Any]) -> None:
         """Take what `docker inspect` alone tells: that a container waits to be started again, and the image that it was made from."""
-        identifier, state = str(container.get("Id")), container.get("State")
+        identifier, state = ContainerKey(container.get("Id")), container.get("State")
         if isinstance(state, dict) and state.get("Status") == "restarting":
             self._identities.amend(self.status.source, identifier, state="restarting", ended=None)
         if image := _image(container):
@@ -254,9 +255,9 @@ def _poster(loop: asyncio.AbstractEventLoop, messages: asyncio.Queue[Message]) -
     return post
 
 
-def _listed(containers: list[dict[str, Any]]) -> Iterator[tuple[str, Identity]]:
+def _listed(containers: list[dict[str, Any]]) -> Iterator[tuple[ContainerKey, Identity]]:
     for container in containers:
-        identifier = str(container.get("Id"))
+        identifier = ContainerKey(container.get("Id"))
         if not _IDENTIFIER.fullmatch(identifier):
             continue
         # A container that others link to is listed under those names as well; its own is the one without a second slash.

@@ -22,6 +22,7 @@ from collectors.base import CONTAINER, Sample, counter
 from collectors.inquest.kill_state import Cursor
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import container_id
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import Malformed, explain
 from collectors.kernel.kmsg import Record
 from collectors.kernel.log_paths import LogPaths
@@ -91,7 +92,7 @@ class KernelLog:
         proc_root: str = "/proc",
         ledger: KillLedger,
         identities: Identities,
-        is_init: Callable[[str, int | None, int], bool | None] = lambda _key, _inode, _pid: None,
+        is_init: Callable[[ContainerKey, int | None, int], bool | None] = lambda _key, _inode, _pid: None,
         opener: Callable[[str], int] = open_device,
         syslog_opener: Callable[[], Syslog] = open_syslog,
     ) -> None:

@@ -20,6 +20,7 @@ from agent.sources.kubernetes_pods import PodList, identities_of, names_of, uid_
 from agent.status import Status
 from agent.supervise import FAR_DELAY_SECONDS, Blind, rest
 from collectors.base import Sample
+from collectors.kernel.container_id import ContainerKey
 
 _SOUGHT_MOST = 1000
 _TRIES = 4
@@ -39,10 +40,10 @@ class KubernetesSource:
         self._pace = pace or Pace()
         self._note = "any certificate of the kubelet is believed (--kubernetes.kubelet-insecure-skip-verify)" if access.skip_verify else ""
         self._began = time.monotonic()
-        self._told: dict[str, Identity] = {}
-        self._ids: dict[str, set[str]] = {}
-        self._missed: dict[str, float] = {}
-        self._sought: dict[str, int] = {}
+        self._told: dict[ContainerKey, Identity] = {}
+        self._ids: dict[str, set[ContainerKey]] = {}
+        self._missed: dict[ContainerKey, float] = {}
+        self._sought: dict[ContainerKey, int] = {}
         self._heard = asyncio.Event()
         self._wanted = asyncio.Event()
         self._names: dict[str, tuple[str, tuple[str, str]]] = {}
@@ -82,9 +83,9 @@ class KubernetesSource:
                     await self._heard.wait()
             await asyncio.sleep(asked + self._pace.seek - loop.time())
 
-    def _hear(self, key: str) -> None:
+    def _hear(self, key: ContainerKey) -> None:
         # One that was sought in vain, of no pod perhaps, stays there with no tries left. Of pods, an id is never one inside another.
-        if not self._is_unknown(key) or "/" in key:
+        if not self._is_unknown(key) or key.is_nested:
             return
         self._wanted.set()
         if key not in self._sought:
@@ -93,11 +94,11 @@ class KubernetesSource:
             self._sought[key] = _TRIES
             self._heard.set()
 
-    def _is_unknown(self, key: str) -> bool:
+    def _is_unknown(self, key: ContainerKey) -> bool:
         identity = self._identities.known.get(key)
         return identity is None or not (identity.name or identity.is_sandbox)
 
-    def _with_missed(self, pods: dict[str, dict[str, Identity]]) -> dict[str, dict[str, Identity]]:
+    def _with_missed(self, pods: dict[str, dict[ContainerKey, Identity]]) -> dict[str, dict[ContainerKey, Identity]]:
         """Add what was told before and is missing for less than an interval between two polls.
 
         A kubelet that has just started lists only the pods it has been told of so far (https://github.com/kubernetes/kubernetes/issues/112119).
@@ -185,9 +186,9 @@ class KubernetesSource:
 
     # Both.
 
-    async def _list(self, client: Client, path: str, parameters: Mapping[str, str]) -> tuple[dict[str, dict[str, Identity]], str]:
+    async def _list(self, client: Client, path: str, parameters: Mapping[str, str]) -> tuple[dict[str, dict[ContainerKey, Identity]], str]:
         """Return the identities of all pods by the pod's uid, and the version of the list."""
-        pods: dict[str, dict[str, Identity]] = {}
+        pods: dict[str, dict[ContainerKey, Identity]] = {}
         names: dict[str, tuple[str, tuple[str, str]]] = {}
         reader = PodList()
 
@@ -210,16 +211,16 @@ class KubernetesSource:
     def _list_pods(self, *, is_watched: bool) -> None:
         self._identities.list_pods({uid: names for uid, names in self._names.values() if uid and all(names)}, is_watched=is_watched)
 
-    def _entries(self, pod: object) -> dict[str, Identity]:
+    def _entries(self, pod: object) -> dict[ContainerKey, Identity]:
         return identities_of(pod, self._labels, clock=time.monotonic(), wall=time.time())
 
-    def _tell_all(self, pods: Mapping[str, Mapping[str, Identity]]) -> None:
+    def _tell_all(self, pods: Mapping[str, Mapping[ContainerKey, Identity]]) -> None:
         """Tell a full list: what it lists no more is gone."""
         self._ids = {uid: set(identities) for uid, identities in pods.items()}
         now = self._now({key: identity for identities in pods.values() for key, identity in identities.items()})
         self._tell(now, gone=self._told.keys() - now.keys())
 
-    def _now(self, identities: Mapping[str, Identity]) -> dict[str, Identity]:
+    def _now(self, identities: Mapping[ContainerKey, Identity]) -> dict[ContainerKey, Identity]:
         """Return the identities with what is known already of the dead: a second telling makes no death younger, or unseen.
 
         Those of which it knows nothing lived and died between two lists, or before the agent came. They are left out if that is long ago:
@@ -242,7 +243,7 @@ class KubernetesSource:
                 result[key] = replace(identity, seen_alive=is_dated and identity.ended >= self._began)
         return result
 
-    def _tell(self, identities: Mapping[str, Identity], gone: Iterable[str]) -> None:
+    def _tell(self, identities: Mapping[ContainerKey, Identity], gone: Iterable[ContainerKey]) -> None:
         """Give the identities what is new, at once: most of what is listed is what was listed before."""
         changes = {key: identity for key, identity in identities.items() if self._told.get(key) != identity}
         self._told.update(identities)

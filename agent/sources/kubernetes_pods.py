@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.identities import Identity, Termination
+from collectors.kernel.container_id import ContainerKey
 
 _LONGEST_TEXT = 4096
 _LONGEST_LIST = 64 * 2**20
@@ -36,7 +37,7 @@ _STATUSES = (
 )
 
 
-def identities_of(pod: object, labels: Collection[str], *, clock: float, wall: float) -> dict[str, Identity]:
+def identities_of(pod: object, labels: Collection[str], *, clock: float, wall: float) -> dict[ContainerKey, Identity]:
     """Return what a v1.Pod tells of its containers, living and last terminated, by id (64 hexadecimal digits).
 
     `labels` are the keys of the pod's labels to keep. `clock` (the identities') and `wall` are the time now: a death is told in wall time.
@@ -45,7 +46,7 @@ def identities_of(pod: object, labels: Collection[str], *, clock: float, wall: f
     status = _mapping(_mapping(pod).get("status"))
     spec = _mapping(_mapping(pod).get("spec"))
     shared = _shared(_mapping(_mapping(pod).get("metadata")), spec, labels)
-    identities: dict[str, Identity] = {}
+    identities: dict[ContainerKey, Identity] = {}
     for statuses, specs, kind in _STATUSES:
         by_name = {_text(_mapping(each).get("name")): _mapping(each) for each in _list(spec.get(specs))}
         for each in _list(status.get(statuses)):
@@ -123,7 +124,7 @@ def _workload(metadata: Mapping[str, Any], labels: Mapping[str, Any]) -> tuple[s
     return kind, name
 
 
-def _lives(container: Mapping[str, Any], identity: Identity) -> Iterator[tuple[str, Identity]]:
+def _lives(container: Mapping[str, Any], identity: Identity) -> Iterator[tuple[ContainerKey, Identity]]:
     """Yield the id and the identity of the life before, and of the present one; `ended` is any number for one that has ended."""
     state, last = _mapping(container.get("state")), _mapping(container.get("lastState"))
     restarts = _number(container.get("restartCount"))
@@ -165,9 +166,9 @@ def _ended(identity: Identity, clock: float, wall: float) -> float:
     return clock if finished is None else clock - max(0.0, wall - finished)
 
 
-def _identifier(value: object) -> str:
+def _identifier(value: object) -> ContainerKey:
     match = _CONTAINER_ID.fullmatch(value) if isinstance(value, str) else None
-    return match[2] if match else ""
+    return ContainerKey(match[2] if match else "")
 
 
 def _runtime(value: object) -> str:

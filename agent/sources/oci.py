@@ -30,6 +30,7 @@ from agent.sources.oci_config_json import Steps, T, Unreadable
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.base import Sample, counter, gauge
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import explain
 
 DEFAULT_BUNDLES = (
@@ -75,7 +76,7 @@ class _Place:
     """A directory of bundles, and those that were in it last."""
 
     path: str
-    present: set[str] = field(default_factory=set)
+    present: set[ContainerKey] = field(default_factory=set)
     was_listed: bool = False
 
 
@@ -112,9 +113,9 @@ class OciSource:
         self._rescan_seconds = rescan
         self._notifier = notifier
         self._places = [_Place(path) for path in dict.fromkeys(bundles)]
-        self._pending: dict[str, _Pending] = {}
-        self._ends: dict[str, str] = {}  # of each bundle that was read: what it means when it is gone
-        self._misses: dict[str, float] = {}
+        self._pending: dict[ContainerKey, _Pending] = {}
+        self._ends: dict[ContainerKey, str] = {}  # of each bundle that was read: what it means when it is gone
+        self._misses: dict[ContainerKey, float] = {}
         self._inotify: Inotify | None = None
         self._watches: dict[int, _Place] = {}
         self._woken = asyncio.Event()
@@ -165,9 +166,9 @@ class OciSource:
                 self._overflows += bool(event.mask & IN_Q_OVERFLOW)
                 self._rescan_due = -math.inf
             elif event.watch in self._watches and IDENTIFIER.fullmatch(name):
-                self._take(event, self._watches[event.watch], name)
+                self._take(event, self._watches[event.watch], ContainerKey(name))
 
-    def _take(self, event: Event, place: _Place, identifier: str) -> None:
+    def _take(self, event: Event, place: _Place, identifier: ContainerKey) -> None:
         if event.mask & (IN_CREATE | IN_MOVED_TO):
             place.present.add(identifier)
             self._found(identifier, was_there=False)
@@ -228,12 +229,12 @@ class OciSource:
             self._inotify.close()
         self._inotify, self._watches, self._is_notified = None, {}, False
 
-    def _found(self, identifier: str, *, was_there: bool) -> None:
+    def _found(self, identifier: ContainerKey, *, was_there: bool) -> None:
         if identifier not in self._ends and identifier not in self._pending:
             now = asyncio.get_running_loop().time()
             self._pending[identifier] = _Pending(since=now, due=now, was_there=was_there, wait=_FIRST_WAIT_SECONDS)
 
-    def _gone(self, identifier: str) -> None:
+    def _gone(self, identifier: ContainerKey) -> None:
         self._pending.pop(identifier, None)
         if identifier in self._ends:
             self._identities.end(self.status.source, identifier, self._ends.pop(identifier))
@@ -242,7 +243,7 @@ class OciSource:
         clock = asyncio.get_running_loop().time
         due = [identifier for identifier, bundle in self._pending.items() if bundle.due <= clock()]
         for start in range(0, len(due), _FILES_PER_TURN):
-            told: dict[str, Identity] = {}
+            told: dict[ContainerKey, Identity] = {}
             for identifier in due[start : start + _FILES_PER_TURN]:
                 if (bundle := self._pending.get(identifier)) is not None:  # else it was looked for meanwhile
                     told |= await _in_turns(self._read(identifier))
@@ -252,12 +253,12 @@ class OciSource:
                 self._identities.put(self.status.source, told)
             await asyncio.sleep(0)
 
-    def _look(self, key: str) -> None:
+    def _look(self, key: ContainerKey) -> None:
         """Read the bundle of an id that something happened to, without waiting for its turn."""
         now = time.monotonic()
         if not IDENTIFIER.fullmatch(key) or key in self._ends or self._misses.get(key, -math.inf) > now:
             return
-        told: dict[str, Identity] = {}
+        told: dict[ContainerKey, Identity] = {}
         with contextlib.closing(self._read(key)) as steps:
             try:
                 next(steps)
@@ -274,7 +275,7 @@ class OciSource:
                 del self._misses[next(iter(self._misses))]
             self._misses[key] = now + _MISS_SECONDS
 
-    def _read(self, identifier: str) -> Steps[dict[str, Identity]]:
+    def _read(self, identifier: ContainerKey) -> Steps[dict[ContainerKey, Identity]]:
         """Read a bundle wherever it is; return what it tells, if anything."""
         bundle = self._pending.get(identifier)
         problem = ""
@@ -295,7 +296,7 @@ class OciSource:
             bundle.problem = problem
         return {}
 
-    def _told(self, identifier: str, config: Bundle, bundle: _Pending | None) -> dict[str, Identity]:
+    def _told(self, identifier: ContainerKey, config: Bundle, bundle: _Pending | None) -> dict[ContainerKey, Identity]:
         identity = identity_of(identifier, config, was_there=bundle is not None and bundle.was_there)
         if identifier not in self._ends:
             self._ends[identifier] = "removed" if config.is_crio else "exited"

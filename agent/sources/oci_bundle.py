@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from agent.identities import Identity
 from agent.sources.oci_config_json import MOST_BYTES, Steps, Unreadable, read_annotations, too_large
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import FLAGS
 
 IDENTIFIER = re.compile("[0-9a-f]{64}")
@@ -79,10 +80,10 @@ class Bundle:
         return not self.is_crio and not self.shim
 
 
-def list_bundles(path: str) -> set[str]:
+def list_bundles(path: str) -> set[ContainerKey]:
     """Ids of all bundles in a directory of them. Raises OSError."""
     with _opened(path, _DIRECTORY) as place:
-        return {name for name in os.listdir(place) if IDENTIFIER.fullmatch(name)}
+        return {ContainerKey(name) for name in os.listdir(place) if IDENTIFIER.fullmatch(name)}
 
 
 def read_bundle(path: str, identifier: str) -> Steps[Bundle]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from collectors.inquest.tally import Tally
 from collectors.inquest.top_cgroups import Slice
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.oom_log import OomKill
 
 SCOPES = ("container", "pod", "ancestor", "node")
@@ -101,7 +101,7 @@ class Victim:
     shmem_rss_bytes: int | None
 
 
-LifeKey = tuple[str, int]
+LifeKey = tuple[ContainerKey, int]
 """Container id and inode of its cgroup."""
 
 
@@ -136,7 +136,7 @@ class State:
     """By name and scope."""
     identities: Mapping[Labels, int] = field(default_factory=dict)
     """Kills of instances that are closed, by name; the last to count is last."""
-    names: Mapping[str, Labels] = field(default_factory=dict)
+    names: Mapping[ContainerKey, Labels] = field(default_factory=dict)
     """Container id -> the labels it was first exported under."""
 
 

@@ -16,7 +16,7 @@ from collectors.inquest.kill_state import SCOPES, WHOLE_LOG, Book, Cursor, Label
 from collectors.inquest.tally import Reading
 from collectors.inquest.top_cgroups import Slices
 from collectors.kernel import container_id
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.oom_log import OomKill
 
 _MOST_IDENTITIES = 10_000
@@ -49,7 +49,7 @@ class KillLedger:
         self.log_is_followed = False
         self._book = book or NoBook()
         self._lock = threading.Lock()
-        self._lives: dict[str, dict[int, Life]] = {}
+        self._lives: dict[ContainerKey, dict[int, Life]] = {}
         self._identities: Counter[Labels] = Counter()
         self._sums: dict[str, Counter[str]] = {name: Counter() for name in (*_SUMS, "nameless")}
         self._slices = Slices(self._sums["unattributed"])
@@ -57,17 +57,17 @@ class KillLedger:
         self._round = 1
         self._unnamed_of_ended = 0
         self.cursor: Cursor | None = None
-        self.names: Mapping[str, Labels] = {}
+        self.names: Mapping[ContainerKey, Labels] = {}
         if state is not None:
             self._restore(state, same_boot=same_boot)
 
     @property
-    def known(self) -> Mapping[str, Labels]:
+    def known(self) -> Mapping[ContainerKey, Labels]:
         """Labels of the containers to be shown, also of those that died before they had any: empty then."""
         nameless = (key for (key, _), life in self._all_lives() if life.total and key not in self.names)
         return {**dict.fromkeys(nameless, ()), **self.names}
 
-    def killed(self) -> set[str]:
+    def killed(self) -> set[ContainerKey]:
         """Return the ids of the containers with a kill that counts."""
         with self._lock:
             return {key for (key, _), life in self._all_lives() if life.total}
@@ -155,7 +155,7 @@ class KillLedger:
     def settle(
         self,
         nameless: Counter[str],
-        names: Mapping[str, Labels],
+        names: Mapping[ContainerKey, Labels],
         *,
         sighted: bool = True,
         whose: Mapping[str, str] | None = None,
@@ -180,7 +180,7 @@ class KillLedger:
             self._save()
             return self._totals(names)
 
-    def close(self, identifier: str, labels: Labels | None) -> None:
+    def close(self, identifier: ContainerKey, labels: Labels | None) -> None:
         """Forget the instances of a container that ended long ago; what they counted stays in the sums."""
         with self._lock:
             for inode in list(self._lives.get(identifier, ())):
@@ -222,12 +222,12 @@ class KillLedger:
         """Open the account of an instance. Kills nested in it may be counted already, and are in its memory.events."""
         lives = self._lives.setdefault(container.key, {})
         life = lives[inode] = Life(path=container.container_path)
-        inside = (one.total for (key, _), one in self._all_lives() if "/" in key and one.path.startswith(f"{life.path}/"))
+        inside = (one.total for (key, _), one in self._all_lives() if key.is_nested and one.path.startswith(f"{life.path}/"))
         life.shared = max(0, sum(inside) - sum(one.shared for one in lives.values()))
         life.begin_round()
         return life
 
-    def _guess(self, identifier: str, life: Life, elsewhere: str) -> None:
+    def _guess(self, identifier: ContainerKey, life: Life, elsewhere: str) -> None:
         """Count the kills that the kernel log has not named (yet). `oom` rises only where the limit was hit."""
         scope = "container" if life.ooms > life.ooms_settled else elsewhere
         for _ in range(min(life.missing, _MOST_AT_ONCE)):
@@ -245,7 +245,7 @@ class KillLedger:
             unattributed[scope] += taken
             more -= taken
 
-    def _count(self, identifier: str, life: Life, scope: str, read_in: int) -> bool:
+    def _count(self, identifier: ContainerKey, life: Life, scope: str, read_in: int) -> bool:
         """Count a kill for a life, unless a container around it has it already; true if it was counted."""
         around = self._around(identifier, life.path)
         counted = next((outer for outer in around if outer.guessed), life)
@@ -257,15 +257,14 @@ class KillLedger:
         counted.guessed -= 1
         return False
 
-    def _around(self, identifier: str, path: str) -> list[Life]:
+    def _around(self, identifier: ContainerKey, path: str) -> list[Life]:
         """Return the lives of the containers that a nested one is in."""
-        host, separator, _ = identifier.partition("/")
-        if not separator:
+        if not identifier.is_nested:
             return []
-        newest = (lives[max(lives)] for key, lives in self._lives.items() if key.partition("/")[0] == host)
+        newest = (lives[max(lives)] for key, lives in self._lives.items() if identifier.host in (key, key.host))
         return [life for life in newest if path.startswith(f"{life.path}/")]
 
-    def _fold(self, identifier: str, inode: int, labels: Labels | None) -> None:
+    def _fold(self, identifier: ContainerKey, inode: int, labels: Labels | None) -> None:
         """Move the counts of one life into the sums."""
         lives = self._lives[identifier]
         life = lives[inode]
@@ -281,7 +280,7 @@ class KillLedger:
             if len(self._identities) > _MOST_IDENTITIES:
                 del self._identities[next(iter(self._identities))]
 
-    def _prune(self, names: Mapping[str, Labels], living: Collection[str] | None) -> None:
+    def _prune(self, names: Mapping[ContainerKey, Labels], living: Collection[str] | None) -> None:
         for identifier, lives in list(self._lives.items()):
             if len(lives) > _MOST_LIVES and identifier in names:
                 for inode in sorted(lives)[:-_MOST_LIVES]:
@@ -290,7 +289,7 @@ class KillLedger:
                 for inode in list(lives):
                     self._fold(identifier, inode, None)
 
-    def _totals(self, names: Mapping[str, Labels]) -> Totals:
+    def _totals(self, names: Mapping[ContainerKey, Labels]) -> Totals:
         by_scope = Counter(dict.fromkeys(SCOPES, 0))
         by_container: Counter[Labels] = Counter(dict.fromkeys(names.values(), 0))
         for part in (*(self._sums[name] for name in _SUMS), *self._slices.guessed()):
@@ -309,9 +308,9 @@ class KillLedger:
 
     def _inside_out(self) -> Iterator[tuple[LifeKey, Life]]:
         """Yield what is nested first: its kills are in the memory.events of what is around it, too."""
-        nested = [item for item in self._all_lives() if "/" in item[0][0]]
+        nested = [item for item in self._all_lives() if item[0][0].is_nested]
         yield from sorted(nested, key=lambda item: -item[1].path.count("/"))
-        yield from (item for item in self._all_lives() if "/" not in item[0][0])
+        yield from (item for item in self._all_lives() if not item[0][0].is_nested)
 
     def _save(self, victim: Victim | None = None) -> None:
         state = State(

@@ -29,6 +29,35 @@ _RUNTIMES = {
 }
 
 
+class ContainerKey(str):
+    """What tells containers apart, as text: the id, or HOST/ID of one inside another, for that is another's word.
+
+    It is text so that it is quick to look up, and the same in the casebook and the log; nobody else takes it apart.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, host: str, id_: str) -> "ContainerKey":
+        """Make the key of a container; `host` is the id of the outermost one around it, or empty."""
+        return cls(f"{host}/{id_}" if host else id_)
+
+    @property
+    def host(self) -> str:
+        """The id of the outermost container around it; empty if there is none."""
+        return self.rpartition("/")[0]
+
+    @property
+    def id(self) -> str:
+        """The container's own id."""
+        return self.rpartition("/")[2]
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether it is inside another container."""
+        return "/" in self
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerId:
     """A container as its cgroup path names it.
@@ -51,15 +80,14 @@ class ContainerId:
     """The container's own cgroup: the path up to and including the component with the id; "" when it is not known."""
 
     @property
-    def key(self) -> str:
+    def key(self) -> ContainerKey:
         """Return what tells containers apart: the id, and for one inside another also whose word that id is."""
-        return f"{self.host_id}/{self.id}" if self.host_id else self.id
+        return ContainerKey.of(self.host_id, self.id)
 
     @classmethod
-    def of_key(cls, key: str) -> "ContainerId":
+    def of_key(cls, key: ContainerKey) -> "ContainerId":
         """Return what is known of a container when its cgroup's path is not."""
-        host_id, _, id_ = key.rpartition("/")
-        return cls("unknown", id_, "", "", host_id, "")
+        return cls("unknown", key.id, "", "", key.host, "")
 
     @property
     def url(self) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from collectors.kernel import container_id
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.oom_lines import is_within
 from collectors.kernel.oom_log import OomKill
 
@@ -28,7 +28,7 @@ class LogPaths:
     `was_here` says of the key of a container whether it was in the tree lately; its cgroup may be gone.
     """
 
-    def __init__(self, root: str | None, was_here: Callable[[str], bool] = lambda _key: False) -> None:
+    def __init__(self, root: str | None, was_here: Callable[[ContainerKey], bool] = lambda _key: False) -> None:
         self._root = root
         self._was_here = was_here
         self._above: bytes | None = b"" if root is None or _inode(root) == _ROOT_INODE else None

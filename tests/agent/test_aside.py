@@ -20,9 +20,12 @@ from collectors.inquest.kill_state import Cursor, Life, Victim
 from collectors.inquest.kills import KillLedger
 from collectors.inquest.top_cgroups import Slice
 from collectors.kernel import container_id
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.kmsg import Record
 from collectors.kernel.oom_log import OomKill, OomRecogniser
 from tests.agent.test_casebook import BOOT, STATE, VICTIM, Desk, value
+
+A, B, C, D = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64), ContainerKey("d" * 64)
 
 
 @pytest.fixture
@@ -90,8 +93,8 @@ def test_poisoned_rows_of_the_state_are_left_out_once_and_the_others_are_kept(de
         cursor=Cursor(2000, 6),
         lives={
             **STATE.lives,
-            ("c" * 64, 1): Life(path="/docker/c", kills_at_first=0, kills=(1 << 64) - 1),
-            ("d" * 64, 1 << 64): Life(path="/docker/d", kills_at_first=1),
+            (C, 1): Life(path="/docker/c", kills_at_first=0, kills=(1 << 64) - 1),
+            (D, 1 << 64): Life(path="/docker/d", kills_at_first=1),
         },
         slices={**STATE.slices, "/odd": Slice(inode=3, kills_at_first=1, kills=-1)},
         sums={**STATE.sums, "outside": Counter(node=1 << 63)},
@@ -267,7 +270,7 @@ def test_a_look_at_a_file_with_poisoned_rows_reads_them_over(desk: Desk) -> None
 
     state, same_boot = peek(str(desk.state), str(desk.proc))
 
-    expected = replace(STATE, identities={("shop", "web-0", "web"): 4}, names={"a" * 64: ("shop", "web-0", "a\\xff")})
+    expected = replace(STATE, identities={("shop", "web-0", "web"): 4}, names={A: ("shop", "web-0", "a\\xff")})
     assert (state, same_boot) == (expected, True)
     assert desk.file.read_bytes() == before
 
@@ -364,7 +367,7 @@ def test_every_victim_of_a_log_line_is_stored_and_the_next_page_has_its_count(
                 kill = recogniser.feed(Record(0, level, sequence, sequence * 10_000_000, False, b"", text))
                 if kill is not None:
                     count(ledger, kill, desk, late=late)
-        before = ledger.settle(Counter(), {"a" * 64: ("", "", "a"), "b" * 64: ("", "", "b")})
+        before = ledger.settle(Counter(), {A: ("", "", "a"), B: ("", "", "b")})
 
         assert sum(before.by_scope.values()) == len(kills)
         assert (value(book, "up"), value(book, "failures_total"), value(book, "set_aside_total")) == (1, 0, 0)
@@ -375,7 +378,7 @@ def test_every_victim_of_a_log_line_is_stored_and_the_next_page_has_its_count(
         again = desk.book()
         state, same_boot = again.open()
         assert same_boot
-        after = KillLedger(again, state).settle(Counter(), {"a" * 64: ("", "", "a"), "b" * 64: ("", "", "b")})
+        after = KillLedger(again, state).settle(Counter(), {A: ("", "", "a"), B: ("", "", "b")})
         assert (after.by_scope, after.by_container) == (before.by_scope, before.by_container)
         assert [row["boot_id"] for row in again.victims(10)] == [BOOT] * len(kills)
         again.close()

@@ -21,6 +21,9 @@ from agent.casebook import FILE, KEEP_SECONDS, RETRY_SECONDS, TIDY_SECONDS, VERS
 from agent.tables import KEEP_VICTIMS, MIGRATIONS
 from collectors.inquest.kill_state import Cursor, Life, State, Victim
 from collectors.inquest.top_cgroups import Slice
+from collectors.kernel.container_id import ContainerKey
+
+A, B, C, D = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64), ContainerKey("d" * 64)
 
 BOOT = "11111111-2222-3333-4444-555555555555"
 VICTIM = Victim(
@@ -48,7 +51,7 @@ STATE = State(
     started=True,
     unnamed_of_ended=2,
     lives={
-        ("a" * 64, 7): Life(
+        (A, 7): Life(
             kills=5,
             events=6,
             groups=1,
@@ -60,7 +63,7 @@ STATE = State(
             by_scope=Counter(container=2, node=1),
             guessed=1,
         ),
-        ("b" * 64, 9): Life(path="/docker/b"),
+        (B, 9): Life(path="/docker/b"),
     },
     slices={
         "/docker": Slice(kills=9, events=9, groups=None, inode=3, kills_at_first=1, counted=4, guessed=Counter(ancestor=1)),
@@ -68,7 +71,7 @@ STATE = State(
     },
     sums={"outside": Counter(node=3), "ended": Counter(container=1, pod=2)},
     identities={("shop", "web-0", "web"): 4, ("", "", "db"): 1},
-    names={"a" * 64: ("shop", "web-0", "web")},
+    names={A: ("shop", "web-0", "web")},
 )
 
 
@@ -151,11 +154,11 @@ def test_only_what_has_changed_is_written_and_nothing_else_is_forgotten(desk: De
     changed = State(
         cursor=Cursor(None, 7),
         started=True,
-        lives={("b" * 64, 9): Life(path="/docker/b", kills_at_first=0, kills=1)},
+        lives={(B, 9): Life(path="/docker/b", kills_at_first=0, kills=1)},
         slices={"/system.slice": Slice()},
         sums={"outside": Counter(node=4)},
         identities={("shop", "web-0", "web"): 4},
-        names={"b" * 64: ("", "", "db")},
+        names={B: ("", "", "db")},
     )
     desk.sql("UPDATE identities SET kills = 77")
     book.save(changed)
@@ -173,10 +176,10 @@ def test_whatever_a_container_writes_is_kept(name: str) -> None:
     with TemporaryDirectory() as directory:
         desk = Desk(Path(directory))
         state = State(
-            lives={("a" * 64, 1): Life(path=name, kills_at_first=0, kills=1)},
+            lives={(A, 1): Life(path=name, kills_at_first=0, kills=1)},
             slices={name: Slice()},
             identities={("", name, ""): 1},
-            names={"a" * 64: ("", "", name)},
+            names={A: ("", "", name)},
         )
         book = desk.opened()
 
@@ -186,19 +189,19 @@ def test_whatever_a_container_writes_is_kept(name: str) -> None:
         assert book.victims(1)[0]["comm"] == plain
         kept = desk.kept()
         assert kept is not None
-        assert kept.names == {"a" * 64: ("", "", plain)}
+        assert kept.names == {A: ("", "", plain)}
         desk.books[-1].close()
 
 
 def test_what_is_assumed_of_an_unknown_instance_is_not_written(desk: Desk) -> None:
     """Most containers never see a kill; one that was born at 0 and one that is not known are the same."""
-    blank = {("c" * 64, 1): Life(path="/docker/c", kills_at_first=0), ("d" * 64, 2): Life(path="/docker/d", kills_at_first=0, kills=1)}
+    blank = {(C, 1): Life(path="/docker/c", kills_at_first=0), (D, 2): Life(path="/docker/d", kills_at_first=0, kills=1)}
     desk.opened().save(replace(STATE, lives=blank))
 
     kept = desk.kept()
 
     assert kept is not None
-    assert list(kept.lives) == [("d" * 64, 2)]
+    assert list(kept.lives) == [(D, 2)]
 
 
 def test_another_boot_is_told_apart(desk: Desk) -> None:
@@ -240,7 +243,7 @@ def test_victims_newest_first(desk: Desk) -> None:
 def test_victims_are_called_as_their_container_is_by_now(desk: Desk) -> None:
     """The name came after the id, which came after the kill; whoever is not known any more keeps its own."""
     book = desk.opened()
-    for sequence, names in enumerate(({}, {"a" * 64: ("", "", 12 * "a")}, {"a" * 64: ("", "", "web")}, {})):
+    for sequence, names in enumerate(({}, {A: ("", "", 12 * "a")}, {A: ("", "", "web")}, {})):
         book.save(replace(STATE, names=names), replace(VICTIM, sequence=sequence) if not names else None)
 
     assert [row["container"] for row in book.victims(2)] == ["", "web"]
@@ -435,7 +438,7 @@ def test_a_casebook_of_every_version_goes_on(desk: Desk, path: Path) -> None:
     assert same_boot
     assert state.cursor == Cursor(1234, 5)
     assert (state.started, state.unnamed_of_ended) == (True, 2)
-    life, one = state.lives["aaaa", 7], state.slices["/docker"]
+    life, one = state.lives[ContainerKey("aaaa"), 7], state.slices["/docker"]
     assert (life.kills, life.kills_at_first, life.ooms, life.guessed, life.by_scope) == (5, 1, 4, 1, Counter(container=2, node=1))
     assert (one.inode, one.kills, one.counted, one.guessed) == (3, 9, 4, Counter(ancestor=1))
     assert state.sums == {"ended": Counter(container=1, pod=2), "outside": Counter(node=3)}
@@ -513,7 +516,7 @@ def test_a_full_disk(desk: Desk) -> None:
     assert book._connection is not None
     pages = book._connection.execute("PRAGMA page_count").fetchone()[0]
     book._connection.execute(f"PRAGMA max_page_count={pages}")
-    many = {(f"{number:064}", number): Life(path="/docker/x" * 10) for number in range(1000)}
+    many = {(ContainerKey(f"{number:064}"), number): Life(path="/docker/x" * 10) for number in range(1000)}
 
     assert not saved(book, replace(STATE, cursor=Cursor(2000, 5), lives=many))
     assert "full" in book.reason

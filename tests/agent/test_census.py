@@ -12,17 +12,18 @@ from agent.naming import NAME_WITHIN_SECONDS, SETTLED_SECONDS
 from agent.status import Status
 from collectors.base import Node
 from collectors.kernel import cgroupfs
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import KernelFiles
 from collectors.kernel.last_words import Death, LastWords
 from collectors.kernel.procfs import ProcessTable
 
-WEB, DB = "a" * 64, "b" * 64
+WEB, DB = ContainerKey("a" * 64), ContainerKey("b" * 64)
 
 
 class Host:
     """A cgroup tree, identities and a clock, and the census of them."""
 
-    def __init__(self, root: Path, names: Mapping[str, tuple[str, ...]] | None = None) -> None:
+    def __init__(self, root: Path, names: Mapping[ContainerKey, tuple[str, ...]] | None = None) -> None:
         self.root = root / "cgroup"
         self.root.mkdir(exist_ok=True)
         self.now = 1000.0
@@ -38,8 +39,8 @@ class Host:
             killed=lambda: self.killed,
             clock=lambda: self.now,
         )
-        self.deaths: dict[str, Death] = {}
-        self.killed: set[str] = set()
+        self.deaths: dict[ContainerKey, Death] = {}
+        self.killed: set[ContainerKey] = set()
         self._files = KernelFiles(100)
 
     def start(self, path: str, memory: int | None = None) -> None:
@@ -411,7 +412,7 @@ def test_a_sandbox_that_the_agent_exported_before_its_restart_is_exported_still(
 
 def test_a_container_of_a_virtual_machine_counts_as_running_though_it_has_no_cgroup(host: Host) -> None:
     """Its runtime says so; of others the tree knows better."""
-    host.identities.put("oci", {WEB: GVISOR, DB: APP, "c" * 64: Identity(("shop", "web-1", "app"))})
+    host.identities.put("oci", {WEB: GVISOR, DB: APP, ContainerKey("c" * 64): Identity(("shop", "web-1", "app"))})
     host.start(f"kubepods/pod1/kata_{WEB}")
 
     assert host.take().resting == {"running": 1}
@@ -559,7 +560,7 @@ def test_nobody_has_departed_when_the_tree_cannot_be_read(host: Host) -> None:
 
 def test_what_a_container_makes_inside_of_itself_has_no_last_words_for_another(host: Host) -> None:
     """Neither of a living one nor of a dead one."""
-    inner = f"{DB}/{WEB}"
+    inner = ContainerKey.of(DB, WEB)
     host.identities.put("docker", {WEB: Identity(("", "", WEB[:12]))})
     host.start(f"docker/{DB}/docker/{WEB}")
     host.take()
@@ -629,7 +630,7 @@ def test_of_several_lives_of_one_name_there_is_one_to_join_with(host: Host) -> N
     host.identities.end("docker", DB, "removed")
     assert formers(host)["web"][1] == "web:2"
 
-    third = "c" * 64
+    third = ContainerKey("c" * 64)
     host.now += 1
     host.identities.put("docker", {third: Identity(("", "", "web"), "web:3")})
     host.now += 1
@@ -672,6 +673,6 @@ def test_what_a_container_made_inside_of_itself_takes_no_other_ones_place_after_
     host.take()
     host.stop(f"docker/{DB}")
     host.now += 1
-    host.identities.hear("kmsg", f"{DB}/{WEB}")
+    host.identities.hear("kmsg", ContainerKey.of(DB, WEB))
 
     assert formers(host)[WEB[:12]][1] == "web:1"

@@ -20,7 +20,7 @@ from agent.sources.cgroup import CgroupSource
 from collectors.base import Instance, Node
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import KernelFiles
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.procfs import ProcessTable
@@ -328,7 +328,7 @@ async def test_what_is_inside_of_a_container_is_left_alone(host: Host) -> None:
         host.start(f"{docker(A)}/docker/{B}")
         await host.walk()
 
-        assert host.born == [f"{A}/{B}"]
+        assert host.born == [ContainerKey.of(A, B)]
         assert f"{docker(A)}/docker" not in host.source._watches
 
 

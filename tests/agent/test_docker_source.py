@@ -17,8 +17,9 @@ from agent.identities import Identities, Identity
 from agent.sources import docker
 from agent.sources.docker import DockerSource
 from agent.supervise import Blind
+from collectors.kernel.container_id import ContainerKey
 
-WEB, DB, C = "a" * 64, "b" * 64, "c" * 64
+WEB, DB, C = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64)
 
 
 def listed(identifier: str, name: str, state: str = "running") -> dict[str, Any]:
@@ -138,7 +139,7 @@ class Following:
             while not condition():
                 await asyncio.sleep(0.01)
 
-    def name(self, identifier: str) -> str:
+    def name(self, identifier: ContainerKey) -> str:
         """What a container is called."""
         identity = self.identities.known.get(identifier)
         return identity.name[2] if identity and identity.name else ""

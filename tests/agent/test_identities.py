@@ -4,7 +4,9 @@ import math
 from dataclasses import replace
 
 from agent.identities import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS, Identities, Identity
+from collectors.kernel.container_id import ContainerKey
 
+A, B, C = (ContainerKey(each) for each in "abc")
 WEB = Identity(("", "", "web"))
 
 
@@ -22,33 +24,33 @@ def test_a_reader_keeps_the_mapping_it_took() -> None:
     identities = Identities()
     before = identities.known
 
-    identities.put("docker", {"a": WEB})
+    identities.put("docker", {A: WEB})
 
     assert dict(before) == {}
-    assert dict(identities.known) == {"a": WEB}
+    assert dict(identities.known) == {A: WEB}
 
 
 def test_the_dead_keep_their_name_for_a_quarter_of_an_hour() -> None:
     """Counters of a dead container are still exported under its name; after that the identity goes."""
     clock = Clock()
     identities = Identities(clock)
-    identities.put("docker", {"a": WEB})
-    identities.end("docker", "a", "exited")
+    identities.put("docker", {A: WEB})
+    identities.end("docker", A, "exited")
 
     clock.now += KEEP_DEAD_SECONDS
-    identities.put("docker", {"b": WEB})
-    assert identities.known["a"].name == ("", "", "web")
+    identities.put("docker", {B: WEB})
+    assert identities.known[A].name == ("", "", "web")
 
     clock.now += 1
-    identities.put("docker", {"c": WEB})
-    assert "a" not in identities.known
+    identities.put("docker", {C: WEB})
+    assert A not in identities.known
 
 
 def test_the_dead_are_bounded_and_the_oldest_go_first() -> None:
     """A crash loop cannot fill the memory."""
     clock = Clock()
     identities = Identities(clock)
-    identities.put("docker", {str(n): Identity(("", "", str(n)), ended=1000.0 + n / 100_000) for n in range(KEEP_DEAD_MOST + 5)})
+    identities.put("docker", {ContainerKey(n): Identity(("", "", str(n)), ended=1000.0 + n / 100_000) for n in range(KEEP_DEAD_MOST + 5)})
 
     assert len(identities.known) == KEEP_DEAD_MOST
     assert "4" not in identities.known
@@ -59,59 +61,59 @@ def test_a_second_end_does_not_make_a_death_younger() -> None:
     """Docker says die, then destroy: the name is kept from the first."""
     clock = Clock()
     identities = Identities(clock)
-    identities.put("docker", {"a": WEB})
-    identities.end("docker", "a", "exited")
+    identities.put("docker", {A: WEB})
+    identities.end("docker", A, "exited")
     clock.now += 60
-    identities.end("docker", "a", "removed")
+    identities.end("docker", A, "removed")
 
-    assert identities.known["a"].ended == 1000.0
-    assert identities.known["a"].state == "removed"
+    assert identities.known[A].ended == 1000.0
+    assert identities.known[A].state == "removed"
 
 
 def test_a_full_list_ends_what_it_does_not_name_but_only_of_its_own_source() -> None:
     """Two sources never end each other's containers."""
     identities = Identities(Clock())
-    identities.put("docker", {"a": WEB})
-    identities.put("oci", {"b": Identity(())})
+    identities.put("docker", {A: WEB})
+    identities.put("oci", {B: Identity(())})
 
-    identities.resync("docker", {"c": WEB})
+    identities.resync("docker", {C: WEB})
 
-    assert identities.known["a"].state == "removed"
-    assert identities.known["a"].ended is not None
-    assert identities.known["b"].state == "running"
-    assert identities.known["c"].ended is None
+    assert identities.known[A].state == "removed"
+    assert identities.known[A].ended is not None
+    assert identities.known[B].state == "running"
+    assert identities.known[C].ended is None
 
 
 def test_a_container_seen_alive_stays_so_when_a_list_says_exited() -> None:
     """Its counters were exported, so they must not vanish because the list came after its death."""
     identities = Identities(Clock())
-    identities.put("docker", {"a": WEB})
+    identities.put("docker", {A: WEB})
 
-    identities.resync("docker", {"a": Identity(("", "", "web"), state="exited", seen_alive=False, ended=1000.0)})
+    identities.resync("docker", {A: Identity(("", "", "web"), state="exited", seen_alive=False, ended=1000.0)})
 
-    assert identities.known["a"].seen_alive
+    assert identities.known[A].seen_alive
 
 
 def test_an_id_heard_of_gets_an_entry_but_never_loses_a_name() -> None:
     """A kill in the kernel log may be the first or the last that is ever told of a container."""
     identities = Identities(Clock())
-    identities.put("docker", {"a": WEB})
+    identities.put("docker", {A: WEB})
 
-    identities.hear("kmsg", "a")
-    identities.hear("kmsg", "b")
+    identities.hear("kmsg", A)
+    identities.hear("kmsg", B)
 
-    assert identities.known["a"] == WEB
-    assert identities.known["b"].name == ()
-    assert identities.known["b"].seen_alive
+    assert identities.known[A] == WEB
+    assert identities.known[B].name == ()
+    assert identities.known[B].seen_alive
 
 
 def test_what_two_sources_tell_of_one_container_is_put_together() -> None:
     """The bundle has the name from the first moment, Kubernetes adds what it alone knows, and neither takes from the other."""
     identities = Identities(Clock())
-    identities.put("kubernetes", {"a": Identity(("shop", "web-0", "app"), kind="sidecar", workload="web", restarts=3)})
-    identities.put("oci", {"a": Identity(("shop", "web-0", "app"), image="img", pod_uid="u")})
+    identities.put("kubernetes", {A: Identity(("shop", "web-0", "app"), kind="sidecar", workload="web", restarts=3)})
+    identities.put("oci", {A: Identity(("shop", "web-0", "app"), image="img", pod_uid="u")})
 
-    identity = identities.known["a"]
+    identity = identities.known[A]
     assert (identity.name, identity.image, identity.pod_uid) == (("shop", "web-0", "app"), "img", "u")
     assert (identity.kind, identity.workload, identity.restarts) == ("sidecar", "web", 3)
 
@@ -127,8 +129,8 @@ def test_whichever_source_speaks_first_the_result_is_the_same() -> None:
     for order in (("docker", "oci", "kmsg"), ("kmsg", "oci", "docker"), ("oci", "kmsg", "docker")):
         identities = Identities(Clock())
         for source in order:
-            identities.put(source, {"a": told[source]})
-        results.append(identities.known["a"])
+            identities.put(source, {A: told[source]})
+        results.append(identities.known[A])
 
     assert results[0] == results[1] == results[2]
     assert (results[0].name, results[0].image, results[0].is_sandbox) == (("", "", "web"), "one", True)
@@ -139,27 +141,27 @@ def test_a_container_has_ended_as_soon_as_one_source_says_so() -> None:
     clock = Clock()
     for first, second in (("oci", "kubernetes"), ("kubernetes", "oci")):
         identities = Identities(clock)
-        identities.put("oci", {"a": WEB})
-        identities.put("kubernetes", {"a": WEB})
+        identities.put("oci", {A: WEB})
+        identities.put("kubernetes", {A: WEB})
         began = clock.now
-        identities.end(first, "a", "exited")
-        assert (identities.known["a"].ended, identities.known["a"].state) == (began, "exited")
+        identities.end(first, A, "exited")
+        assert (identities.known[A].ended, identities.known[A].state) == (began, "exited")
         clock.now += 5
-        identities.end(second, "a", "removed")
+        identities.end(second, A, "removed")
 
-        assert identities.known["a"].ended == began
+        assert identities.known[A].ended == began
 
 
 def test_one_that_was_only_heard_of_is_alive_when_a_source_says_so() -> None:
     """The kernel log tells of a child's kill; the container lives on."""
     identities = Identities(Clock())
-    identities.hear("kmsg", "a")
-    assert identities.known["a"].ended is not None
+    identities.hear("kmsg", A)
+    assert identities.known[A].ended is not None
 
-    identities.put("oci", {"a": WEB})
+    identities.put("oci", {A: WEB})
 
-    assert identities.known["a"].ended is None
-    assert identities.known["a"].state == "running"
+    assert identities.known[A].ended is None
+    assert identities.known[A].state == "running"
 
 
 def test_whoever_wants_to_look_is_told_what_was_heard_of() -> None:
@@ -168,9 +170,9 @@ def test_whoever_wants_to_look_is_told_what_was_heard_of() -> None:
     looked: list[str] = []
     identities.when_heard(looked.append)
 
-    identities.hear("kmsg", "a")
+    identities.hear("kmsg", A)
 
-    assert looked == ["a"]
+    assert looked == [A]
 
 
 def test_kubernetes_word_goes_before_a_name_that_it_made_up_for_docker() -> None:
@@ -182,8 +184,8 @@ def test_kubernetes_word_goes_before_a_name_that_it_made_up_for_docker() -> None
             "kubernetes": Identity(("shop", "web-0", "app"), image="nginx:1"),
         }
         for source in order:
-            identities.put(source, {"a": told[source]})
-        identity = identities.known["a"]
+            identities.put(source, {A: told[source]})
+        identity = identities.known[A]
 
         assert (identity.name, identity.state, identity.runtime) == (("shop", "web-0", "app"), "paused", "docker")
         assert identity.image == "nginx:1", "a digest is what is left when a tag was moved"
@@ -192,13 +194,13 @@ def test_kubernetes_word_goes_before_a_name_that_it_made_up_for_docker() -> None
 def test_facts_are_amended_only_where_the_source_has_told_of_the_container() -> None:
     """An event of one that was never listed says too little."""
     identities = Identities(Clock())
-    identities.put("docker", {"a": replace(WEB, image="nginx:1")})
-    identities.put("oci", {"b": WEB})
+    identities.put("docker", {A: replace(WEB, image="nginx:1")})
+    identities.put("oci", {B: WEB})
 
-    for key in "ab":
+    for key in (A, B):
         identities.amend("docker", key, name=("", "", "shop"))
 
-    assert identities.known == {"a": Identity(("", "", "shop"), image="nginx:1"), "b": WEB}
+    assert identities.known == {A: Identity(("", "", "shop"), image="nginx:1"), B: WEB}
 
 
 def test_pods_are_listed_as_of_a_time_or_from_now_on() -> None:

@@ -8,12 +8,12 @@ from functools import cache
 from typing import NamedTuple
 
 import pytest
-from agent.sources.kmsg_syslog import Syslog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.identities import Identities
 from agent.sources.kmsg import KernelLog
+from agent.sources.kmsg_syslog import Syslog
 from agent.supervise import Blind, keep_running
 from collectors.inquest.kill_state import Cursor, State
 from collectors.inquest.kills import KillLedger

@@ -18,9 +18,10 @@ from collectors.inquest.kill_state import Cursor, State, Victim
 from collectors.inquest.kills import KillLedger
 from collectors.inquest.tally import Reading
 from collectors.kernel import container_id
+from collectors.kernel.container_id import ContainerKey
 from tests.tree import proc, tree
 
-ID = "c" * 64
+ID = ContainerKey("c" * 64)
 KILL = (
     "Memory cgroup out of memory: Killed process {pid} (tail) total-vm:33540kB, anon-rss:29132kB, file-rss:4kB, shmem-rss:0kB, "
     "UID:0 pgtables:104kB oom_score_adj:0"
@@ -318,7 +319,7 @@ async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:
     assert log.lost == 0
 
 
-def restarted(log: Log, cursor: int, names: Mapping[str, tuple[str, ...]] | None = None) -> None:
+def restarted(log: Log, cursor: int, names: Mapping[ContainerKey, tuple[str, ...]] | None = None) -> None:
     """Let the agent be one whose casebook says that all kills up to `cursor` are counted, and what containers were called."""
     log.ledger = KillLedger(state=State(cursor=Cursor(cursor, 0), started=True, names=names or {}))
     log.kernel_log = KernelLog(

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from agent.identities import Identity, Termination
 from agent.sources import kubernetes_pods
 from agent.sources.kubernetes_pods import PodList, identities_of, names_of, uid_of, version_of
+from collectors.kernel.container_id import ContainerKey
 from tests.agent.fake_kubernetes import NODE, Json, owned_by, pod_of, status_of, terminated
 
-A, B, C, D = "a" * 64, "b" * 64, "c" * 64, "d" * 64
+A, B, C, D = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64), ContainerKey("d" * 64)
 CLOCK, WALL = 5000.0, 1_795_309_600.0  # 2026-11-22T01:06:40Z
 HASH = "3f9d2c81a7b64e50923d1f08c6e5ab47"
 
 
-def told(pod: object, *labels: str) -> dict[str, Identity]:
+def told(pod: object, *labels: str) -> dict[ContainerKey, Identity]:
     """Return the identities of a pod at one moment."""
     return identities_of(pod, labels, clock=CLOCK, wall=WALL)
 

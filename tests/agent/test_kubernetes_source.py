@@ -17,9 +17,10 @@ from agent.sources import kubernetes, kubernetes_client, kubernetes_pods
 from agent.sources.kubernetes import KubernetesSource
 from agent.sources.kubernetes_access import Access, Pace
 from agent.supervise import Blind, keep_running
+from collectors.kernel.container_id import ContainerKey
 from tests.agent.fake_kubernetes import NODE, Answer, Json, Kubernetes, answer, owned_by, pod_of, status_of, terminated
 
-A, B, C, D = "a" * 64, "b" * 64, "c" * 64, "d" * 64
+A, B, C, D = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64), ContainerKey("d" * 64)
 HASH = "3f9d2c81a7b64e50923d1f08c6e5ab47"
 QUICK = Pace(poll=0.05, seek=0.01, again=0.01)
 PATIENT = Pace(poll=3600, seek=0.01, again=0.01)
@@ -35,7 +36,7 @@ class Remembering(Identities):
         super().__init__()
         self.states: dict[str, list[str]] = {}
 
-    def put(self, source: str, changes: Mapping[str, Identity]) -> None:
+    def put(self, source: str, changes: Mapping[ContainerKey, Identity]) -> None:
         super().put(source, changes)
         for key, identity in changes.items():
             self.states.setdefault(key, []).append(identity.state)
@@ -73,11 +74,11 @@ class Following:
                 await task
         return str(caught.value)
 
-    def identity(self, identifier: str) -> Identity:
+    def identity(self, identifier: ContainerKey) -> Identity:
         """What is known of a container, or an empty one."""
         return self.identities.known.get(identifier, Identity(state="none"))
 
-    def name(self, identifier: str) -> tuple[str, ...]:
+    def name(self, identifier: ContainerKey) -> tuple[str, ...]:
         """What a container is called."""
         return self.identity(identifier).name
 
@@ -125,7 +126,7 @@ async def test_a_container_that_nobody_has_named_ends_the_rest(account: Path, mo
         resting = asyncio.create_task(following.source.rest(3600))
         await asyncio.sleep(0)
         following.identities.ask(A)
-        following.identities.ask(f"{A}/{B}")
+        following.identities.ask(ContainerKey.of(A, B))
         assert not following.source._wanted.is_set()
         following.identities.ask(B)
         await resting
@@ -392,7 +393,7 @@ async def test_an_id_that_nobody_knows_is_not_asked_for_without_end(cluster: Kub
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
         following.identities.hear("kmsg", A)
-        following.identities.hear("kmsg", f"{B}/{C}")
+        following.identities.hear("kmsg", ContainerKey.of(B, C))
         assert not following.source._heard.is_set()
         following.identities.hear("kmsg", D)
         await following.until(lambda: following.source._sought == {D: 0}, task)
@@ -406,7 +407,7 @@ async def test_a_flood_of_unknown_ids_is_bounded(cluster: Kubernetes, account: P
     """They are remembered, but not for ever."""
     following = Following(cluster.url, account, pace=PATIENT)
     for number in range(2500):
-        following.identities.hear("kmsg", f"{number:064x}")
+        following.identities.hear("kmsg", ContainerKey(f"{number:064x}"))
 
     assert len(following.source._sought) <= 1000
 

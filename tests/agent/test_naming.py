@@ -12,8 +12,9 @@ from collectors.base import Instance
 from collectors.inquest.kill_state import Labels
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup
+from collectors.kernel.container_id import ContainerKey
 
-A, B, C = "a" * 64, "b" * 64, "c" * 64
+A, B, C = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64)
 UID = "12345678-1234-1234-1234-123456789abc"
 IN_POD = f"/kubepods/burstable/pod{UID}"
 SHOP = Pods({UID: ("shop", "web-0")}, math.inf)
@@ -22,16 +23,16 @@ SHOP = Pods({UID: ("shop", "web-0")}, math.inf)
 class Page:
     """A node's containers and what is told of them; each `show` is a page that somebody gets."""
 
-    def __init__(self, kept: dict[str, Labels] | None = None) -> None:
+    def __init__(self, kept: dict[ContainerKey, Labels] | None = None) -> None:
         self.now = 1000.0
-        self.killed: set[str] = set()
+        self.killed: set[ContainerKey] = set()
         self.naming = Naming(kept or {}, self.now, lambda: self.killed)
         self.living: dict[str, Instance] = {}
-        self.entries: dict[str, Identity] = {}
+        self.entries: dict[ContainerKey, Identity] = {}
         self.pods = Pods()
         self._inode = 0
 
-    def start(self, key: str, name: str = "", *, parent: str = "/docker") -> None:
+    def start(self, key: ContainerKey, name: str = "", *, parent: str = "/docker") -> None:
         """Make the cgroup of a container, which Docker calls so."""
         self._inode += 1
         path = f"{parent}/{key}"
@@ -41,11 +42,11 @@ class Page:
         if name:
             self.tell(identifier.key, name)
 
-    def stop(self, key: str, *, parent: str = "/docker") -> None:
+    def stop(self, key: ContainerKey, *, parent: str = "/docker") -> None:
         """Remove the cgroup."""
         del self.living[f"{parent}/{key}"]
 
-    def tell(self, key: str, name: str) -> None:
+    def tell(self, key: ContainerKey, name: str) -> None:
         """Say what Docker calls it now."""
         self.entries[key] = Identity(("", "", name))
 
@@ -332,7 +333,7 @@ def test_what_a_container_makes_inside_of_itself_is_never_called_like_another() 
     page.now += NAME_WITHIN_SECONDS
 
     assert page.show() == {A: A[:12], B: "db"}
-    assert page.show() == {A: A[:12], B: "db", f"{B}/{A}": f"{A[:12]}_{B[:12]}"}
+    assert page.show() == {A: A[:12], B: "db", ContainerKey.of(B, A): f"{A[:12]}_{B[:12]}"}
 
 
 def test_two_lives_of_one_container_of_a_pod_share_its_name() -> None:
@@ -351,7 +352,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_two_that_live_never_have_the_same_labels(found: list[tuple[str, str, str]]) -> None:
+def test_two_that_live_never_have_the_same_labels(found: list[tuple[str, ContainerKey, str]]) -> None:
     """Whatever they are called by whoever may name them, whenever they start and stop; and after the last step they stay as they are."""
     page = Page()
     for what, key, name in found:
@@ -397,7 +398,7 @@ def test_the_dead_are_forgotten() -> None:
 # Sandboxes that nobody tells of.
 
 
-def sandboxes(page: Page) -> dict[str, Labels]:
+def sandboxes(page: Page) -> dict[ContainerKey, Labels]:
     """Return who is taken for a sandbox."""
     return page.naming.labels(page.entries)[1]
 
@@ -503,7 +504,7 @@ def test_what_cannot_be_told_from_a_container_is_no_sandbox(path: str) -> None:
     page = Page()
     page.pods = SHOP
     parent, _, name = path.rpartition("/")
-    page.start(name, parent=parent)
+    page.start(ContainerKey(name), parent=parent)
     page.show()
     page.now += LISTED_WITHIN_SECONDS
 

@@ -20,8 +20,9 @@ from agent.sources import oci
 from agent.sources.oci import DEFAULT_BUNDLES, OciSource
 from agent.supervise import Blind, keep_running
 from collectors.base import gauge
+from collectors.kernel.container_id import ContainerKey
 
-WEB, DB, OTHER = "a" * 64, "b" * 64, "c" * 64
+WEB, DB, OTHER = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64)
 NEVER = 3600.0
 """A rescan that no test waits for: what is found by then, inotify told."""
 SECRET = "hunter2-is-not-yours"
@@ -103,29 +104,29 @@ class Node:
             while not condition():
                 await asyncio.sleep(0.005)
 
-    async def settled(self, identifier: str) -> None:
+    async def settled(self, identifier: ContainerKey) -> None:
         """Wait until a bundle was read and told what it has to tell."""
         await self.until(lambda: identifier in self.source._ends)
 
-    async def tried(self, identifier: str) -> None:
+    async def tried(self, identifier: ContainerKey) -> None:
         """Wait until a bundle was found and then read, in vain."""
         await self._due_again(identifier)
         await self._due_again(identifier)
 
-    async def _due_again(self, identifier: str) -> None:
+    async def _due_again(self, identifier: ContainerKey) -> None:
         before = self._due(identifier)
         await self.until(lambda: self._due(identifier) not in (None, before))
 
-    def _due(self, identifier: str) -> float | None:
+    def _due(self, identifier: ContainerKey) -> float | None:
         """When a bundle is read next, if it has to be."""
         bundle = self.source._pending.get(identifier)
         return bundle.due if bundle else None
 
-    def identity(self, identifier: str) -> Identity | None:
+    def identity(self, identifier: ContainerKey) -> Identity | None:
         """What is known of a container."""
         return self.identities.known.get(identifier)
 
-    def name(self, identifier: str) -> tuple[str, ...]:
+    def name(self, identifier: ContainerKey) -> tuple[str, ...]:
         """What a container is called."""
         identity = self.identity(identifier)
         return identity.name if identity else ()
@@ -996,7 +997,7 @@ async def test_id_that_is_told_of_while_others_are_read_is_not_read_twice(node: 
             await asyncio.sleep(0)
     assert opened.count("config.json") < 20, "it is in the middle of it"
     for identifier in identifiers:
-        node.identities.hear("kmsg", identifier)
+        node.identities.hear("kmsg", ContainerKey(identifier))
     await node.status.looked(20)
 
     assert node.status.is_up
@@ -1032,17 +1033,17 @@ async def test_misses_are_bounded(node: Node, monkeypatch: pytest.MonkeyPatch) -
     """Whatever the kernel log tells of."""
     monkeypatch.setattr(oci, "_MOST_MISSES", 10)
     for number in range(100):
-        node.identities.hear("kmsg", f"{number:064x}")
+        node.identities.hear("kmsg", ContainerKey(f"{number:064x}"))
 
     assert list(node.source._misses) == [f"{number:064x}" for number in range(90, 100)]
 
 
-@pytest.mark.parametrize("key", [f"{DB}/{WEB}", "../" + WEB, "web", "", WEB.upper(), WEB + "\n"])
+@pytest.mark.parametrize("key", [ContainerKey.of(DB, WEB), "../" + WEB, "web", "", WEB.upper(), WEB + "\n"])
 async def test_key_that_is_no_id_of_this_node_is_not_looked_for(node: Node, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     """A container inside a container has its bundle in there, and its id may be a lie."""
     node.write(WEB, containerd())
     opened = spy_on_opening(monkeypatch)
-    node.identities.hear("kmsg", key)
+    node.identities.hear("kmsg", ContainerKey(key))
 
     assert opened == []
     assert node.name(WEB) == ()

@@ -7,7 +7,7 @@ import pytest
 
 from collectors.base import Former, Info
 from collectors.kernel import container_id
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import Forbidden
 from collectors.lifecycle import Lifecycle
 from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
@@ -61,7 +61,7 @@ def test_one_that_is_not_there_any_more_is_what_it_was(tmp_path: Path) -> None:
     """A join finds the image of a victim; nothing else is said of it. Of one whose cgroup nobody saw there is the id."""
     (tmp_path / "cgroup").mkdir()
     former = Former(LABELS[A], container_id.parse(WEB) or ContainerId.of_key(A), Info("nginx:1", workload="web"))
-    unseen = Former(LABELS[B], ContainerId.of_key(f"{C}/{B}"), Info())
+    unseen = Former(LABELS[B], ContainerId.of_key(ContainerKey.of(C, B)), Info())
     seen = replace(node(tmp_path), formers=[former, unseen])
 
     told = (f"containerd://{A}", "nginx:1", "containerd", UID, "burstable", WEB, "", "", "web", "", "")

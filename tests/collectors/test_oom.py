@@ -10,6 +10,7 @@ from collectors.inquest.kill_state import NoBook, State, Victim
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import Forbidden
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.oom_log import OomKill
@@ -19,7 +20,7 @@ from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, r
 Found = dict[tuple[str, tuple[str, ...]], float]
 
 
-def kills(containers: dict[str, int], **scopes: int) -> Found:
+def kills(containers: dict[ContainerKey, int], **scopes: int) -> Found:
     """Spell what is found: kills by the id of the container, and by whose limit was hit."""
     none = {"container": 0, "pod": 0, "ancestor": 0, "node": 0}
     found: Found = {("coroner_container_oom_kills_total", LABELS[identifier]): count for identifier, count in containers.items()}

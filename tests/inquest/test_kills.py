@@ -14,7 +14,7 @@ from collectors.inquest.kill_state import SCOPES, WHOLE_LOG, Cursor, Labels, Sta
 from collectors.inquest.kills import KillLedger, Totals
 from collectors.inquest.tally import Reading
 from collectors.kernel import container_id
-from collectors.kernel.container_id import ContainerId
+from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.oom_log import OomKill
 from tests.tree import LABELS, A, B, C, docker
 
@@ -46,12 +46,12 @@ def kill(task: str | None, limit: str | None = None, *, is_global: bool = False,
     )
 
 
-def own(identifier: str) -> OomKill:
+def own(identifier: ContainerKey) -> OomKill:
     """Make a victim in a container that hit its own limit."""
     return kill(docker(identifier), docker(identifier))
 
 
-def container(identifier: str) -> ContainerId:
+def container(identifier: ContainerKey) -> ContainerId:
     """Return a Docker container's id."""
     found = container_id.parse(docker(identifier))
     assert found is not None
@@ -62,14 +62,14 @@ def container(identifier: str) -> ContainerId:
 class Events:
     """What memory.events of one cgroup says: its inode, and the keys oom_kill, oom_group_kill and oom."""
 
-    identifier: str
+    identifier: ContainerKey
     inode: int
     oom_kill: int
     group: int = 0
     oom: int = 0
 
 
-def settle(ledger: KillLedger, *readings: Events, names: Mapping[str, Labels] = LABELS) -> Totals:
+def settle(ledger: KillLedger, *readings: Events, names: Mapping[ContainerKey, Labels] = LABELS) -> Totals:
     """Make one round of readings and sum up."""
     nameless = ledger.nameless()
     for one in readings:
@@ -90,7 +90,7 @@ def nonzero(totals: Totals) -> tuple[dict[Labels, int], dict[str, int]]:
     return containers, scopes  # type: ignore[return-value] # the two have keys of different types
 
 
-def first_of_group(identifier: str) -> tuple[OomKill, OomKill]:
+def first_of_group(identifier: ContainerKey) -> tuple[OomKill, OomKill]:
     """Make the first victim of a group whose report is missing: as its own line tells of it, and with the group line after that."""
     nameless = kill(None)
     return nameless, replace(nameless, group_memcg=docker(identifier).encode())
@@ -498,7 +498,7 @@ def test_a_nameless_victim_may_be_taken_for_a_kill_whose_line_was_lost() -> None
 class Life:
     """One cgroup of a container, as the kernel keeps it."""
 
-    identifier: str
+    identifier: ContainerKey
     inode: int
     oom_kill: int
     group: int = 0
@@ -524,7 +524,7 @@ class Book:
 
 
 SLICE = "/" + docker(A).split("/")[1]
-NAMES: Mapping[str, Labels] = {A: LABELS[A], B: LABELS[B], C: LABELS[B]}
+NAMES: Mapping[ContainerKey, Labels] = {A: LABELS[A], B: LABELS[B], C: LABELS[B]}
 """Two ids share their labels."""
 
 
@@ -544,7 +544,7 @@ class World:
     elsewhere: int = 0
     rounds: int = 0
     totals: list[Totals] = field(default_factory=list)
-    names: dict[str, Labels] = field(default_factory=lambda: dict(NAMES))
+    names: dict[ContainerKey, Labels] = field(default_factory=lambda: dict(NAMES))
 
     def __post_init__(self) -> None:
         self.ledger = KillLedger(self.book)
@@ -553,7 +553,7 @@ class World:
         for history, identifier in enumerate(NAMES):
             self.begin(identifier, oom_kill=history)
 
-    def begin(self, identifier: str, oom_kill: int = 0) -> None:
+    def begin(self, identifier: ContainerKey, oom_kill: int = 0) -> None:
         """Make the cgroup of a container."""
         self.lives.append(Life(identifier, inode=1 + len(self.lives), oom_kill=oom_kill))
 
@@ -698,7 +698,7 @@ class World:
             case "crash":
                 self.crash(before_commit=number % 2 == 0)
 
-    def forget(self, identifier: str) -> None:
+    def forget(self, identifier: ContainerKey) -> None:
         """Close a container that ended long ago."""
         if not self.is_down and identifier in self.names and not any(life.alive for life in self.lives if life.identifier == identifier):
             self.deliver_all()
@@ -864,7 +864,7 @@ def test_another_boot_begins_new_lives_and_the_counts_go_on() -> None:
 # A container in a container
 
 NESTED = f"{docker(A)}/docker/{B}"
-INSIDE = f"{A}/{B}"
+INSIDE = ContainerKey.of(A, B)
 
 
 def nested() -> ContainerId:
