@@ -46,7 +46,7 @@ from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import ReadError
 from collectors.zombies import Zombies
 
-BUILD_INFO = gauge("coroner_build_info", "Always 1; which agent, on which Python.", ("version", "python_version"))
+BUILD_INFO = gauge("coroner_build_info", "Always 1; version of the agent and of Python.", ("version", "python_version"))
 
 METRICS = (BUILD_INFO,)
 

@@ -12,7 +12,7 @@ from collectors.inquest.kill_state import Victim
 
 SET_ASIDE = counter(
     "coroner_casebook_set_aside_total",
-    "Records left out of the casebook, or dropped from it, because a value in them cannot be kept. The others are; the log says which.",
+    "Records left out of the casebook, or dropped from it, because a value in them cannot be stored. The log names them.",
     (),
 )
 

@@ -29,11 +29,14 @@ from collectors.kernel.files import ReadError, read_once
 
 UP = gauge(
     "coroner_casebook_up",
-    "1 while counters and victims are kept (--path.state); 0: in memory only, a restart forgets them. Absent when not asked for.",
+    (
+        "1 while counters and victims are stored in --path.state; 0: in memory only, a restart forgets them. Absent when "
+        "--path.state is empty."
+    ),
     (),
 )
-SAVES = counter("coroner_casebook_saves_total", "Transactions that the casebook took since the agent started.", ())
-FAILURES = counter("coroner_casebook_failures_total", "Times that the casebook could not be read or written.", ())
+SAVES = counter("coroner_casebook_saves_total", "Transactions written to the casebook since the agent started.", ())
+FAILURES = counter("coroner_casebook_failures_total", "Failed reads and writes of the casebook.", ())
 
 METRICS = (UP, SAVES, FAILURES)
 

@@ -22,8 +22,8 @@ PAUSE_MOST_BYTES = 32 << 20
 files, and while runc makes it there are 2 MiB (measured), or 15 where runc copies itself into memory. A virtual machine has more than
 this from its start, gVisor soon."""
 
-HITS = counter("coroner_directory_hits_total", "Containers whose name some source knew in time.", ())
-MISSES = counter("coroner_directory_misses_total", "Containers that had no name in time and were called by their id.", ())
+HITS = counter("coroner_directory_hits_total", "Containers that a source named in time.", ())
+MISSES = counter("coroner_directory_misses_total", "Containers that no source named in time; their id is their name.", ())
 UNNAMED = gauge("coroner_containers_unnamed", "Running containers that no source has named.", ())
 
 METRICS = (HITS, MISSES, UNNAMED)

@@ -18,8 +18,10 @@ from collectors.kernel.procfs import ProcessTable
 
 T = TypeVar("T")
 
-SUCCESS = gauge("coroner_scrape_collector_success", "1 if the collector finished in time and understood all it read.", ("collector",))
-DURATION = gauge("coroner_scrape_collector_duration_seconds", "How long the collector took, or has taken so far.", ("collector",))
+SUCCESS = gauge("coroner_scrape_collector_success", "1 if the collector finished in time and could parse all that it read.", ("collector",))
+DURATION = gauge(
+    "coroner_scrape_collector_duration_seconds", "Duration of the collector's run; so far, if it has not finished.", ("collector",)
+)
 
 METRICS = (SUCCESS, DURATION)
 

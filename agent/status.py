@@ -8,10 +8,8 @@ from collections.abc import Iterable
 
 from collectors.base import Sample, counter, gauge
 
-UP = gauge(
-    "coroner_source_up", "1 while the source can be read; 0 means that what it would tell is missing, not that it is zero.", ("source",)
-)
-RESTARTS = counter("coroner_source_restarts_total", "Times the source's follower ended and was started again.", ("source",))
+UP = gauge("coroner_source_up", "1 while the source can be read; 0 means that what it would tell is missing, not zero.", ("source",))
+RESTARTS = counter("coroner_source_restarts_total", "Times the follower of the source ended and was restarted.", ("source",))
 
 ANSWERED = gauge("coroner_source_last_answer_timestamp_seconds", "When the source last answered; absent if it never did.", ("source",))
 

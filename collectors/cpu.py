@@ -9,12 +9,12 @@ from collectors.kernel.cgroupfs import CpuStat
 USAGE = counter("coroner_container_cpu_usage_seconds_total", "CPU time used (cpu.stat usage_usec).")
 USER = counter("coroner_container_cpu_user_seconds_total", "CPU time used in user mode (cpu.stat user_usec).")
 SYSTEM = counter("coroner_container_cpu_system_seconds_total", "CPU time used in the kernel (cpu.stat system_usec).")
-PERIODS = counter("coroner_container_cpu_cfs_periods_total", "Quota periods in which it wanted to run (cpu.stat nr_periods).")
+PERIODS = counter("coroner_container_cpu_cfs_periods_total", "CFS quota periods in which the container was runnable (cpu.stat nr_periods).")
 THROTTLED_PERIODS = counter(
-    "coroner_container_cpu_cfs_throttled_periods_total", "Quota periods in which it was stopped (cpu.stat nr_throttled)."
+    "coroner_container_cpu_cfs_throttled_periods_total", "CFS quota periods in which the container was throttled (cpu.stat nr_throttled)."
 )
 THROTTLED = counter(
-    "coroner_container_cpu_cfs_throttled_seconds_total", "Time it was stopped for, over all CPUs (cpu.stat throttled_usec)."
+    "coroner_container_cpu_cfs_throttled_seconds_total", "Time the container was throttled, summed over all CPUs (cpu.stat throttled_usec)."
 )
 LIMIT = gauge("coroner_container_cpu_limit_cores", "CPU quota in cores; absent when unlimited (cpu.max).")
 

@@ -13,29 +13,29 @@ from collectors.kernel.procfs import parse_cgroup, rebase
 
 HEADROOM = gauge(
     "coroner_container_memory_headroom_bytes",
-    "Bytes that it can still take below the nearest limit, its own or one above it, inactive page cache counted as free; "
-    "absent without any limit (memory.max, memory.current, memory.stat).",
+    "Bytes the container can still allocate below its nearest memory limit, its own or that of a cgroup above, inactive "
+    "page cache counted as free; absent without any limit (memory.max, memory.current, memory.stat).",
     (*CONTAINER, "scope"),
 )
 NEAREST = gauge(
     "coroner_container_memory_nearest_limit_bytes",
-    "The limit that the headroom is below, and whose it is (memory.max).",
+    "The memory limit that the headroom is measured against; the label scope says whose it is (memory.max).",
     (*CONTAINER, "scope"),
 )
 CANDIDATE = gauge(
     "coroner_container_oom_candidate_info",
-    "Always 1: the process that the OOM killer would choose at the limit of this scope, and what would end with it; only while at most a "
-    "tenth of that limit is free (/proc/PID/status, oom_score_adj; memory.oom.group).",
+    "Always 1: the process that the OOM killer would choose if this limit were hit, and what would end with it; exported "
+    "only while at most a tenth of the limit is free (/proc/PID/status, oom_score_adj; memory.oom.group).",
     (*CONTAINER, "scope", "comm", "role", "takes"),
 )
 BADNESS = gauge(
     "coroner_container_oom_candidate_badness_bytes",
-    "What the OOM killer compares: memory, swap and page tables of the candidate, shifted by its oom_score_adj.",
+    ("What the OOM killer compares processes by: memory, swap and page tables of the candidate, shifted by its oom_score_adj."),
 )
 RSS = gauge("coroner_container_oom_candidate_rss_bytes", "Resident memory of the candidate (/proc/PID/status VmRSS).")
 UNKNOWN = gauge(
     "coroner_oom_candidates_unknown",
-    "Limits of which at most a tenth is free and whose candidate could not be told: too many processes, or none that may be read.",
+    ("Memory limits of which at most a tenth is free and whose OOM candidate is not known: too many processes, or none that may be read."),
     (),
 )
 

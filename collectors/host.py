@@ -7,7 +7,7 @@ from collectors.kernel.node import kernel_setting, threads
 
 THREADS = gauge("coroner_node_threads", "Tasks on the node: threads and unreaped zombies (/proc/loadavg, fourth field).", ())
 THREADS_LIMIT = gauge("coroner_node_threads_limit", "Most tasks the kernel allows (/proc/sys/kernel/threads-max).", ())
-PID_LIMIT = gauge("coroner_node_pid_limit", "PIDs wrap at this number (/proc/sys/kernel/pid_max).", ())
+PID_LIMIT = gauge("coroner_node_pid_limit", "Number at which PIDs wrap around (/proc/sys/kernel/pid_max).", ())
 
 
 class Host:

@@ -10,8 +10,8 @@ from collectors.kernel import cgroupfs
 
 _INFO = gauge(
     "coroner_container_info",
-    "Always 1; everything about a container that is not its name, there as long as its event counters are: for 15 minutes after its end as "
-    "last known. One per name: join on namespace, pod and container.",
+    "Always 1; id, image, runtime and workload of a container, until 15 minutes after its end, as long as its event "
+    "counters. One per name: join on namespace, pod and container.",
     (
         *CONTAINER,
         *("container_id", "image", "runtime", "pod_uid", "qos", "cgroup", "kind", "workload_kind", "workload"),
@@ -20,7 +20,9 @@ _INFO = gauge(
 )
 FROZEN = gauge("coroner_container_frozen", "1 while the container is paused (cgroup.events frozen).")
 CONTAINERS = gauge(
-    "coroner_containers", "Containers by state, sandboxes of pods apart; those without a cgroup as their runtime reports them.", ("state",)
+    "coroner_containers",
+    ("Containers by state, without the sandboxes of pods; the state of a container without a cgroup is the one that its runtime reports."),
+    ("state",),
 )
 
 _RUNTIMES_WORD = ("created", "exited")

@@ -10,18 +10,24 @@ USAGE = gauge("coroner_container_memory_usage_bytes", "Memory charged to the con
 WORKING_SET = gauge("coroner_container_memory_working_set_bytes", "Usage without inactive page cache (memory.current - inactive_file).")
 PEAK = gauge("coroner_container_memory_peak_bytes", "Largest usage since the container started (memory.peak, kernel 5.19).")
 LIMIT = gauge("coroner_container_memory_limit_bytes", "Hard limit; absent when unlimited (memory.max).")
-HIGH = gauge("coroner_container_memory_high_bytes", "Limit above which it is throttled; absent when unlimited (memory.high).")
+HIGH = gauge("coroner_container_memory_high_bytes", "Limit above which allocations are throttled; absent when unlimited (memory.high).")
 LOW = gauge("coroner_container_memory_low_bytes", "Memory protected from reclaim; absent when all of it is (memory.low).")
 
 EVENTS = "coroner_container_memory_events_"
-EVENT_LOW = event_counter(EVENTS + "low_total", "Reclaims although usage was below memory.low (memory.events low).")
-EVENT_HIGH = event_counter(EVENTS + "high_total", "Throttlings because usage was above memory.high (memory.events high).")
-EVENT_MAX = event_counter(EVENTS + "max_total", "Charges that hit memory.max and had to reclaim (memory.events max).")
-EVENT_OOM = event_counter(EVENTS + "oom_total", "Charges that reclaim could not satisfy; not a count of kills (memory.events oom).")
-EVENT_OOM_KILL = event_counter(
-    EVENTS + "oom_kill_total", "Kills as the kernel counts them, the first of a group kill twice (memory.events oom_kill)."
+EVENT_LOW = event_counter(EVENTS + "low_total", "Times memory was reclaimed although usage was below memory.low (memory.events low).")
+EVENT_HIGH = event_counter(
+    EVENTS + "high_total", "Times allocations were throttled because usage was above memory.high (memory.events high)."
 )
-EVENT_OOM_GROUP_KILL = event_counter(EVENTS + "oom_group_kill_total", "Group kills (memory.events oom_group_kill, kernel 5.17).")
+EVENT_MAX = event_counter(EVENTS + "max_total", "Times usage was about to exceed memory.max, and memory was reclaimed (memory.events max).")
+EVENT_OOM = event_counter(
+    EVENTS + "oom_total", "Times reclaim could not keep usage below the limit; not a count of kills (memory.events oom)."
+)
+EVENT_OOM_KILL = event_counter(
+    EVENTS + "oom_kill_total", "OOM kills as the kernel counts them: the first victim of a group kill twice (memory.events oom_kill)."
+)
+EVENT_OOM_GROUP_KILL = event_counter(
+    EVENTS + "oom_group_kill_total", "OOM kills of a whole cgroup, memory.oom.group (memory.events oom_group_kill, kernel 5.17)."
+)
 
 
 class Memory:

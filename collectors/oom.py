@@ -16,12 +16,12 @@ from collectors.kernel.oom_group import group_kills
 
 KILLS = event_counter(
     "coroner_container_oom_kills_total",
-    "Processes of the container that the OOM killer took, each once, whichever of memory.events and the kernel log tell of it; at least "
-    "so many where memory.oom.group is set and the kernel log is not complete.",
+    "Processes of the container that the OOM killer killed, each counted once from memory.events and the kernel log; a "
+    "lower bound where memory.oom.group is set and the kernel log is not complete.",
 )
 NODE_KILLS = counter(
     "coroner_oom_kills_total",
-    "All OOM kills on the node, by whose limit was hit. The sum over scope is the node's total.",
+    "OOM kills on the node, by whose memory limit was hit. The sum over scope is the node's total.",
     ("scope",),
 )
 

@@ -12,11 +12,13 @@ from collectors.kernel.procfs import Zombie
 _NAMESPACE = ("pid_namespace", *CONTAINER)
 ZOMBIES = gauge(
     "coroner_container_zombies",
-    'Dead processes nobody has waited for, by whose fault: PID 1 ("init": its own children and orphans it adopted) or another parent '
-    "(/proc/PID/stat state Z).",
+    'Processes that have exited and were not waited for, by the parent that fails to: PID 1 ("init": of its own children '
+    "and of orphans it adopted) or another process (/proc/PID/stat state Z).",
     (*CONTAINER, "parent"),
 )
-OLDEST = gauge("coroner_container_oldest_zombie_timestamp_seconds", "When its oldest present zombie was first seen; absent without one.")
+OLDEST = gauge(
+    "coroner_container_oldest_zombie_timestamp_seconds", "When the oldest zombie of the container was first seen; absent while it has none."
+)
 NAMESPACE_ZOMBIES = gauge("coroner_pid_namespace_zombies", "Zombies in each PID namespace on the node (/proc/PID/ns/pid).", _NAMESPACE)
 NAMESPACE_PROCESSES = gauge("coroner_pid_namespace_processes", "Processes in each PID namespace, zombies included.", _NAMESPACE)
 

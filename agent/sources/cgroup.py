@@ -28,14 +28,16 @@ from collectors.kernel.last_words import Death, LastWords
 
 INOTIFY_UP = gauge(
     "coroner_cgroup_inotify_up",
-    "1 while inotify tells of every container's birth and death at once; 0 means that a periodic walk finds those it does not tell of.",
+    "1 while inotify reports every start and end of a container; 0 means that some are found by a walk every 10 s.",
     (),
 )
 WATCHES = gauge("coroner_cgroup_inotify_watches", "Cgroups that inotify watches; they count against fs.inotify.max_user_watches.", ())
-OVERFLOWS = counter("coroner_cgroup_inotify_overflows_total", "Times the queue of inotify was full; all was looked at anew.", ())
+OVERFLOWS = counter(
+    "coroner_cgroup_inotify_overflows_total", "Times the inotify queue overflowed, after which everything is read again.", ()
+)
 HEARD = counter(
     "coroner_last_words_total",
-    "Containers that ended, by whether their final counters were read (read) or the cgroup was gone (late).",
+    "Containers that ended, by whether their final counters were read (read) or the cgroup had been removed (late).",
     ("result",),
 )
 

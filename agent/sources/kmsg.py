@@ -29,11 +29,15 @@ from collectors.kernel.log_paths import LogPaths
 from collectors.kernel.oom_log import OomKill, OomRecogniser, looks_like_oom
 
 RECORDS = counter("coroner_kmsg_records_total", "Kernel log records read since the agent started (/dev/kmsg).", ())
-LOST = counter("coroner_kmsg_lost_records_total", "Records overwritten before they were read: the gaps in their sequence numbers.", ())
-FORGED = counter(
-    "coroner_kmsg_forged_records_total", "Records that look like an OOM kill but were written by a process (facility not 0).", ()
+LOST = counter(
+    "coroner_kmsg_lost_records_total", "Kernel log records that were overwritten before they were read (gaps in the sequence numbers).", ()
 )
-MALFORMED = counter("coroner_kmsg_malformed_records_total", "Records that are not in the documented format.", ())
+FORGED = counter(
+    "coroner_kmsg_forged_records_total",
+    "Kernel log records with the text of an OOM kill that a process wrote (facility not 0); they are not counted as kills.",
+    (),
+)
+MALFORMED = counter("coroner_kmsg_malformed_records_total", "Kernel log records that are not in the documented format.", ())
 
 METRICS = (RECORDS, LOST, FORGED, MALFORMED)
 

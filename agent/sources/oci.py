@@ -43,13 +43,11 @@ DEFAULT_BUNDLES = (
 
 RESCAN_SECONDS = 10.0
 
-INOTIFY_UP = gauge(
-    "coroner_oci_inotify_up", "1 while inotify tells of new bundles at once; 0 means that only a periodic rescan finds them.", ()
-)
-OVERFLOWS = counter("coroner_oci_inotify_overflows_total", "Times the queue of inotify was full, which the next rescan makes up for.", ())
+INOTIFY_UP = gauge("coroner_oci_inotify_up", "1 while inotify reports new bundles; 0 means that only a periodic rescan finds them.", ())
+OVERFLOWS = counter("coroner_oci_inotify_overflows_total", "Times the inotify queue overflowed, which the next rescan makes up for.", ())
 BUNDLES = counter(
     "coroner_oci_bundles_total",
-    "Bundles by what their config.json gave: a name (named), none (nameless), or nothing for seconds (unreadable).",
+    "OCI bundles by what their config.json has: a name (named), no name (nameless), or unreadable for seconds (unreadable).",
     ("result",),
 )
 
