@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from agent import __version__
-from agent.casebook import Casebook, peek
 from agent.census import Census
 from agent.config import Config
 from agent.gather import Gather
 from agent.identities import Identities
 from agent.inits import Inits
+from agent.kept import Kept, keep
 from agent.page import Page, compress, registry_lines
 from agent.register import Register
 from agent.sources import Source
@@ -57,7 +57,7 @@ WALK_SECONDS = 10.0
 """The cgroup tree is walked at least so often, scraped or not: notifications are hints, and this finds what they miss."""
 
 _FIRST_NAMES_SECONDS = 3.0
-"""How long `coroner metrics` waits for the first list of names: a daemon has a minute of scrapes for that, one page has not."""
+"""How long one page waits for the first list of names: a daemon has a minute of scrapes for that, one page has not."""
 
 log = logging.getLogger(__name__)
 
@@ -65,19 +65,17 @@ log = logging.getLogger(__name__)
 class App:
     """One agent. Nothing runs until `run` or `page` is awaited, so a test makes as many as it likes."""
 
-    def __init__(self, config: Config, *, keeps: bool = True) -> None:
-        """Build it. `keeps`: what it counts is kept in the casebook; else it only reads what the agent beside it has kept there."""
+    def __init__(self, config: Config, kept: Kept | None = None) -> None:
+        """Build it. `kept`: what it begins with and where it keeps what it counts; if not given, its own casebook."""
         self.config = config
         self.notes: list[str] = []
         self.cgroup_status, self.proc_status = Status("cgroup"), Status("proc")
 
         local_events = cgroupfs.events_are_local(f"{config.procfs}/self/mountinfo")
         identities = Identities()
-        self.casebook = Casebook(config.state if keeps else "", config.procfs)
-        state, same_boot = self.casebook.open() if keeps else peek(config.state, config.procfs)
-        # Who keeps nothing and finds nothing kept does not know the counts: absent, not 0.
-        left_out = () if keeps or state else (oom.Oom.name,)
-        ledger = KillLedger(self.casebook, state, same_boot=same_boot)
+        kept = kept or keep(config)
+        self.casebook = kept.casebook
+        ledger = KillLedger(kept.casebook, kept.state, same_boot=kept.same_boot)
         cgroup_root = self._find_cgroup_root()
         register = Register(identities, ledger, local_events=local_events)
         self.inits = Inits(config.procfs)
@@ -114,7 +112,7 @@ class App:
             collectors=[
                 collector
                 for collector in all_collectors(ledger, config.pod_labels, local_events=local_events)
-                if collector.name in config.collectors and collector.name not in left_out
+                if collector.name in config.collectors and (kept.has_counts or collector.name != oom.Oom.name)
             ],
             proc_root=config.procfs,
             assess=self._assess,
@@ -169,12 +167,12 @@ class App:
             await runner.cleanup()
             self.casebook.close()
 
-    async def page(self) -> bytes:
-        """One page in the text format, for `coroner metrics`."""
+    async def page(self, *, openmetrics: bool = False) -> bytes:
+        """Make one page, without a server."""
         async with asyncio.TaskGroup() as tasks:
             followers = self._follow(tasks)
             await asyncio.gather(*(source.status.looked(_FIRST_NAMES_SECONDS) for source in self.sources))
-            body = await self.render(DEFAULT_SCRAPE_SECONDS, openmetrics=False, compressed=False)
+            body = await self.render(DEFAULT_SCRAPE_SECONDS, openmetrics=openmetrics, compressed=False)
             for task in followers:
                 task.cancel()
         return body

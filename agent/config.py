@@ -4,16 +4,14 @@ A flag beats the environment, which beats the file, which beats the default. Wha
 another one beats, is reported at once: nobody wants to correct a DaemonSet one problem at a time.
 """
 
-import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Literal
 from urllib.parse import urlsplit
 
-from agent import __version__
-from agent.settings import CONFIG_FILE, SWITCH, Kind, Loader, Setting
+from agent.flags import SWITCH, Kind, one_of
+from agent.settings import CONFIG_FILE, Loader, Setting
 from agent.sources.docker import DEFAULT_URL
 from agent.sources.kubernetes_access import SOURCES, ChosenApi, choose
 from agent.sources.oci import DEFAULT_BUNDLES
@@ -22,9 +20,8 @@ from collectors.lifecycle import label_name
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the agent was told to do, checked and in the form it is used in."""
+    """The settings, checked and in the form they are used in."""
 
-    command: Literal["daemon", "metrics"]
     listen_host: str | None
     """None: every address of the machine, IPv4 and IPv6."""
     listen_port: int
@@ -53,39 +50,26 @@ class Config:
     """What was given and is not used, a line each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """What was asked for instead of a run: the help or the version."""
-
-    text: str
-
-
 class BadConfig(Exception):
-    """The configuration cannot be used. `problems` has a line for each thing wrong: where, what, and what is allowed."""
+    """The command line or a setting cannot be used. `problems` has a line for each thing wrong: where, what, and what is allowed."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[str]) -> Config | Text:
-    """Read the settings from the arguments (without the program's name), the environment and the file that they name.
+def settings(collectors: Sequence[str]) -> list[Setting]:
+    """Return all settings there are, given the names of all collectors there are."""
+    return [*_SETTINGS, *(Setting(f"collector.{name}", "true", SWITCH, f"Enable the {name} collector.") for name in collectors)]
 
-    `collectors` are the names of all collectors there are. Raises BadConfig.
-    """
-    settings = [*_SETTINGS, *(_collector(name) for name in collectors)]
-    if "-h" in argv or "--help" in argv or argv[:1] == ["help"]:
-        return Text(_help(settings))
-    if "--version" in argv:
-        return Text(f"coroner {__version__} (Python {platform.python_version()})")
 
-    loader = Loader(settings)
-    words, flags = loader.arguments(argv)
+def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[str]) -> Config:
+    """Read the settings from flags, the environment and the file that they name; `collectors` as above. Raises BadConfig."""
+    loader = Loader(settings(collectors))
+    flags = loader.flags(argv)
     given = loader.environment(environ) | flags
     file = given.get(CONFIG_FILE)
     values = loader.defaults() | (loader.file(file) if file else {}) | given
-    if words not in ([], ["metrics"]):
-        loader.problems.append(f"command: got {' '.join(words)!r}, expected metrics, or nothing to run the daemon")
     kubernetes = choose(
         values["kubernetes.source"],
         environ,
@@ -101,7 +85,6 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
 
     host, port = values["web.listen-address"]
     return Config(
-        command="metrics" if words else "daemon",
         listen_host=host,
         listen_port=port,
         telemetry_path=values["web.telemetry-path"],
@@ -174,15 +157,6 @@ def _pod_labels(text: str) -> tuple[str, ...]:
     return keys
 
 
-def _one_of(*choices: str) -> Kind:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError
-        return text
-
-    return Kind(" or ".join((", ".join(choices[:-1]), choices[-1])), parse)
-
-
 _PATH = Kind("an absolute path", _directory)
 _FILE = Kind("an absolute path, or empty", _file)
 _ANYTHING = Kind("any text", str)
@@ -191,84 +165,67 @@ _SETTINGS = (
         "web.listen-address",
         "127.0.0.1:10911",
         Kind("HOST:PORT, [IPV6]:PORT, or :PORT for every address of the machine", _address),
-        "Where to serve the page.",
+        "Address on which to expose metrics and the status page.",
     ),
     Setting(
         "web.telemetry-path",
         "/metrics",
         Kind("a path of letters, digits and . _ ~ -, but not /healthz, /readyz, /api/v1/victims", _telemetry_path),
-        "The path of the page.",
+        "Path under which to expose metrics.",
     ),
-    Setting("web.disable-exporter-metrics", "false", SWITCH, "Leave the agent's own process out of the page (process_*, python_*)."),
-    Setting("path.procfs", "/proc", _PATH, "Where the host's procfs is mounted."),
-    Setting("path.cgroupfs", "/sys/fs/cgroup", _PATH, "Where the host's cgroup2 file system is mounted."),
-    Setting("path.kmsg", "/dev/kmsg", _PATH, "The kernel log."),
+    Setting("web.disable-exporter-metrics", "false", SWITCH, "Exclude metrics about the agent's own process (process_*, python_*)."),
+    Setting("path.procfs", "/proc", _PATH, "Mount point of the host's procfs."),
+    Setting("path.cgroupfs", "/sys/fs/cgroup", _PATH, "Mount point of the host's cgroup v2 hierarchy."),
+    Setting("path.kmsg", "/dev/kmsg", _PATH, "Device of the kernel log. If it cannot be read, the agent reads the log through syslog(2)."),
     Setting(
         "path.state",
         "/var/lib/coroner",
-        Kind("an absolute path, or empty to keep all in memory", _file),
-        "Directory of the casebook: what must outlive the agent.",
+        Kind("an absolute path, or empty to keep everything in memory", _file),
+        "Directory of the casebook, in which the agent keeps its counters and the victims of the OOM killer across restarts.",
     ),
     Setting(
         "path.bundles",
         ",".join(DEFAULT_BUNDLES),
-        Kind("absolute paths with commas between, or empty to do without", _directories, is_list=True),
-        "Where containerd, CRI-O and Podman keep the bundles of their containers, whose annotations have the names.",
+        Kind("absolute paths separated by commas, or empty to read no bundles", _directories, is_list=True),
+        "Directories in which containerd, CRI-O and Podman keep OCI bundles. Annotations in a bundle name the pod and the container.",
     ),
     Setting(
         "docker.url",
         DEFAULT_URL,
-        Kind("unix:///PATH, tcp://HOST:PORT, http://HOST:PORT, https://HOST:PORT, or empty to do without Docker", _docker_url),
-        "Where Docker answers.",
+        Kind("unix:///PATH, tcp://HOST:PORT, http://HOST:PORT, https://HOST:PORT, or empty to disable Docker", _docker_url),
+        "URL of the Docker Engine API, or of Podman's.",
     ),
-    Setting("kubernetes.source", "auto", _one_of(*SOURCES), "Who tells of pods: files are the bundles alone; none is not even these."),
-    Setting("kubernetes.node-name", "", _ANYTHING, "The node's name for the API server; from NODE_NAME if empty."),
+    Setting(
+        "kubernetes.source",
+        "auto",
+        one_of(*SOURCES),
+        "Where pod names come from. kubelet, apiserver: that API and OCI bundles; files: OCI bundles only; none: neither; auto: in a pod "
+        "with a service account token kubelet if NODE_IP is set, or apiserver if NODE_NAME is set; else files.",
+    ),
+    Setting("kubernetes.node-name", "", _ANYTHING, "Node whose pods to list from the API server. If empty, NODE_NAME of the environment."),
     Setting(
         "kubernetes.kubelet-url",
         "",
-        Kind("https://HOST:PORT, or empty for port 10250 of NODE_IP", _https),
-        "Where the kubelet answers.",
+        Kind("https://HOST:PORT, or empty", _https),
+        "URL of the kubelet's API. If empty, port 10250 of NODE_IP of the environment.",
     ),
-    Setting("kubernetes.token-file", "", _FILE, "The token to show; the service account's if empty."),
-    Setting("kubernetes.ca-file", "", _FILE, "The authority that the API's certificate is checked against; the cluster's if empty."),
-    Setting("kubernetes.kubelet-insecure-skip-verify", "false", SWITCH, "Believe any certificate of the kubelet."),
+    Setting(
+        "kubernetes.token-file", "", _FILE, "File with the bearer token for the API. If empty, the token of the pod's service account."
+    ),
+    Setting("kubernetes.ca-file", "", _FILE, "CA certificate to validate the API with. If empty, that of the pod's service account."),
+    Setting(
+        "kubernetes.kubelet-insecure-skip-verify",
+        "false",
+        SWITCH,
+        "Disable validation of the kubelet's TLS certificate: whoever answers gets the token.",
+    ),
     Setting(
         "kubernetes.pod-labels",
         "",
-        Kind("keys of labels with commas between, or empty for none", _pod_labels, is_list=True),
-        "Labels of pods to show on coroner_container_info, as label_KEY.",
+        Kind("label keys separated by commas, or empty for none", _pod_labels, is_list=True),
+        "Pod labels to add to coroner_container_info, as label_KEY.",
     ),
-    Setting("log.level", "info", _one_of("debug", "info", "warn", "error"), "The least severe messages to log."),
-    Setting("log.format", "logfmt", _one_of("logfmt", "json"), "How messages are written to standard error."),
-    Setting(CONFIG_FILE, "", Kind("the path of a YAML file, or empty for none", str), "A file with any of these settings but this."),
+    Setting("log.level", "info", one_of("debug", "info", "warn", "error"), "Only log messages with this severity or above."),
+    Setting("log.format", "logfmt", one_of("logfmt", "json"), "Output format of log messages."),
+    Setting(CONFIG_FILE, "", Kind("the path of a YAML file, or empty for none", str), "YAML file with any of the settings but this one."),
 )
-
-
-def _collector(name: str) -> Setting:
-    return Setting(f"collector.{name}", "true", SWITCH, f"Export the metrics of the collector {name}.")
-
-
-def _help(settings: Iterable[Setting]) -> str:
-    lines = [
-        "usage: coroner [FLAG]... [metrics]",
-        "",
-        "Says why containers die, and which are about to. Without a command it runs as a daemon that Prometheus scrapes;",
-        "metrics prints one page and exits.",
-        "",
-        "Every setting is a flag, an environment variable and, by the flag's name, a key of the YAML file (--config.file);",
-        "a flag beats the environment, which beats the file. What has commas between may be a list there. Changes need a restart.",
-        "A CORONER_ variable that is no setting is warned of and not used: it may be somebody else's.",
-        "",
-        "  -h, --help",
-        "      Print this text and exit.",
-        "  --version",
-        "      Print the version and exit.",
-    ]
-    for setting in settings:
-        lines += (
-            f"  {setting.flag}" if setting.kind is SWITCH else f"  {setting.flag}=VALUE",
-            f"      {setting.help}",
-            f"      Allowed: {setting.kind.allowed}.",
-            f"      Default: {setting.default or 'empty'}. Environment: {setting.variable}.",
-        )
-    return "\n".join(lines)

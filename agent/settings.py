@@ -4,13 +4,13 @@ Which settings there are is config.py's to say.
 """
 
 import re
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
+
+from agent.flags import SWITCH, Flag, hint, parse, parse_value, split
 
 PREFIX = "CORONER_"
 CONFIG_FILE = "config.file"
@@ -23,31 +23,13 @@ _SERVICE_LINK = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of value: `parse` raises ValueError for what is not `allowed`, and `tag` is the type it has in YAML.
-
-    `is_list`: several values with commas between, which may be a list in YAML.
-    """
-
-    allowed: str
-    parse: Callable[[str], Any]
-    tag: str = "str"
-    is_list: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting, by its key in the file; flag and variable follow from it."""
-
-    name: str
-    default: str
-    kind: Kind
-    help: str
+class Setting(Flag):
+    """A flag that is an environment variable and, by its name, a key of the YAML file too."""
 
     @property
-    def flag(self) -> str:
-        """The flag, as the help spells it."""
-        return f"--[no-]{self.name}" if self.kind is SWITCH else f"--{self.name}"
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + re.sub("[.-]", "_", self.name).upper()
 
     @property
     def may_be_empty(self) -> bool:
@@ -57,22 +39,6 @@ class Setting:
         except ValueError:
             return False
         return True
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return PREFIX + re.sub("[.-]", "_", self.name).upper()
-
-
-def _switch(text: str) -> bool:
-    if text.lower() in ("true", "yes", "on", "1"):
-        return True
-    if text.lower() in ("false", "no", "off", "0"):
-        return False
-    raise ValueError
-
-
-SWITCH = Kind("true or false", _switch, "bool")
 
 
 class Loader:
@@ -87,42 +53,11 @@ class Loader:
         """Return the values that hold where nothing is set."""
         return {name: setting.kind.parse(setting.default) for name, setting in self._settings.items()}
 
-    def arguments(self, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-        """Return the words that are not flags, and the values of the flags; of a repeated flag the last counts."""
-        flags: dict[str, tuple[Setting, str | None]] = {}
-        for name, setting in self._settings.items():
-            flags[f"--{name}"] = setting, None
-            if setting.kind is SWITCH:
-                flags[f"--{name}"] = setting, "true"
-                flags[f"--no-{name}"] = setting, "false"
-
-        words: list[str] = []
-        values: dict[str, Any] = {}
-        rest = deque(argv)
-        while rest:
-            word = rest.popleft()
-            if not word.startswith("-"):
-                words.append(word)
-                continue
-            flag, equals, text = word.partition("=")
-            followed = bool(rest) and not rest[0].startswith("-")
-            if flag not in flags:
-                self.problems.append(_unknown("flag", flag, flags))
-                if followed and not equals:
-                    rest.popleft()  # most likely its value, and not one problem more
-                continue
-            setting, implied = flags[flag]
-            if implied is not None:
-                if equals:
-                    self.problems.append(f"flag {flag}: got {text!r}, expected no value: it is {setting.flag}")
-                text = implied
-            elif not equals and not followed:
-                self.problems.append(f"flag {flag}: got no value, expected {setting.kind.allowed}")
-                continue
-            elif not equals:
-                text = rest.popleft()
-            self._parse(setting, text, f"flag {flag}", values)
-        return words, values
+    def flags(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Return the values of the flags."""
+        words, given = split(argv, self._settings.values())
+        self.problems += [f"unexpected argument {word!r}; settings are flags" for word in words]
+        return parse(given, self._settings.values(), self.problems)
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, Any]:
         """Return the values of the variables. One that has the prefix but is no setting may be somebody else's: it is warned of.
@@ -136,7 +71,7 @@ class Loader:
                 if text or variables[variable].may_be_empty:  # Compose passes what is not set as empty
                     self._parse(variables[variable], text, f"environment {variable}", values)
             elif variable.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(f"{variable}={text}"):
-                self.warnings.append(_unknown("environment", variable, variables))
+                self.warnings.append(f"unknown environment variable {variable!r}; {hint(variable, variables)}")
         return values
 
     def file(self, path: str) -> dict[str, Any]:
@@ -146,10 +81,10 @@ class Loader:
                 # Nodes and not values: they know their line, their type before conversion, and which key comes twice.
                 root = yaml.compose(stream, Loader=yaml.SafeLoader)
         except OSError as error:
-            self.problems.append(f"file {path}: cannot be read: {error.strerror}")
+            self.problems.append(f"cannot read file {path}: {error.strerror}")
             return {}
         except yaml.YAMLError as error:
-            self.problems.append(f"file {path}: is not YAML: {' '.join(str(error).split())}")
+            self.problems.append(f"cannot parse file {path} as YAML: {' '.join(str(error).split())}")
             return {}
         if root is None or _is_null(root):
             return {}
@@ -169,7 +104,7 @@ class Loader:
             elif name in groups:
                 self.problems.append(f"{where} {name}: got {_shown(value)}, expected settings below it")
             elif setting is None:
-                self.problems.append(_unknown(where, name, allowed))
+                self.problems.append(f"{where}: unknown setting {name!r}; {hint(name, allowed)}")
             elif name in seen:
                 self.problems.append(f"{where} {name}: got it twice, expected it once")
             elif setting.kind.is_list and isinstance(value, yaml.SequenceNode):
@@ -183,10 +118,7 @@ class Loader:
         return values
 
     def _parse(self, setting: Setting, text: str, where: str, values: dict[str, Any]) -> None:
-        try:
-            values[setting.name] = setting.kind.parse(text)
-        except ValueError:
-            self.problems.append(f"{where}: got {text!r}, expected {setting.kind.allowed}")
+        parse_value(setting, text, where, values, self.problems)
 
     def _parse_list(self, setting: Setting, node: yaml.SequenceNode, path: str, where: str, values: dict[str, Any]) -> None:
         before = len(self.problems)
@@ -198,12 +130,6 @@ class Loader:
                 self._parse(setting, item.value, place, {})
         if len(self.problems) == before:
             self._parse(setting, ",".join(item.value for item in node.value), where, values)
-
-
-def _unknown(where: str, given: str, known: Iterable[str]) -> str:
-    close = get_close_matches(given, known, n=1, cutoff=0.8)  # at the default of 0.6 the common prefix would do
-    hint = f"did you mean {close[0]}?" if close else "see --help"
-    return f"{where}: got {given!r}, which is no setting; {hint}"
 
 
 def _leaves(mapping: yaml.MappingNode, groups: Collection[str], above: str = "") -> Iterator[tuple[str, yaml.Node, yaml.Node]]:

@@ -1,0 +1,106 @@
+"""The commands: one table, from which the command line, its help and its errors follow.
+
+The settings (config.py) are flags of every command. Any flag may stand before or after the command.
+"""
+
+import asyncio
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from agent import __version__
+from agent.app import App
+from agent.command import Command
+from agent.config import BadConfig, Config, load, settings
+from agent.flags import SWITCH, Flag, Values, form, forms, hint, one_of, parse, split
+from agent.kept import only_read
+from agent.output import write
+from agent.usage import overview, usage
+
+
+def _daemon(config: Config, _flags: Values) -> int:
+    asyncio.run(App(config).run())
+    return 0
+
+
+def _metrics(config: Config, flags: Values) -> int:
+    write(asyncio.run(App(config, only_read(config)).page(openmetrics=flags["format"] == "openmetrics")))
+    return 0
+
+
+COMMANDS = (
+    Command("", "Without a command it runs the agent, which serves metrics to Prometheus.", _daemon, is_daemon=True),
+    Command(
+        "metrics",
+        "Print one page of metrics and exit.",
+        _metrics,
+        flags=(Flag("format", "prometheus", one_of("prometheus", "openmetrics"), "Exposition format of the page."),),
+        details="OOM kill counters come from the casebook of the agent in --path.state. Without a casebook the page leaves them out.",
+    ),
+    Command("help", "Print this help, or the help of a command: coroner help COMMAND.", None),
+)
+
+_ALONE = (Flag("help", "false", SWITCH, "Print help and exit."), Flag("version", "false", SWITCH, "Print the version and exit."))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A command with everything that it was given: ready to run, and nothing is wrong with it."""
+
+    command: Command
+    config: Config
+    run: Callable[[], int]
+
+
+def read(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[str], commands: Sequence[Command] = COMMANDS) -> Call | str:
+    """Return what to run, or the text to print instead: the help or the version, which need no correct settings.
+
+    From the arguments without the program's name, and the settings; `collectors` are the names of all collectors there are.
+    Raises BadConfig, with everything that is wrong.
+    """
+    named = {command.name: command for command in commands}
+    daemon = named.pop("")
+    everywhere = settings(collectors)
+    words, given = split(
+        ["--help" if word == "-h" else word for word in argv],
+        [*everywhere, *_ALONE, *(flag for command in commands for flag in command.flags)],
+        named,
+    )
+    is_help = words[:1] == ["help"]
+    words = words[is_help:]
+    wants_help = is_help or "--help" in map(form, given)
+    if "--version" in map(form, given) and not wants_help:
+        return f"coroner {__version__} (Python {platform.python_version()})"
+
+    command = named.get(words[0]) if words else daemon
+    problems = [] if command else [f"unknown command {words[0]!r}; {hint(words[0], named)}"]
+    if wants_help:
+        if command is None:
+            raise BadConfig(problems)
+        return usage(command) if command.name else overview(commands, everywhere)
+    problems += [f"unexpected argument {word!r}; a command takes flags only" for word in words[1:]]
+
+    values = _own_values(command, given, commands, everywhere, problems)
+    try:
+        config = load([each for each in given if form(each) in forms(everywhere)], environ, collectors)
+    except BadConfig as error:
+        raise BadConfig([*problems, *error.problems]) from error
+    if problems or command is None or command.run is None:
+        raise BadConfig(problems)
+    return Call(command, config, partial(command.run, config, values))
+
+
+def _own_values(
+    command: Command | None, given: Iterable[str], commands: Iterable[Command], everywhere: Iterable[Flag], problems: list[str]
+) -> Values:
+    """Return the values of a command's own flags; add to the problems those that are another's, or nobody's, or have a wrong value."""
+    flags = command.flags if command else ()
+    own: list[str] = []
+    for each in given:
+        owners = [other.title for other in commands if form(each) in forms(other.flags)]
+        if form(each) in forms(flags) or not (owners or form(each) in forms(everywhere)):
+            own.append(each)
+        elif owners and command:  # of a command that there is not nobody knows what it takes
+            problems.append(f"flag {form(each)} belongs to {' and '.join(owners)}, not to {command.title}")
+    return {flag.name: flag.kind.parse(flag.default) for flag in flags} | parse(own, [*everywhere, *flags], problems)
