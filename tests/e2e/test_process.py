@@ -33,7 +33,7 @@ import sys, time
 from agent.app import App
 from agent.__main__ import run
 
-def wait(self, config, **options):
+def wait(self, config, kept=None):
     print("starting", flush=True)
     time.sleep(600)
 
@@ -95,6 +95,42 @@ def test_one_page_can_be_printed_without_a_server() -> None:
     assert families["coroner_pid_namespace_processes"].samples[0].value >= 1
     assert families["coroner_node_threads"].samples[0].value >= 1
     assert {sample.labels["source"] for sample in families["coroner_source_up"].samples} == {"cgroup", "proc", "kmsg"}
+
+
+def test_one_page_can_be_printed_in_openmetrics_and_a_setting_may_stand_before_the_command() -> None:
+    """The format is a flag of `coroner metrics` and of nothing else."""
+    done = command("--docker.url=", "metrics", "--format", "openmetrics", "--log.level=error")
+
+    families = {family.name for family in parse_openmetrics(done.stdout)}  # type: ignore[no-untyped-call] # prometheus_client
+    assert (done.returncode, done.stderr, done.stdout.endswith("# EOF\n")) == (0, "", True)
+    assert families >= {"coroner_build_info", "coroner_source_up"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (["help"], "usage: coroner [FLAG]..."),
+        (["--help"], "usage: coroner [FLAG]..."),
+        (["help", "metrics"], "usage: coroner metrics [FLAG]..."),
+        (["metrics", "--help"], "usage: coroner metrics [FLAG]..."),
+        (["--version"], "coroner "),
+    ],
+)
+def test_help_and_version_go_to_standard_output_and_exit_with_0(arguments: list[str], first: str) -> None:
+    """Also where a setting is wrong: whoever asks may want to know which."""
+    done = command(*arguments, environ={"CORONER_LOG_LEVEL": "loud"})
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(first)
+
+
+@pytest.mark.parametrize("arguments", [["metric", "--typo"], ["--format=openmetrics", "--typo"], ["metrics", "--format=xml", "--typo"]])
+def test_a_wrong_command_line_exits_with_2_and_says_everything(arguments: list[str]) -> None:
+    """One line per problem on standard error, nothing on standard output."""
+    done = command(*arguments)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 2)
+    assert all(line.startswith("coroner: ") for line in done.stderr.splitlines())
 
 
 def test_a_scraper_gets_both_formats_and_the_probes_answer(start: Start) -> None:
@@ -264,7 +300,7 @@ def test_an_agent_whose_log_nobody_reads_any_more_runs_on_and_ends_with_0(start:
 def test_a_signal_before_it_serves_is_heeded_too(end: str, command: str, code: int) -> None:
     """Opening the casebook may take its time; a hang-up does not end it there either, and an end has no traceback."""
     process = subprocess.Popen(
-        [sys.executable, "-c", STARTING, *command.split(), "--path.state="],
+        [sys.executable, "-c", STARTING, *command.split(), "--path.state=", "--log.level=error"],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
