@@ -38,7 +38,10 @@ def autopsy(config: Config, flags: Values) -> int:
 
 
 THROW_AWAY = Command("autopsy", "Examine the dead.", autopsy, flags=(SINCE, FORMAT, ALL), details="Exit code 3 or more.", failure=2)
-TABLE = (*COMMANDS, THROW_AWAY, Command("wake", "Watch the dead.", autopsy, flags=(SINCE,)))
+WAKE = Command("wake", "Watch the dead.", autopsy, flags=(SINCE,))
+TODAY = tuple(command for command in COMMANDS if command.name in ("", "metrics", "help"))
+"""So that a new command changes none of what is expected here."""
+TABLE = (*TODAY, THROW_AWAY, WAKE)
 
 
 def call(*argv: str) -> Call:
@@ -70,7 +73,7 @@ def values(*argv: str) -> Values:
         found.append(flags)
         return 0
 
-    asked = read(argv, {}, COLLECTORS, (*COMMANDS, replace(THROW_AWAY, run=run)))
+    asked = read(argv, {}, COLLECTORS, (*TODAY, replace(THROW_AWAY, run=run)))
     assert isinstance(asked, Call)
     asked.run()
     return found[0]
@@ -78,7 +81,7 @@ def values(*argv: str) -> Values:
 
 def test_without_a_word_it_is_the_daemon() -> None:
     """It alone keeps the casebook, and nothing else is spelled so."""
-    assert call().command == COMMANDS[0]
+    assert call().command == TODAY[0]
     assert [command.name for command in COMMANDS if command.is_daemon] == [""]
     assert problems("") == ["unknown command ''; see coroner --help"]
     assert problems("daemon") == ["unknown command 'daemon'; see coroner --help"]
@@ -286,7 +289,7 @@ def test_the_table_is_in_order() -> None:
 )
 def test_each_rule_of_the_table_can_be_broken(command: Command, fault: str) -> None:
     """Every rule finds what it is there for."""
-    assert any(fault in found for found in faults((*COMMANDS, command)))
+    assert any(fault in found for found in faults((*TODAY, command)))
 
 
 def refuse(error: BaseException) -> Callable[[Config, Values], int]:
@@ -317,7 +320,7 @@ def test_what_a_command_could_not_do_has_its_own_exit_code(
 ) -> None:
     """1 may mean that it found something; so nothing else ends with it, and each error is said in its own words."""
     command = replace(THROW_AWAY, run=refuse(error))
-    monkeypatch.setattr(__main__, "read", lambda argv, environ, collectors: read(argv, environ, collectors, (*COMMANDS, command)))
+    monkeypatch.setattr(__main__, "read", lambda argv, environ, collectors: read(argv, environ, collectors, (*TODAY, command)))
     monkeypatch.setattr("agent.log.setup", lambda level, fmt: None)
 
     assert __main__.run(["autopsy"]) == code
