@@ -7,19 +7,17 @@ Removing a cgroup tells nobody who watches its files; whoever watches its parent
 """
 
 import asyncio
-import contextlib
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 
-from agent.identities import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS
-from agent.inotify import IN_CREATE, IN_DELETE, IN_IGNORED, IN_ISDIR, IN_MODIFY, IN_ONLYDIR, IN_Q_OVERFLOW, Inotify, remedy
+from agent.inotify import IN_CREATE, IN_DELETE, IN_IGNORED, IN_ISDIR, IN_MODIFY, IN_ONLYDIR, IN_Q_OVERFLOW, Inotify
+from agent.sources.cgroup_instances import Born, CgroupInstances, Ended, PresentInstance
+from agent.sources.cgroup_watches import CgroupWatches
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS
-from collectors.base import Node, Sample, counter, gauge
+from collectors.base import Node, Sample, gauge
 from collectors.kernel import cgroupfs, container_id, last_words
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
@@ -31,17 +29,8 @@ INOTIFY_UP = gauge(
     "1 while inotify reports every start and end of a container; 0 means that some are found by a walk every 10 s.",
     (),
 )
-WATCHES = gauge("coroner_cgroup_inotify_watches", "Cgroups that inotify watches; they count against fs.inotify.max_user_watches.", ())
-OVERFLOWS = counter(
-    "coroner_cgroup_inotify_overflows_total", "Times the inotify queue overflowed, after which everything is read again.", ()
-)
-HEARD = counter(
-    "coroner_last_words_total",
-    "Containers that ended, by whether their final counters were read (read) or the cgroup had been removed (late).",
-    ("result",),
-)
 
-METRICS = (INOTIFY_UP, WATCHES, OVERFLOWS, HEARD)
+METRICS = (INOTIFY_UP,)
 
 MOST_CGROUPS = 20_000
 """Cgroups that are watched at most: whoever may make some may make many."""
@@ -49,30 +38,11 @@ MOST_CGROUPS = 20_000
 _BIRTHS = IN_CREATE | IN_DELETE | IN_ONLYDIR
 _TURN_SECONDS = 0.005
 """How long the event loop is kept from its other work."""
-_SURE_SECONDS = 1.0
-"""While runc starts a container, its cgroup may have lost the first process and not have the next yet. That is no end to tell of."""
-
-Born = Callable[[ContainerId, Cgroup], None]
-Ended = Callable[[ContainerId, Cgroup, LastWords | None], None]
-
-
-@dataclass(slots=True)
-class _Life:
-    """One instance of a container whose cgroup is there, as far as anybody knows."""
-
-    id: ContainerId
-    cgroup: Cgroup
-    has_lived: bool = False
-    words: LastWords | None = None
-    """Its last process has ended; it may get processes again."""
-    is_told: bool = False
 
 
 class CgroupSource:
     """Follows the cgroup tree. `born` and `ended` are called in the event loop: `ended` when the cgroup is gone, or has been without a
     process for a while, with None when its last words came too late.
-
-    `last_words` has the ends of the last 15 minutes by key of the container. It is replaced whole, so any thread may read it.
     """
 
     longest_rest = LONGEST_DELAY_SECONDS
@@ -88,31 +58,21 @@ class CgroupSource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.status = Status("cgroup-inotify", exported=False)
-        self.last_words: Mapping[ContainerKey, Death] = MappingProxyType({})
         self._root = root
-        self._born = born
-        self._ended = ended
-        self._notifier = notifier
         self._most = most
-        self._clock = clock
-        self._inotify: Inotify | None = None
-        self._watches: dict[str, int] = {}
-        self._watched: dict[int, str] = {}
-        self._unwatched: set[str] = set()
-        self._is_refused = False
-        self._problem = ""
+        self._watches = CgroupWatches(notifier, most)
+        self._instances = CgroupInstances(born=born, ended=ended, clock=clock)
         self._directories: set[str] = set()
-        self._lives: dict[str, _Life] = {}
-        self._deaths: OrderedDict[ContainerKey, Death] = OrderedDict()
-        self._untold: set[str] = set()
-        self._is_published = True
         self._changed: OrderedDict[str, None] = OrderedDict()
         self._visits: OrderedDict[str, bool] = OrderedDict()
         self._is_settled = False
         self._census: Node | None = None
         self._woken = asyncio.Event()
-        self._overflows = 0
-        self._heard = {"read": 0, "late": 0}
+
+    @property
+    def last_words(self) -> Mapping[ContainerKey, Death]:
+        """The ends of the last 15 minutes by key of the container; a mapping that never changes, for any thread."""
+        return self._instances.last_words
 
     async def rest(self, seconds: float) -> None:
         """Wait before the next try: nothing tells that one would be of use now."""
@@ -121,10 +81,8 @@ class CgroupSource:
     def samples(self) -> Iterable[Sample]:
         """Yield how births and deaths are noticed."""
         yield INOTIFY_UP, (), int(self.status.is_up)
-        yield WATCHES, (), len(self._watches)
-        yield OVERFLOWS, (), self._overflows
-        for result, count in self._heard.items():
-            yield HEARD, (result,), count
+        yield from self._watches.samples()
+        yield from self._instances.samples()
 
     def compare(self, node: Node) -> None:
         """Look again, soon, at whatever a census sees otherwise than is known here, and at what could not be watched."""
@@ -146,43 +104,22 @@ class CgroupSource:
                 else:
                     await asyncio.sleep(0)
         finally:
-            self._close()
+            self._watches.close()
+            self._changed.clear()
+            self._visits.clear()
 
     def _look_at_all(self) -> None:
-        self._open()
-        self._visits.update(dict.fromkeys(("/", *self._directories, *self._lives), False))
-
-    def _open(self) -> None:
-        self._is_refused, self._problem = False, ""
-        if self._inotify is None:
-            try:
-                self._inotify = self._notifier()
-            except OSError as error:
-                self._refuse(remedy(error))
-            else:
-                asyncio.get_running_loop().add_reader(self._inotify.fd, self._woken.set)
-
-    def _close(self) -> None:
-        if self._inotify is not None:
-            asyncio.get_running_loop().remove_reader(self._inotify.fd)
-            self._inotify.close()
-        self._inotify = None
-        self._watches, self._watched = {}, {}
-        self._changed.clear()
-        self._visits.clear()
+        self._watches.open(self._woken.set)
+        self._visits.update(dict.fromkeys(("/", *self._directories, *self._instances.present), False))
 
     def _take_events(self) -> None:
         # What is not read stays in the kernel's queue, which is bounded and says when it overflows.
-        if self._inotify is None or len(self._visits) >= self._most:
+        if len(self._visits) >= self._most:
             return
-        for event in self._inotify.read():
+        for path, event in self._watches.read():
             if event.mask & IN_Q_OVERFLOW:
-                self._overflows += 1
                 self._look_at_all()
-            elif (path := self._watched.get(event.watch)) is None:
-                continue
             elif event.mask & IN_IGNORED:
-                self._forget_watch(path)
                 self._visits.setdefault(path, False)
             elif event.mask & IN_MODIFY:
                 self._changed[path] = None
@@ -194,24 +131,21 @@ class CgroupSource:
         node, self._census = self._census, None
         if node is None:
             return
-        self._open()
+        self._watches.open(self._woken.set)
+        present = self._instances.present
         found = {cgroup.path for cgroup in node.cgroups}
         unknown = [
             instance.cgroup.path
             for instance in node.instances
-            if (life := self._lives.get(instance.cgroup.path)) is None or life.cgroup.inode != instance.cgroup.inode
+            if (known := present.get(instance.cgroup.path)) is None or known.cgroup.inode != instance.cgroup.inode
         ]
-        for path in (*self._unwatched, *(self._directories - found), *(self._lives.keys() - found), *unknown):
+        for path in (*self._watches.unwatched, *(self._directories - found), *(present.keys() - found), *unknown):
             self._visits.setdefault(path, False)
         for path in unknown:  # nor was anybody told of its parents, if they are not known
             while (path := path.rpartition("/")[0]) and path not in self._directories:
                 self._visits.setdefault(path, False)
-        for path in list(self._untold):
-            life = self._lives[path]
-            if (death := self._deaths.get(life.id.key)) is None or self._clock() - death.at >= _SURE_SECONDS:
-                self._untold.discard(path)
-                self._tell(life)
-        self._forget_long_dead()
+        self._instances.tell_of_the_empty()
+        self._instances.forget_long_dead()
 
     def _work(self) -> bool:
         """Do some of what there is to do, the dying first; return whether nothing is left."""
@@ -219,15 +153,13 @@ class CgroupSource:
         while self._changed or self._visits:
             if self._changed:
                 path, _ = self._changed.popitem(last=False)
-                if (life := self._lives.get(path)) is not None:
-                    self._look(life)
+                if (instance := self._instances.present.get(path)) is not None:
+                    self._look(instance)
             else:
                 self._visit(*self._visits.popitem(last=False))
             if time.monotonic() >= deadline:
                 break
-        if not self._is_published:
-            self.last_words = MappingProxyType(dict(self._deaths))
-            self._is_published = True
+        self._instances.publish()
         return not self._changed and not self._visits
 
     def _visit(self, path: str, was_created: bool) -> None:
@@ -240,149 +172,80 @@ class CgroupSource:
 
     def _visit_directory(self, path: str) -> None:
         directory = self._root + path.rstrip("/")
-        if not self._watch(path, directory, _BIRTHS):
+        if not self._watches.watch(path, directory, _BIRTHS):
             self._directories.discard(path)
-            self._unwatched.discard(path)
             if path == "/":
-                self._unwatched.add(path)
-                self._problem = f"{directory} is not there"
+                self._watches.miss(path, f"{directory} is not there")
             return
         self._directories.add(path)
         # Listed after it is watched: what is made between the two is seen twice, not never.
         for child in _children(directory):
             name = f"{path.rstrip('/')}/{child}"
-            if name not in self._directories and name not in self._lives:
+            if name not in self._directories and name not in self._instances.present:
                 self._visits.setdefault(name, False)
 
     def _visit_container(self, path: str, identifier: ContainerId, *, was_created: bool) -> None:
         directory = self._root + path
         inode = _inode(directory)
-        life = self._lives.get(path)
-        if life is not None and life.cgroup.inode != inode:
-            self._gone(life)
-            life = None
-        if inode is None:
-            self._unwatched.discard(path)
-            if was_created:  # and gone before anybody looked
-                life = _Life(identifier, Cgroup(path, directory, 0, has_children=False), has_lived=True)
-                self._born(life.id, life.cgroup)
-                self._gone(life)
+        instance = self._instances.present.get(path)
+        if instance is not None and instance.cgroup.inode != inode:
+            self._removed(instance)
+            instance = None
+        if inode is None and not was_created:
+            self._watches.forget(path)
             return
-        if life is None:
-            life = self._lives[path] = _Life(identifier, Cgroup(path, directory, inode, has_children=False))
-            if was_created or self._is_settled:
-                self._born(life.id, life.cgroup)
-        is_spare = identifier.host_id and len(self._watches) >= self._most // 2  # one container may make many of these
-        if is_spare or self._watch(path, f"{directory}/cgroup.events", IN_MODIFY):
-            self._look(life, is_history=not (was_created or self._is_settled))
+        is_birth = was_created or self._is_settled
+        if instance is None:
+            instance = self._instances.appeared(identifier, Cgroup(path, directory, inode or 0, has_children=False), is_birth=is_birth)
+        is_spare = identifier.host_id and len(self._watches.watched) >= self._most // 2  # one container may make many of these
+        if inode is None:  # it was gone before anybody looked
+            instance.has_lived = True
+            self._removed(instance)
+        elif is_spare or self._watches.watch(path, f"{directory}/cgroup.events", IN_MODIFY):
+            self._look(instance, is_history=not is_birth)
         else:
-            self._gone(life)
+            self._removed(instance)
 
-    def _look(self, life: _Life, *, is_history: bool = False) -> None:
+    def _look(self, instance: PresentInstance, *, is_history: bool = False) -> None:
         """See whether any process is left, and if not read the last words."""
-        directory = life.cgroup.directory
-        words = LastWords()
-        try:
-            is_populated = cgroupfs.cgroup_events(KernelFiles(0), directory).populated
-        except Gone:
-            is_populated = False
-        except ReadError:
+        cgroup = instance.cgroup
+        is_populated = _is_populated(cgroup.directory)
+        if is_populated is None:
             return
-        if not is_populated and life.words is None:
-            words = last_words.read(life.cgroup)
-        inode = _inode(directory)
-        if inode not in (life.cgroup.inode, None):  # what was read is another one's, which has the same path
-            self._visits[life.cgroup.path] = True
+        words = LastWords() if is_populated or instance.words is not None else last_words.read(cgroup)
+        inode = _inode(cgroup.directory)
+        if inode not in (cgroup.inode, None):  # what was read is another one's, which has the same path
+            self._visits[cgroup.path] = True
         elif is_populated:
-            life.has_lived, life.words = True, None
-            self._untold.discard(life.cgroup.path)
-            if (death := self._deaths.get(life.id.key)) is not None and death.inode == life.cgroup.inode:
-                del self._deaths[life.id.key]
-                self._is_published = False
-        elif life.words is None:
+            self._instances.populated(instance)
+        elif instance.words is None:
             # A container without processes may be one that has none yet.
-            life.has_lived |= bool(words.threads_peak or (words.cpu_stat and words.cpu_stat.usage_usec))
+            instance.has_lived |= bool(words.threads_peak or (words.cpu_stat and words.cpu_stat.usage_usec))
             if inode is None and words == LastWords():
-                self._gone(life)
-            elif life.has_lived:
-                life.words, life.is_told = words, is_history
-                self._remember(life, words)
-                self._untold.add(life.cgroup.path)
+                self._removed(instance)
+            elif instance.has_lived:
+                self._instances.emptied(instance, words, is_history=is_history)
 
-    def _gone(self, life: _Life) -> None:
-        """Note that a cgroup is no more."""
-        path = life.cgroup.path
-        self._lives.pop(path, None)
-        self._unwatched.discard(path)
-        self._forget_watch(path)
-        self._untold.discard(path)
-        if life.words is not None:
-            self._remember(life, life.words)  # its time begins now
-        if life.has_lived:
-            self._tell(life)
-
-    def _tell(self, life: _Life) -> None:
-        if not life.is_told:
-            life.is_told = True
-            self._heard["late" if life.words is None else "read"] += 1
-            self._ended(life.id, life.cgroup, life.words)
-
-    def _remember(self, life: _Life, words: LastWords) -> None:
-        self._deaths[life.id.key] = Death(life.cgroup.inode, words, self._clock(), life.cgroup.path)
-        self._deaths.move_to_end(life.id.key)
-        while len(self._deaths) > KEEP_DEAD_MOST:
-            self._deaths.popitem(last=False)
-        self._is_published = False
-
-    def _forget_long_dead(self) -> None:
-        there = {life.id.key for life in self._lives.values() if life.words is not None}
-        for key, death in list(self._deaths.items()):
-            if self._clock() - death.at > KEEP_DEAD_SECONDS and key not in there:
-                del self._deaths[key]
-                self._is_published = False
-
-    def _watch(self, path: str, file: str, mask: int) -> bool:
-        """Have inotify tell of what is at a path, if it can; return whether anything is there."""
-        if self._inotify is not None and not self._is_refused:
-            try:
-                if path not in self._watches and len(self._watches) >= self._most:
-                    self._refuse(f"more than {self._most} cgroups")
-                else:
-                    self._note_watch(path, self._inotify.add(file, mask))
-                    return True
-            except (FileNotFoundError, NotADirectoryError):
-                self._forget_watch(path)
-                return False
-            except OSError as error:
-                self._refuse(remedy(error))
-        if path not in self._watches:
-            self._unwatched.add(path)
-        return os.path.exists(file)
-
-    def _note_watch(self, path: str, watch: int) -> None:
-        if self._watches.get(path) != watch:
-            self._forget_watch(path)
-        self._watches[path], self._watched[watch] = watch, path
-        self._unwatched.discard(path)
-
-    def _forget_watch(self, path: str) -> None:
-        # The watch of a cgroup that was removed lives on up to kernel 6.12.
-        watch = self._watches.pop(path, None)
-        if watch is not None:
-            self._watched.pop(watch, None)
-            if self._inotify is not None:
-                with contextlib.suppress(OSError):  # it has ended by itself
-                    self._inotify.remove(watch)
-
-    def _refuse(self, problem: str) -> None:
-        """Watch no more until the next census."""
-        self._is_refused, self._problem = True, problem
+    def _removed(self, instance: PresentInstance) -> None:
+        self._watches.forget(instance.cgroup.path)
+        self._instances.removed(instance)
 
     def _say(self) -> None:
-        if self._inotify is None or self._unwatched:
-            self.status.down(f"inotify: {self._problem}; births and deaths of containers are found by a walk every 10 s instead")
-        else:
+        if self._watches.is_complete:
             self.status.up()
+        else:
+            problem = self._watches.problem
+            self.status.down(f"inotify: {problem}; births and deaths of containers are found by a walk every 10 s instead")
+
+
+def _is_populated(directory: str) -> bool | None:
+    """Whether a cgroup has a process left, which one that is gone has not; None if it does not say."""
+    try:
+        return cgroupfs.cgroup_events(KernelFiles(0), directory).populated
+    except Gone:
+        return False
+    except ReadError:
+        return None
 
 
 def _inode(directory: str) -> int | None:

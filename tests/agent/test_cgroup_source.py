@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from agent.identities import KEEP_DEAD_SECONDS
 from agent.inotify import IN_Q_OVERFLOW, Event, Inotify
-from agent.sources import cgroup as module
-from agent.sources.cgroup import CgroupSource
+from agent.sources import cgroup, cgroup_instances
+from agent.sources.cgroup import INOTIFY_UP, CgroupSource
+from agent.sources.cgroup_instances import HEARD
+from agent.sources.cgroup_watches import OVERFLOWS, WATCHES
 from collectors.base import Instance, Node
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
@@ -95,7 +97,7 @@ class Host:
 
     def heard(self) -> tuple[float, float]:
         """How many last words were read and how many came too late."""
-        values = {labels: value for metric, labels, value in self.source.samples() if metric is module.HEARD}
+        values = {labels: value for metric, labels, value in self.source.samples() if metric is HEARD}
         return values["read",], values["late",]
 
     def value(self, metric: object) -> float:
@@ -105,8 +107,8 @@ class Host:
 
     def held(self) -> int:
         """How many watches the kernel keeps."""
-        assert self.source._inotify is not None
-        return Path(f"/proc/self/fdinfo/{self.source._inotify.fd}").read_text().count("inotify wd:")
+        assert self.source._watches._inotify is not None
+        return Path(f"/proc/self/fdinfo/{self.source._watches._inotify.fd}").read_text().count("inotify wd:")
 
     def census(self) -> Node:
         """Walk the tree as a pass does."""
@@ -182,7 +184,7 @@ async def test_an_end_is_told_when_the_cgroup_stays_too(host: Host) -> None:
         assert host.ended == [(A, WORDS)]
         await host.walk()
         host.remove(docker(A))
-        await host.until(lambda: not host.source._lives)
+        await host.until(lambda: not host.source._instances.present)
 
         assert (len(host.ended), host.heard()) == (1, (1, 0))
 
@@ -194,7 +196,7 @@ async def test_a_birth_is_told_once_and_so_is_its_end(host: Host) -> None:
         host.start(docker(A), EMPTY)
         await host.until(lambda: host.born)
         host.populate(docker(A), 1)
-        await host.until(lambda: host.source._lives[docker(A)].has_lived)
+        await host.until(lambda: host.source._instances.present[docker(A)].has_lived)
         assert host.ended == []
         host.populate(docker(A), 0)
         await host.until(lambda: deaths(host))
@@ -236,9 +238,9 @@ async def test_a_cgroup_that_never_had_a_process_does_not_end(host: Host) -> Non
     (host.root / "docker").mkdir()
     async with host.follow():
         host.start(docker(A), EMPTY)
-        await host.until(lambda: docker(A) in host.source._lives)
+        await host.until(lambda: docker(A) in host.source._instances.present)
         host.remove(docker(A))
-        await host.until(lambda: docker(A) not in host.source._lives)
+        await host.until(lambda: docker(A) not in host.source._instances.present)
 
         assert (host.ended, host.heard()) == ([], (0, 0))
 
@@ -265,15 +267,15 @@ async def test_a_cgroup_made_anew_at_the_same_path_is_another_life(host: Host) -
     """As Docker does when it restarts a container; what is read of the second is not taken for the first."""
     host.start(docker(A))
     async with host.follow():
-        first = host.source._lives[docker(A)].cgroup.inode
+        first = host.source._instances.present[docker(A)].cgroup.inode
         host.populate(docker(A), 0)
         await host.until(lambda: deaths(host))
         kept = (host.root / docker(A)[1:]).rename(host.root.parent / "kept")  # so that its inode is not given again
         host.start(docker(A), EMPTY)
         await host.until(lambda: host.born)
 
-        assert host.source._lives[docker(A)].cgroup.inode != first
-        assert host.held() == len(host.source._watches) == 3, "a removed cgroup's watch lives on up to kernel 6.12"
+        assert host.source._instances.present[docker(A)].cgroup.inode != first
+        assert host.held() == len(host.source._watches.watched) == 3, "a removed cgroup's watch lives on up to kernel 6.12"
         assert kept.exists()
         assert deaths(host) == {A: WORDS}
         assert len(host.ended) == 1
@@ -314,9 +316,9 @@ async def test_directories_are_followed_as_they_are_made_whatever_is_in_them_alr
         host.start(f"{POD}/{B}")
         await host.until(lambda: host.born == [A, B])
 
-        assert set(host.source._watches) == {"/", "/kubepods", "/kubepods/burstable", POD, f"{POD}/{A}", f"{POD}/{B}"}
+        assert set(host.source._watches.watched) == {"/", "/kubepods", "/kubepods/burstable", POD, f"{POD}/{A}", f"{POD}/{B}"}
         host.remove("/kubepods")
-        await host.until(lambda: set(host.source._watches) == {"/"})
+        await host.until(lambda: set(host.source._watches.watched) == {"/"})
 
 
 async def test_what_is_inside_of_a_container_is_left_alone(host: Host) -> None:
@@ -324,12 +326,12 @@ async def test_what_is_inside_of_a_container_is_left_alone(host: Host) -> None:
     host.start(docker(A))
     host.start(f"{docker(A)}/init")
     async with host.follow():
-        assert set(host.source._watches) == {"/", "/docker", docker(A)}
+        assert set(host.source._watches.watched) == {"/", "/docker", docker(A)}
         host.start(f"{docker(A)}/docker/{B}")
         await host.walk()
 
         assert host.born == [ContainerKey.of(A, B)]
-        assert f"{docker(A)}/docker" not in host.source._watches
+        assert f"{docker(A)}/docker" not in host.source._watches.watched
 
 
 async def test_files_that_this_kernel_lacks_are_absent_in_the_last_words(host: Host) -> None:
@@ -358,7 +360,7 @@ async def test_what_had_ended_before_the_agent_is_history(host: Host) -> None:
     host.start(docker(A), {**FULL, "cgroup.events": "populated 0\nfrozen 0\n"})
     async with host.follow():
         host.remove(docker(A))
-        await host.until(lambda: not host.source._lives)
+        await host.until(lambda: not host.source._instances.present)
 
         assert (host.born, host.ended, host.heard()) == ([], [], (0, 0))
         assert deaths(host) == {A: WORDS}
@@ -375,7 +377,7 @@ async def test_ends_are_forgotten_after_a_quarter_of_an_hour_from_when_the_cgrou
         await host.walk()
         assert set(deaths(host)) == {A}
         host.remove(docker(A))
-        await host.until(lambda: docker(A) not in host.source._lives)
+        await host.until(lambda: docker(A) not in host.source._instances.present)
         host.now += KEEP_DEAD_SECONDS
         await host.walk()
         assert set(deaths(host)) == {A}
@@ -386,7 +388,7 @@ async def test_ends_are_forgotten_after_a_quarter_of_an_hour_from_when_the_cgrou
 
 async def test_ends_are_bounded(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten first."""
-    monkeypatch.setattr(module, "KEEP_DEAD_MOST", 2)
+    monkeypatch.setattr(cgroup_instances, "KEEP_DEAD_MOST", 2)
     for identifier in (A, B, C):
         host.start(docker(identifier))
     async with host.follow():
@@ -415,11 +417,11 @@ async def test_a_walk_finds_births_and_deaths_that_nobody_told_of(tmp_path: Path
         await host.walk()
 
         assert (host.born, host.ended) == ([B], [(A, None)])
-        assert set(host.source._watches) == {"/", "/docker", "/kubepods", "/kubepods/burstable", POD, f"{POD}/{B}"}
+        assert set(host.source._watches.watched) == {"/", "/docker", "/kubepods", "/kubepods/burstable", POD, f"{POD}/{B}"}
         host.remove("/kubepods")
         await host.walk()
         assert host.ended[1:] == [(B, None)]
-        assert set(host.source._watches) == {"/", "/docker"}
+        assert set(host.source._watches.watched) == {"/", "/docker"}
 
 
 async def test_a_walk_that_failed_ends_nobody(host: Host) -> None:
@@ -430,7 +432,7 @@ async def test_a_walk_that_failed_ends_nobody(host: Host) -> None:
         host.source.compare(Node("/nowhere", node.files, node.process_table))
         await host.until(lambda: host.source._census is None and not host.source._visits)
 
-        assert set(host.source._lives) == {docker(A)}
+        assert set(host.source._instances.present) == {docker(A)}
 
 
 async def test_without_inotify_walks_are_all_there_is(tmp_path: Path) -> None:
@@ -445,17 +447,17 @@ async def test_without_inotify_walks_are_all_there_is(tmp_path: Path) -> None:
     host = Host(tmp_path, refuse)
     host.start(docker(A))
     async with host.follow():
-        assert host.value(module.INOTIFY_UP) == 0
+        assert host.value(INOTIFY_UP) == 0
         assert "fs.inotify.max_user_instances" in host.status.reason
         host.start(docker(B))
         await host.walk()
-        assert (host.born, host.value(module.INOTIFY_UP)) == ([B], 0)
+        assert (host.born, host.value(INOTIFY_UP)) == ([B], 0)
         host.populate(docker(A), 0)
         await host.until(lambda: not host.source._visits)
 
         await host.walk()  # the third time it works
         assert deaths(host) == {A: WORDS}
-        await host.until(lambda: host.value(module.INOTIFY_UP) == 1)
+        await host.until(lambda: host.value(INOTIFY_UP) == 1)
         host.populate(docker(B), 0)
         await host.until(lambda: len(deaths(host)) == 2)
 
@@ -484,10 +486,10 @@ async def test_what_is_beyond_the_limit_is_found_by_walks_and_the_rest_goes_on(t
     for identifier in (A, B):
         host.start(docker(identifier))
     async with host.follow():
-        assert host.value(module.INOTIFY_UP) == 0
+        assert host.value(INOTIFY_UP) == 0
         assert "fs.inotify.max_user_watches" in host.status.reason
-        assert host.value(module.WATCHES) == 3
-        (unwatched,) = host.source._unwatched
+        assert host.value(WATCHES) == 3
+        (unwatched,) = host.source._watches.unwatched
         for identifier in (A, B):
             host.populate(docker(identifier), 0)
         await host.until(lambda: deaths(host))
@@ -498,7 +500,7 @@ async def test_what_is_beyond_the_limit_is_found_by_walks_and_the_rest_goes_on(t
         monkeypatch.setattr(Few, "limit", 10)
         await host.walk()
         await host.until(lambda: host.status.is_up)
-        assert host.value(module.WATCHES) == 4
+        assert host.value(WATCHES) == 4
 
 
 async def test_what_could_not_be_watched_and_is_gone_is_no_trouble_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,9 +509,9 @@ async def test_what_could_not_be_watched_and_is_gone_is_no_trouble_any_more(tmp_
     host = Host(tmp_path, Few)
     host.start(docker(A))
     async with host.follow():
-        assert len(host.source._watches) == 2
+        assert len(host.source._watches.watched) == 2
         (host.root / "system.slice").mkdir()
-        await host.until(lambda: len(host.source._unwatched) == 2)
+        await host.until(lambda: len(host.source._watches.unwatched) == 2)
         host.remove("/docker")
         host.remove("/system.slice")
         await host.walk()
@@ -523,7 +525,7 @@ async def test_more_cgroups_than_anybody_has_are_not_watched(tmp_path: Path) -> 
     for number in range(20):
         (host.root / f"user{number}").mkdir()
     async with host.follow():
-        assert host.value(module.WATCHES) == 5
+        assert host.value(WATCHES) == 5
         assert "more than 5 cgroups" in host.status.reason
         assert not host.status.is_up
 
@@ -536,15 +538,15 @@ async def test_what_is_inside_of_a_container_leaves_watches_to_others(tmp_path: 
         host.start(f"{docker(A)}/docker/{number:064}")
     async with host.follow():
         await host.walk()
-        assert len(host.source._lives) == 21
+        assert len(host.source._instances.present) == 21
         host.start(docker(B))
-        await host.until(lambda: docker(B) in host.source._watches)
+        await host.until(lambda: docker(B) in host.source._watches.watched)
 
         assert host.status.is_up
-        assert host.value(module.WATCHES) == 6
+        assert host.value(WATCHES) == 6
         host.remove(docker(A))
         await host.walk()
-        assert set(host.source._lives) == {docker(B)}
+        assert set(host.source._instances.present) == {docker(B)}
 
 
 async def test_after_an_overflow_all_is_looked_at_anew(tmp_path: Path) -> None:
@@ -566,7 +568,7 @@ async def test_after_an_overflow_all_is_looked_at_anew(tmp_path: Path) -> None:
         await host.until(lambda: host.born and deaths(host))
 
         assert (host.born, deaths(host)) == ([C], {A: WORDS})
-        assert host.value(module.OVERFLOWS) >= 1
+        assert host.value(OVERFLOWS) >= 1
 
 
 async def test_a_root_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -596,7 +598,7 @@ async def test_a_follower_that_starts_again_knows_whom_it_knew(host: Host) -> No
 
 async def test_the_event_loop_is_not_kept_for_long(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever there is to do, others have their turns in between."""
-    monkeypatch.setattr(module, "_TURN_SECONDS", 0)
+    monkeypatch.setattr(cgroup, "_TURN_SECONDS", 0)
     for number in range(50):
         (host.root / f"{number}.slice").mkdir()
     turns = 0
@@ -640,15 +642,15 @@ def test_names_are_data(paths: list[list[bytes]]) -> None:
             await host.until(lambda: not host.source._visits and not host.source._changed)
             found = host.census()
             keys = sorted(instance.id.key for instance in found.instances)
-            assert sorted(life.id.key for life in host.source._lives.values()) == keys
+            assert sorted(instance.id.key for instance in host.source._instances.present.values()) == keys
             containers = tuple(f"{instance.cgroup.path}/" for instance in found.instances)
             outside = {cgroup.path for cgroup in found.cgroups if not f"{cgroup.path}/".startswith(containers)}
             assert host.source._directories == outside
             for top in host.root.iterdir():
                 shutil.rmtree(os.fsencode(top))
             await host.walk()
-            await host.until(lambda: set(host.source._watches) == {"/"})
-            assert not host.source._lives
+            await host.until(lambda: set(host.source._watches.watched) == {"/"})
+            assert not host.source._instances.present
 
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(check(Path(directory)))
