@@ -9,27 +9,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.identities import Identities, Identity
-from agent.inotify import (
-    IN_CREATE,
-    IN_DELETE,
-    IN_DELETE_SELF,
-    IN_MOVE_SELF,
-    IN_MOVED_FROM,
-    IN_MOVED_TO,
-    IN_ONLYDIR,
-    IN_Q_OVERFLOW,
-    Event,
-    Inotify,
-    remedy,
-)
-from agent.sources.oci_bundle import IDENTIFIER, Bundle, identity_of, list_bundles, read_bundle
+from agent.inotify import Inotify
+from agent.sources.oci_bundle import IDENTIFIER, Bundle, identity_of, read_bundle
 from agent.sources.oci_config_json import Steps, T, Unreadable
+from agent.sources.oci_directories import BundleDirectories
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
-from collectors.base import Sample, counter, gauge
+from collectors.base import Sample, counter
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import explain
 
@@ -43,18 +32,14 @@ DEFAULT_BUNDLES = (
 
 RESCAN_SECONDS = 10.0
 
-INOTIFY_UP = gauge("coroner_oci_inotify_up", "1 while inotify reports new bundles; 0 means that only a periodic rescan finds them.", ())
-OVERFLOWS = counter("coroner_oci_inotify_overflows_total", "Times the inotify queue overflowed, which the next rescan makes up for.", ())
 BUNDLES = counter(
     "coroner_oci_bundles_total",
     "OCI bundles by what their config.json has: a name (named), no name (nameless), or unreadable for seconds (unreadable).",
     ("result",),
 )
 
-METRICS = (INOTIFY_UP, OVERFLOWS, BUNDLES)
+METRICS = (BUNDLES,)
 
-# containerd renames a bundle to .ID before it deletes what is in it, so the end of one is a move.
-_EVENTS = IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
 _UNNOTIFIED_RESCAN_SECONDS = 1.0
 
 _FILES_PER_TURN = 4
@@ -70,16 +55,7 @@ _MOST_MISSES = 1000
 
 
 @dataclass(slots=True)
-class _Place:
-    """A directory of bundles, and those that were in it last."""
-
-    path: str
-    present: set[ContainerKey] = field(default_factory=set)
-    was_listed: bool = False
-
-
-@dataclass(slots=True)
-class _Pending:
+class _PendingBundle:
     """A bundle that has not been read yet. Times are those of the loop's clock."""
 
     since: float
@@ -109,18 +85,12 @@ class OciSource:
         self.status = Status("oci", optional=tuple(bundles) == DEFAULT_BUNDLES and not any(map(os.path.exists, DEFAULT_BUNDLES)))
         self._identities = identities
         self._rescan_seconds = rescan
-        self._notifier = notifier
-        self._places = [_Place(path) for path in dict.fromkeys(bundles)]
-        self._pending: dict[ContainerKey, _Pending] = {}
+        self._directories = BundleDirectories(bundles, notifier)
+        self._pending: dict[ContainerKey, _PendingBundle] = {}
         self._ends: dict[ContainerKey, str] = {}  # of each bundle that was read: what it means when it is gone
         self._misses: dict[ContainerKey, float] = {}
-        self._inotify: Inotify | None = None
-        self._watches: dict[int, _Place] = {}
         self._woken = asyncio.Event()
         self._rescan_due = -math.inf
-        self._is_notified = False
-        self._unseen: list[str] = []
-        self._overflows = 0
         self._results = dict.fromkeys(("named", "nameless", "unreadable"), 0)
         identities.when_heard(self._look)
 
@@ -132,8 +102,7 @@ class OciSource:
         """Yield how bundles are found, and what came of them."""
         if not self.status.is_expected:
             return
-        yield INOTIFY_UP, (), int(self._is_notified)
-        yield OVERFLOWS, (), self._overflows
+        yield from self._directories.samples()
         for result, count in self._results.items():
             yield BUNDLES, (result,), count
 
@@ -144,10 +113,11 @@ class OciSource:
         try:
             while True:
                 self._woken.clear()
-                self._take_events()
+                self._take_changes()
                 if clock() >= self._rescan_due:
                     self._rescan()
-                    self._rescan_due = clock() + min(self._rescan_seconds, math.inf if self._is_notified else _UNNOTIFIED_RESCAN_SECONDS)
+                    rest = math.inf if self._directories.is_notified else _UNNOTIFIED_RESCAN_SECONDS
+                    self._rescan_due = clock() + min(self._rescan_seconds, rest)
                 await self._read_due()
                 self._say()
                 due = min((bundle.due for bundle in self._pending.values()), default=math.inf)
@@ -155,82 +125,30 @@ class OciSource:
                     async with asyncio.timeout_at(min(due, self._rescan_due)):
                         await self._woken.wait()
         finally:
-            self._unsubscribe()
+            self._directories.close()
 
-    def _take_events(self) -> None:
-        for event in self._inotify.read() if self._inotify else ():
-            name = event.name.decode(errors="replace")
-            if not name:  # lost events, or a directory that is gone itself
-                self._overflows += bool(event.mask & IN_Q_OVERFLOW)
+    def _take_changes(self) -> None:
+        for identifier, is_there in self._directories.changes():
+            if identifier is None:
                 self._rescan_due = -math.inf
-            elif event.watch in self._watches and IDENTIFIER.fullmatch(name):
-                self._take(event, self._watches[event.watch], ContainerKey(name))
-
-    def _take(self, event: Event, place: _Place, identifier: ContainerKey) -> None:
-        if event.mask & (IN_CREATE | IN_MOVED_TO):
-            place.present.add(identifier)
-            self._found(identifier, was_there=False)
-        elif event.mask & (IN_DELETE | IN_MOVED_FROM):
-            place.present.discard(identifier)
-            if not any(identifier in other.present for other in self._places):
+            elif is_there:
+                self._found(identifier, was_there=False)
+            else:
                 self._gone(identifier)
 
     def _rescan(self) -> None:
         """List every directory. Raises Blind when none can be."""
-        # Watched before it is listed: what happens between the two is then an event, not a gap.
-        self._unseen = self._subscribe()
-        listed, refused = 0, []
-        for place in self._places:
-            try:
-                found = list_bundles(place.path)
-            except (FileNotFoundError, NotADirectoryError):
-                place.present = set()
-            except OSError as error:  # no telling what is in it, so nothing in it has ended
-                refused.append(str(explain(error, place.path)))
-            else:
-                listed += 1
-                for identifier in found:
-                    self._found(identifier, was_there=not place.was_listed)
-                place.present, place.was_listed = found, True
-        self._unseen += refused
-        present = {identifier for place in self._places for identifier in place.present}
-        for identifier in (self._ends.keys() | self._pending.keys()) - present:
+        for identifier, was_there in self._directories.list_all(self._woken.set).items():
+            self._found(identifier, was_there=was_there)
+        for identifier in (self._ends.keys() | self._pending.keys()) - self._directories.present():
             self._gone(identifier)
-        if not listed:
-            paths = ", ".join(place.path for place in self._places)
-            raise Blind("; ".join(refused) or f"no bundles at {paths}; mount the runtime's directory here, or set --path.bundles")
-
-    def _subscribe(self) -> list[str]:
-        """Watch every directory that is there; return why not, if so. Adding one again is cheap, and finds one that was made anew."""
-        watches: dict[int, _Place] = {}
-        problem = []
-        try:
-            if self._inotify is None:
-                self._inotify = self._notifier()
-                asyncio.get_running_loop().add_reader(self._inotify.fd, self._woken.set)
-            for place in self._places:
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # listing it will say so
-                    watches[self._inotify.add(place.path, _EVENTS)] = place
-        except OSError as error:
-            problem = [f"inotify: {remedy(error)}; new bundles are looked for every second instead"]
-        if self._inotify is not None:
-            for watch in self._watches.keys() - watches.keys():
-                with contextlib.suppress(OSError):  # it has ended by itself
-                    self._inotify.remove(watch)
-        self._watches = watches
-        self._is_notified = not problem
-        return problem
-
-    def _unsubscribe(self) -> None:
-        if self._inotify is not None:
-            asyncio.get_running_loop().remove_reader(self._inotify.fd)
-            self._inotify.close()
-        self._inotify, self._watches, self._is_notified = None, {}, False
+        if self._directories.blind:
+            raise Blind(self._directories.blind)
 
     def _found(self, identifier: ContainerKey, *, was_there: bool) -> None:
         if identifier not in self._ends and identifier not in self._pending:
             now = asyncio.get_running_loop().time()
-            self._pending[identifier] = _Pending(since=now, due=now, was_there=was_there, wait=_FIRST_WAIT_SECONDS)
+            self._pending[identifier] = _PendingBundle(since=now, due=now, was_there=was_there, wait=_FIRST_WAIT_SECONDS)
 
     def _gone(self, identifier: ContainerKey) -> None:
         self._pending.pop(identifier, None)
@@ -247,8 +165,7 @@ class OciSource:
                     told |= await _in_turns(self._read(identifier))
                     bundle.due = clock() + bundle.wait
                     bundle.wait = min(bundle.wait * _WAIT_GROWTH, self._rescan_seconds)
-            if told:
-                self._identities.put(self.status.source, told)
+            self._tell(told)
             await asyncio.sleep(0)
 
     def _look(self, key: ContainerKey) -> None:
@@ -266,21 +183,24 @@ class OciSource:
                 self._found(key, was_there=False)
                 self._woken.set()
                 return
-        if told:
-            self._identities.put(self.status.source, told)
-        else:
+        self._tell(told)
+        if not told:
             if len(self._misses) >= _MOST_MISSES:
                 del self._misses[next(iter(self._misses))]
             self._misses[key] = now + _MISS_SECONDS
+
+    def _tell(self, told: dict[ContainerKey, Identity]) -> None:
+        if told:
+            self._identities.put(self.status.source, told)
 
     def _read(self, identifier: ContainerKey) -> Steps[dict[ContainerKey, Identity]]:
         """Read a bundle wherever it is; return what it tells, if anything."""
         bundle = self._pending.get(identifier)
         problem = ""
-        for place in self._places:
-            path = f"{place.path}/{identifier}"
+        for directory in self._directories.directories:
+            path = f"{directory.path}/{identifier}"
             try:
-                config = yield from read_bundle(place.path, identifier)
+                config = yield from read_bundle(directory.path, identifier)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except Unreadable as error:
@@ -294,7 +214,7 @@ class OciSource:
             bundle.problem = problem
         return {}
 
-    def _told(self, identifier: ContainerKey, config: Bundle, bundle: _Pending | None) -> dict[ContainerKey, Identity]:
+    def _told(self, identifier: ContainerKey, config: Bundle, bundle: _PendingBundle | None) -> dict[ContainerKey, Identity]:
         identity = identity_of(identifier, config, was_there=bundle is not None and bundle.was_there)
         if identifier not in self._ends:
             self._ends[identifier] = "removed" if config.is_crio else "exited"
@@ -303,7 +223,7 @@ class OciSource:
             # containerd names the shim some milliseconds after it wrote config.json; before 1.6 it never did.
             now = asyncio.get_running_loop().time()
             bundle = self._pending.setdefault(
-                identifier, _Pending(since=now, due=now + _FIRST_WAIT_SECONDS, was_there=False, wait=_FIRST_WAIT_SECONDS)
+                identifier, _PendingBundle(since=now, due=now + _FIRST_WAIT_SECONDS, was_there=False, wait=_FIRST_WAIT_SECONDS)
             )
             if now - bundle.since < _PATIENCE_SECONDS:
                 self._woken.set()
@@ -318,7 +238,7 @@ class OciSource:
         for bundle in unreadable:
             self._results["unreadable"] += not bundle.is_counted
             bundle.is_counted = True
-        self.status.up("; ".join([*self._unseen, *(bundle.problem for bundle in unreadable[:1])]))
+        self.status.up("; ".join([*self._directories.unseen, *(bundle.problem for bundle in unreadable[:1])]))
 
 
 async def _in_turns(steps: Steps[T]) -> T:

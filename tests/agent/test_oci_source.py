@@ -721,7 +721,7 @@ async def test_bundle_behind_a_symlink_is_not_one(node: Node, hasty: None, tmp_p
     """Neither the directory with the id nor the one in it may be a link; the directory of all bundles may."""
     node.write(WEB, crio(WEB), userdata=True, place=tmp_path)
     (tmp_path / "link").symlink_to(node.place)
-    node.source._places[0].path = str(tmp_path / "link")
+    node.source._directories.directories[0].path = str(tmp_path / "link")
     async with node.follow():
         if layout == ".":
             (node.place / WEB).symlink_to(tmp_path / WEB)
@@ -839,7 +839,7 @@ async def test_only_place_that_may_not_be_listed_is_blindness(tmp_path: Path, mo
     async with node.follow() as task:
         with pytest.raises(Blind, match=r"k8s\.io: Permission denied: run the agent as root"):
             await task
-    assert not any("inotify" in text for text in node.source._unseen)
+    assert not any("inotify" in text for text in node.source._directories.unseen)
 
 
 async def test_no_place_is_blindness_that_names_them_and_the_setting(tmp_path: Path) -> None:
@@ -863,7 +863,7 @@ async def test_place_that_appears_later_is_found(tmp_path: Path) -> None:
         other.unlink()
         node.write(WEB, containerd(), place=other)
         await node.settled(WEB)
-        assert len(node.source._watches) == 2
+        assert len(node.source._directories._watches) == 2
 
 
 async def test_runtime_may_take_its_place_away_and_bring_it_back(node: Node) -> None:
@@ -916,8 +916,8 @@ async def test_place_that_is_made_anew_is_watched_anew(tmp_path: Path) -> None:
 
 def watches(node: Node) -> int:
     """How many watches the kernel keeps for a source."""
-    assert node.source._inotify
-    return Path(f"/proc/self/fdinfo/{node.source._inotify.fd}").read_text().count("inotify wd:")
+    assert node.source._directories._inotify
+    return Path(f"/proc/self/fdinfo/{node.source._directories._inotify.fd}").read_text().count("inotify wd:")
 
 
 async def test_place_that_is_taken_away_ends_what_was_in_it(tmp_path: Path) -> None:
