@@ -13,9 +13,11 @@ from typing import Any, Literal
 import pytest
 
 from agent.identities import KEEP_DEAD_SECONDS, Identities, Identity
-from agent.sources import kubernetes, kubernetes_client, kubernetes_pods
+from agent.sources import kubernetes_client, kubernetes_kubelet, kubernetes_pods
 from agent.sources.kubernetes import KubernetesSource
 from agent.sources.kubernetes_access import Access, Pace
+from agent.sources.kubernetes_api_server import ApiServerWatch
+from agent.sources.kubernetes_kubelet import KubeletPoll
 from agent.supervise import Blind, keep_running
 from collectors.kernel.container_id import ContainerKey
 from tests.agent.fake_kubernetes import NODE, Answer, Json, Kubernetes, answer, owned_by, pod_of, status_of, terminated
@@ -50,6 +52,18 @@ class Following:
         access = Access(mode, url, NODE, str(account / "token"), str(account / "ca.crt"), settings.pop("skip_verify", False))
         self.source = KubernetesSource(access=access, identities=self.identities, pace=pace, **settings)
         self.status = self.source.status
+
+    @property
+    def kubelet(self) -> KubeletPoll:
+        """How it polls the kubelet."""
+        assert isinstance(self.source._api, KubeletPoll)
+        return self.source._api
+
+    @property
+    def api_server(self) -> ApiServerWatch:
+        """How it watches the API server."""
+        assert isinstance(self.source._api, ApiServerWatch)
+        return self.source._api
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -269,7 +283,7 @@ async def test_the_forgotten_do_not_come_back_when_their_pod_goes(cluster: Kuber
         following.identities.put("oci", {A: Identity(state="exited", ended=time.monotonic() - KEEP_DEAD_SECONDS - 1)})
         cluster.delete("web")
         cluster.put(pod_of("other", status_of("app", C)))
-        await following.until(lambda: following.source._told.keys() == {C}, task)
+        await following.until(lambda: following.source._pods.told.keys() == {C}, task)
 
     assert following.identities.states == {A: ["running", "exited"], C: ["running"]}
 
@@ -383,7 +397,7 @@ async def test_an_id_that_is_heard_of_is_asked_for_at_once(cluster: Kubernetes, 
         await following.until(lambda: len(cluster.requests) >= 3, task)
         cluster.put(pod_of("web", status_of("app", A)))
         await following.until(lambda: following.name(A) == ("shop", "web", "app"), task)
-        await following.until(lambda: following.source._sought == {}, task)
+        await following.until(lambda: following.kubelet._sought == {}, task)
 
 
 async def test_an_id_that_nobody_knows_is_not_asked_for_without_end(cluster: Kubernetes, account: Path) -> None:
@@ -394,13 +408,13 @@ async def test_an_id_that_nobody_knows_is_not_asked_for_without_end(cluster: Kub
         await following.until(lambda: following.status.is_up, task)
         following.identities.hear("kmsg", A)
         following.identities.hear("kmsg", ContainerKey.of(B, C))
-        assert not following.source._heard.is_set()
+        assert not following.kubelet._heard.is_set()
         following.identities.hear("kmsg", D)
-        await following.until(lambda: following.source._sought == {D: 0}, task)
+        await following.until(lambda: following.kubelet._sought == {D: 0}, task)
         following.identities.hear("kmsg", D)
-        assert not following.source._heard.is_set()
+        assert not following.kubelet._heard.is_set()
 
-        assert len(cluster.requests) == 1 + kubernetes._TRIES
+        assert len(cluster.requests) == 1 + kubernetes_kubelet._TRIES
 
 
 async def test_a_flood_of_unknown_ids_is_bounded(cluster: Kubernetes, account: Path) -> None:
@@ -409,7 +423,7 @@ async def test_a_flood_of_unknown_ids_is_bounded(cluster: Kubernetes, account: P
     for number in range(2500):
         following.identities.hear("kmsg", ContainerKey(f"{number:064x}"))
 
-    assert len(following.source._sought) <= 1000
+    assert len(following.kubelet._sought) <= 1000
 
 
 async def test_however_many_are_heard_of_the_kubelet_is_asked_at_a_measured_pace(
@@ -480,7 +494,7 @@ async def test_a_watch_that_ends_is_resumed_where_it_stood(cluster: Kubernetes, 
         await following.until(lambda: cluster.watches == 1, task)
         cluster.put(pod_of("web", status_of("app", A)))
         version = cluster.bookmark()
-        await following.until(lambda: following.source._version == version, task)
+        await following.until(lambda: following.api_server._version == version, task)
         getattr(cluster, how)()
         cluster.put(pod_of("meanwhile", status_of("app", B)))
         await following.until(lambda: following.name(B) != (), task)
@@ -495,7 +509,7 @@ async def test_half_an_event_at_a_cut_comes_again(cluster: Kubernetes, account: 
     following = Following(cluster.url, account, "apiserver")
     async with following.run() as task:
         await following.until(lambda: cluster.watches == 1, task)
-        version = following.source._version
+        version = following.api_server._version
         cluster.send('{"type": "ADDED", "object": {"metadata": {"uid": "uid-web", "resourceVersion": "999"}')
         cluster.end()
         cluster.put(pod_of("web", status_of("app", A)))
@@ -603,7 +617,7 @@ async def test_all_that_was_ever_of_a_deleted_pod_is_gone(cluster: Kubernetes, a
         await following.until(lambda: following.name(C) != (), task)
 
     assert following.identity(A).state == "removed"
-    assert following.source._told.keys() == {C}
+    assert following.source._pods.told.keys() == {C}
 
 
 async def test_two_pods_that_claim_one_container_do_no_harm(cluster: Kubernetes, account: Path) -> None:
