@@ -1,9 +1,9 @@
 """The composition root: everything the agent is made of is built and joined here. Read this first.
 
 A scrape asks the web routes for a page; they ask Gather for a pass; it takes a census (one walk of the cgroup tree joined to the
-identities) and runs every collector over it in the sampling thread; Page renders the samples. Beside that, followers read what
-cannot be read later: the kernel log's OOM kills go to the kill ledger, Docker's events to the identities. What must outlive the agent
-the ledger gives to the casebook.
+identities) and runs every collector over it in the sampling thread; Page renders the samples. Beside that, sources follow what cannot be
+read later and tell facts to the register: what containers are called goes on to the identities, OOM kills to the kill ledger. What must
+outlive the agent the ledger gives to the casebook.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ import logging
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -41,8 +42,6 @@ from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
-from collectors.kernel.cgroupfs import Cgroup
-from collectors.kernel.container_id import ContainerId
 from collectors.kernel.files import ReadError
 from collectors.zombies import Zombies
 
@@ -77,8 +76,8 @@ class App:
         self.casebook = kept.casebook
         ledger = KillLedger(kept.casebook, kept.state, same_boot=kept.same_boot)
         cgroup_root = self._find_cgroup_root()
-        register = Register(identities, ledger, local_events=local_events)
         self.inits = Inits(config.procfs)
+        tell = Register(identities=identities, ledger=ledger, inits=self.inits, local_events=local_events).tell
         self.kernel_log = KernelLog(
             path=config.kmsg,
             cgroup_root=cgroup_root,
@@ -94,7 +93,7 @@ class App:
             names.append(OciSource(bundles=config.bundles, identities=identities))
         if config.kubernetes.access:
             names.append(KubernetesSource(access=config.kubernetes.access, identities=identities, pod_labels=config.pod_labels))
-        cgroup = CgroupSource(root=cgroup_root, born=self._born(register), ended=register.ended) if cgroup_root is not None else None
+        cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
         self.sources: list[Source] = [self.kernel_log, *names, *([cgroup] if cgroup else [])]
         self.census = Census(
             cgroup_root=cgroup_root,
@@ -104,8 +103,8 @@ class App:
             own_cgroup_inode=_inode(OWN_CGROUP),
             names=ledger.known,
             killed=ledger.killed,
-            rests_told=lambda: have_answered(source.status for source in names),
-            deaths=(lambda: cgroup.last_words) if cgroup else dict,
+            rests_told=partial(have_answered, [source.status for source in names]),
+            deaths=cgroup.last_words if cgroup else dict,
         )
         self.gather = Gather(
             census=self.census,
@@ -252,13 +251,6 @@ class App:
             self.notes.append(f"cgroup v2 at {root} has no controller {', '.join(missing)}: what they measure is absent")
             log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
         return root
-
-    def _born(self, register: Register) -> Callable[[ContainerId, Cgroup], None]:
-        def born(container: ContainerId, cgroup: Cgroup) -> None:
-            register.born(container, cgroup)
-            self.inits.born(container, cgroup)
-
-        return born
 
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
         """Judge /proc by the pass that has just read it."""

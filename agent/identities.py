@@ -1,6 +1,7 @@
 """The identities: container id -> what it is called, from all sources together. The dead are kept a while.
 
-The event loop writes; the sampling thread reads `known`, one immutable mapping that is replaced whole and never changes under it.
+The register writes, in the event loop, what sources tell; the sampling thread reads `known`, one immutable mapping that is replaced whole
+and never changes under it.
 """
 
 import math
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from collectors.kernel.container_id import ContainerKey
 
@@ -69,6 +70,65 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """A source describes some containers: as it now sees them, whatever it has said of them before."""
+
+    source: str
+    identities: Mapping[ContainerKey, Identity]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A source lists all containers that it knows: what it has told of and lists no more was removed."""
+
+    source: str
+    identities: Mapping[ContainerKey, Identity]
+
+
+@dataclass(frozen=True, slots=True)
+class Amended:
+    """A source corrects some fields of what it has said of a container; it means nothing where it has said nothing."""
+
+    source: str
+    container: ContainerKey
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedUnseen:
+    """A container has ended, and its source does not know with what status: else it tells that it exited (facts.py)."""
+
+    source: str
+    container: ContainerKey
+
+
+@dataclass(frozen=True, slots=True)
+class PodsListed:
+    """Which pods there are: namespace and name by the uid that their cgroup has. `is_watched`: every change is told at once."""
+
+    source: str
+    names: Mapping[str, tuple[str, str]]
+    is_watched: bool
+
+
+NameFact = Described | Listed | Amended | EndedUnseen | PodsListed
+"""What a source tells of names; what happened to a container is in collectors/inquest/facts.py."""
+
+
+class KnownIdentities(Protocol):
+    """The identities as a source sees them: it reads what is known and can be asked. What it knows itself it tells as facts."""
+
+    @property
+    def known(self) -> Mapping[ContainerKey, Identity]:
+        """All that is known, in one mapping that never changes."""
+        ...
+
+    def when_heard(self, look: Callable[[ContainerKey], None]) -> None:
+        """Have the source asked at once for an id that something happened to; soon nobody may know it any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Pods:
     """Namespace and name of the pods that Kubernetes lists, by the uid that their cgroup has.
 
@@ -103,9 +163,9 @@ class Identities:
         self.known = MappingProxyType(identities)
 
     def end(self, source: str, key: ContainerKey, state: str) -> None:
-        """Note that a source says a container has ended (`exited`) or was removed (`removed`)."""
-        identity = self._told[source].get(key)
-        if identity is not None:
+        """Note that a source says a container has ended (`exited`) or was removed (`removed`), if it has told of it."""
+        identity = self._told.get(source, {}).get(key)
+        if identity is not None and (identity.ended is None or identity.state != state):
             self.put(source, {key: replace(identity, state=state, ended=identity.ended or self._clock())})
 
     def amend(self, source: str, key: ContainerKey, **facts: Any) -> None:

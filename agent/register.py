@@ -1,54 +1,96 @@
-"""The register of births and deaths, as the cgroup tree tells of them: names are asked for, last words are counted and logged."""
+"""The register: the one desk where every fact of every source arrives, and goes to those whom it concerns.
+
+What containers are called goes to the identities, what the OOM killer took to the ledger, and the end of a container is logged.
+"""
 
 import logging
+from collections.abc import Callable
 
-from agent.identities import Identities
+from agent.identities import Amended, Described, EndedUnseen, Identities, Identity, Listed, PodsListed
+from agent.inits import Inits
+from agent.sources import Told
 from collectors import oom
 from collectors.base import CONTAINER
+from collectors.inquest.facts import Born, Emptied, Exited, Removed
 from collectors.inquest.kills import KillLedger
-from collectors.kernel.cgroupfs import Cgroup
-from collectors.kernel.container_id import ContainerId
-from collectors.kernel.last_words import LastWords
 
-_SOURCE = "cgroup"
+_MOST_LOGGED = 1000
+"""Characters; a list of a node's containers has a hundred times as many."""
 
 log = logging.getLogger(__name__)
 
 
 class Register:
-    """Hands on who was born and who ended. `local_events`: memory.events does not count what is nested (memory_localevents)."""
+    """Takes facts, in any order. `local_events`: memory.events does not count what is nested (memory_localevents)."""
 
-    def __init__(self, identities: Identities, ledger: KillLedger, *, local_events: bool) -> None:
+    def __init__(self, *, identities: Identities, ledger: KillLedger, inits: Inits, local_events: bool) -> None:
         self._identities = identities
         self._ledger = ledger
+        self._inits = inits
         self._local_events = local_events
+        self._failures: set[tuple[type, type]] = set()
 
-    def born(self, container: ContainerId, _cgroup: Cgroup) -> None:
-        """Take note of a container whose cgroup was just made: it is on the page even if no pass ever sees it."""
-        if container.host_id:
+    def tell(self, fact: Told) -> None:
+        """Take one fact, in the event loop. Never raises: what is wrong with one is logged, once per kind, and stops no other."""
+        self._hand_to(self._take, fact)
+
+    def _hand_to(self, taker: Callable[[Told], None], fact: Told) -> None:
+        try:
+            taker(fact)
+        except Exception as error:
+            kind = type(fact), type(error)
+            level = logging.DEBUG if kind in self._failures else logging.ERROR
+            self._failures.add(kind)
+            if log.isEnabledFor(level):
+                log.log(level, "fact not taken", exc_info=error, extra={"source_name": fact.source, "fact": repr(fact)[:_MOST_LOGGED]})
+
+    def _take(self, fact: Told) -> None:
+        match fact:
+            case Described():
+                self._identities.put(fact.source, fact.identities)
+            case Listed():
+                self._identities.resync(fact.source, fact.identities)
+            case Amended():
+                self._identities.amend(fact.source, fact.container, **fact.changes)
+            case PodsListed():
+                self._identities.list_pods(fact.names, is_watched=fact.is_watched)
+            case Exited() | EndedUnseen():
+                self._identities.end(fact.source, fact.container, "exited")
+            case Removed():
+                self._identities.end(fact.source, fact.container, "removed")
+            case Born():
+                self._inits.born(fact.id, fact.cgroup)
+                self._ask_for_name(fact)
+            case Emptied():
+                if fact.words is not None and not self._local_events:
+                    oom.read_last(self._ledger, fact.id, fact.cgroup, fact.words)
+                _log_end(fact, self._identities.known.get(fact.container))
+
+    def _ask_for_name(self, born: Born) -> None:
+        """Have a container on the page even if no pass ever sees it."""
+        if born.id.host_id:
             return  # a container's word
-        if container.pod_uid:
-            self._identities.ask(container.key)  # it may be a sandbox, which only who knows its name can tell
+        if born.id.pod_uid:
+            self._identities.ask(born.container)  # it may be a sandbox, which only who knows its name can tell
         else:
-            self._identities.hear(_SOURCE, container.key)
+            self._identities.hear(born.source, born.container)
 
-    def ended(self, container: ContainerId, cgroup: Cgroup, words: LastWords | None) -> None:
-        """Take note of a container whose last process has ended; `words` is None if its cgroup was gone before it could be read."""
-        if words is not None and not self._local_events:
-            oom.read_last(self._ledger, container, cgroup, words)
-        identity = self._identities.known.get(container.key)
-        if identity is not None and identity.is_sandbox and not identity.holds_pod:
-            return
-        facts: dict[str, object] = dict(zip(CONTAINER, identity.name, strict=True)) if identity is not None and identity.name else {}
-        if words is not None:
-            facts["memory_peak_bytes"] = words.memory_peak
-            facts["threads_peak"] = words.threads_peak
-            facts["fork_failures"] = words.fork_failures
-            if words.memory_events is not None:
-                facts["oom_kill"] = words.memory_events.oom_kill
-            if words.cpu_stat is not None:
-                facts["cpu_seconds"] = words.cpu_stat.usage_usec / 1e6
-                facts["throttled_periods"] = words.cpu_stat.nr_throttled
-        known = {key: value for key, value in facts.items() if value is not None}
-        level = logging.DEBUG if container.host_id else logging.INFO  # one container may make many of these
-        log.log(level, "container ended", extra={"id": container.url, **known})
+
+def _log_end(fact: Emptied, identity: Identity | None) -> None:
+    """Log that a container has ended, with what its last words say that it used."""
+    if identity is not None and identity.is_sandbox and not identity.holds_pod:
+        return
+    said: dict[str, object] = dict(zip(CONTAINER, identity.name, strict=True)) if identity is not None and identity.name else {}
+    words = fact.words
+    if words is not None:
+        said["memory_peak_bytes"] = words.memory_peak
+        said["threads_peak"] = words.threads_peak
+        said["fork_failures"] = words.fork_failures
+        if words.memory_events is not None:
+            said["oom_kill"] = words.memory_events.oom_kill
+        if words.cpu_stat is not None:
+            said["cpu_seconds"] = words.cpu_stat.usage_usec / 1e6
+            said["throttled_periods"] = words.cpu_stat.nr_throttled
+    known = {key: value for key, value in said.items() if value is not None}
+    level = logging.DEBUG if fact.id.host_id else logging.INFO  # one container may make many of these
+    log.log(level, "container ended", extra={"id": fact.id.url, **known})

@@ -1,14 +1,22 @@
 """Where facts come from: a file per source, named as in coroner_source_up. What they have in common is Source."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from agent.identities import NameFact
 from agent.status import Status
 from collectors.base import Sample
+from collectors.inquest.facts import Fact
+
+Told = Fact | NameFact
+"""What sources tell: what happened to a container, and what it is called."""
+
+Tell = Callable[[Told], None]
+"""The one way in for facts (Register.tell), handed to the constructor of each source. It never raises; call it in the event loop."""
 
 
 class Source(Protocol):
-    """One source. It makes its own Status, owns its connection, and hands on what it is told; supervise.py keeps it following."""
+    """One source. It makes its own Status, owns its connection, and tells facts; supervise.py keeps it following."""
 
     @property
     def status(self) -> Status:
@@ -21,7 +29,7 @@ class Source(Protocol):
         ...
 
     async def follow(self) -> None:
-        """Hand on what it tells, until it cannot be read any more. Raises Blind."""
+        """Tell what it knows and what happens, until it cannot be read any more. Raises Blind."""
         ...
 
     async def rest(self, seconds: float) -> None:

@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 
 from agent.inotify import IN_CREATE, IN_DELETE, IN_IGNORED, IN_ISDIR, IN_MODIFY, IN_ONLYDIR, IN_Q_OVERFLOW, Inotify
-from agent.sources.cgroup_instances import Born, CgroupInstances, Ended, PresentInstance
+from agent.sources import Tell
+from agent.sources.cgroup_instances import CgroupInstances, PresentInstance
 from agent.sources.cgroup_watches import CgroupWatches
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS
@@ -41,9 +42,7 @@ _TURN_SECONDS = 0.005
 
 
 class CgroupSource:
-    """Follows the cgroup tree. `born` and `ended` are called in the event loop: `ended` when the cgroup is gone, or has been without a
-    process for a while, with None when its last words came too late.
-    """
+    """Follows the cgroup tree, and tells of births and of the last words of those that end."""
 
     longest_rest = LONGEST_DELAY_SECONDS
 
@@ -51,17 +50,18 @@ class CgroupSource:
         self,
         *,
         root: str,
-        born: Born,
-        ended: Ended,
+        tell: Tell,
         notifier: Callable[[], Inotify] = Inotify,
         most: int = MOST_CGROUPS,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """Make it; facts have the time of `wall`, seconds since 1970."""
         self.status = Status("cgroup-inotify", exported=False)
         self._root = root
         self._most = most
         self._watches = CgroupWatches(notifier, most)
-        self._instances = CgroupInstances(born=born, ended=ended, clock=clock)
+        self._instances = CgroupInstances(tell=tell, clock=clock, wall=wall)
         self._directories: set[str] = set()
         self._changed: OrderedDict[str, None] = OrderedDict()
         self._visits: OrderedDict[str, bool] = OrderedDict()
@@ -69,9 +69,8 @@ class CgroupSource:
         self._census: Node | None = None
         self._woken = asyncio.Event()
 
-    @property
     def last_words(self) -> Mapping[ContainerKey, Death]:
-        """The ends of the last 15 minutes by key of the container; a mapping that never changes, for any thread."""
+        """Return the ends of the last 15 minutes by key of the container: a mapping that never changes, for any thread."""
         return self._instances.last_words
 
     async def rest(self, seconds: float) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from agent.identities import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS
+from agent.sources import Tell
 from collectors.base import Sample, counter
+from collectors.inquest.facts import Born, Emptied
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.last_words import Death, LastWords
@@ -25,8 +27,7 @@ METRICS = (HEARD,)
 _SURE_SECONDS = 1.0
 """While runc starts a container, its cgroup may have lost the first process and not have the next yet. That is no end to tell of."""
 
-Born = Callable[[ContainerId, Cgroup], None]
-Ended = Callable[[ContainerId, Cgroup, LastWords | None], None]
+_SOURCE = "cgroup"
 
 
 @dataclass(slots=True)
@@ -39,21 +40,23 @@ class PresentInstance:
     """It has had a process."""
     words: LastWords | None = None
     """Its last process has ended; it may get processes again."""
+    emptied: float = 0.0
+    """When that was, seconds of the wall clock."""
     is_told: bool = False
 
 
 class CgroupInstances:
-    """The instances that are `present`, by the paths of their cgroups, and the last words of others.
+    """The instances that are `present`, by the paths of their cgroups, and the last words of others. Tells of births and ends: of an end
+    when the cgroup is gone, or has been without a process for a while.
 
     `last_words` has the ends of the last 15 minutes by key of the container. It is replaced whole, by `publish`, so any thread may read it.
     """
 
-    def __init__(self, *, born: Born, ended: Ended, clock: Callable[[], float]) -> None:
+    def __init__(self, *, tell: Tell, clock: Callable[[], float], wall: Callable[[], float]) -> None:
         self.present: dict[str, PresentInstance] = {}
         self.last_words: Mapping[ContainerKey, Death] = MappingProxyType({})
-        self._born = born
-        self._ended = ended
-        self._clock = clock
+        self._tell = tell
+        self._clock, self._wall = clock, wall
         self._deaths: OrderedDict[ContainerKey, Death] = OrderedDict()
         self._untold: set[str] = set()
         self._is_published = True
@@ -68,7 +71,8 @@ class CgroupInstances:
         """Note a new cgroup, and tell of its birth if it is one."""
         instance = self.present[cgroup.path] = PresentInstance(container, cgroup)
         if is_birth:
-            self._born(container, cgroup)
+            inode = cgroup.inode or None
+            self._tell(Born(container=container.key, source=_SOURCE, time=self._wall(), inode=inode, id=container, cgroup=cgroup))
         return instance
 
     def populated(self, instance: PresentInstance) -> None:
@@ -81,7 +85,7 @@ class CgroupInstances:
 
     def emptied(self, instance: PresentInstance, words: LastWords, *, is_history: bool) -> None:
         """Note that its last process has ended, and its last words; nobody is told of what is history."""
-        instance.words, instance.is_told = words, is_history
+        instance.words, instance.emptied, instance.is_told = words, self._wall(), is_history
         self._remember(instance, words)
         self._untold.add(instance.cgroup.path)
 
@@ -93,7 +97,7 @@ class CgroupInstances:
         if instance.words is not None:
             self._remember(instance, instance.words)  # its time begins now
         if instance.has_lived:
-            self._tell(instance)
+            self._tell_end(instance)
 
     def tell_of_the_empty(self) -> None:
         """Tell of the ends of those that have been without a process for so long that they get none any more."""
@@ -101,7 +105,7 @@ class CgroupInstances:
             instance = self.present[path]
             if (death := self._deaths.get(instance.id.key)) is None or self._clock() - death.at >= _SURE_SECONDS:
                 self._untold.discard(path)
-                self._tell(instance)
+                self._tell_end(instance)
 
     def forget_long_dead(self) -> None:
         """Forget the last words of those that were removed long ago."""
@@ -124,8 +128,19 @@ class CgroupInstances:
             self._deaths.popitem(last=False)
         self._is_published = False
 
-    def _tell(self, instance: PresentInstance) -> None:
-        if not instance.is_told:
-            instance.is_told = True
-            self._heard["late" if instance.words is None else "read"] += 1
-            self._ended(instance.id, instance.cgroup, instance.words)
+    def _tell_end(self, instance: PresentInstance) -> None:
+        if instance.is_told:
+            return
+        instance.is_told = True
+        self._heard["late" if instance.words is None else "read"] += 1
+        self._tell(
+            Emptied(
+                container=instance.id.key,
+                source=_SOURCE,
+                time=self._wall() if instance.words is None else instance.emptied,
+                inode=instance.cgroup.inode or None,
+                id=instance.id,
+                cgroup=instance.cgroup,
+                words=instance.words,
+            )
+        )

@@ -15,19 +15,21 @@ from hypothesis import strategies as st
 
 from agent.identities import KEEP_DEAD_SECONDS
 from agent.inotify import IN_Q_OVERFLOW, Event, Inotify
-from agent.sources import cgroup, cgroup_instances
+from agent.sources import Told, cgroup, cgroup_instances
 from agent.sources.cgroup import INOTIFY_UP, CgroupSource
 from agent.sources.cgroup_instances import HEARD
 from agent.sources.cgroup_watches import OVERFLOWS, WATCHES
 from collectors.base import Instance, Node
+from collectors.inquest.facts import Born, Emptied
 from collectors.kernel import cgroupfs, container_id
-from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
-from collectors.kernel.container_id import ContainerId, ContainerKey
+from collectors.kernel.cgroupfs import CpuStat, MemoryEvents
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import KernelFiles
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.procfs import ProcessTable
 from tests.tree import FULL, A, B, C, Content, docker, tree
 
+WALL = 1_800_000_000.0
 POD = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555"
 WORDS = LastWords(
     memory_events=MemoryEvents(1, 2, 3, 4, 5, 1),
@@ -48,31 +50,35 @@ EMPTY: Mapping[str, Content] = {
 
 
 class Host:
-    """A tree, and a source that follows it. `born` and `ended` are the ids and last words that it told of."""
+    """A tree, and a source that follows it. `born` and `ended` are the ids and last words of the `facts` that it told."""
 
     def __init__(self, root: Path, notifier: Callable[[], Inotify] = Inotify, most: int = 1000) -> None:
         self.root = root / "cgroup"
         self.root.mkdir()
         self.now = 0.0
+        self.facts: list[Born | Emptied] = []
         self.born: list[str] = []
         self.ended: list[tuple[str, LastWords | None]] = []
         self.source = CgroupSource(
             root=str(self.root),
-            born=self._born,
-            ended=self._ended,
+            tell=self._tell,
             notifier=notifier,
             most=most,
             clock=lambda: self.now,
+            wall=lambda: WALL + self.now,
         )
         self.status = self.source.status
 
-    def _born(self, container: ContainerId, cgroup: Cgroup) -> None:
-        assert cgroup.directory == f"{self.root}{cgroup.path}"
-        self.born.append(container.key)
-
-    def _ended(self, container: ContainerId, cgroup: Cgroup, words: LastWords | None) -> None:
-        assert container.container_path == cgroup.path
-        self.ended.append((container.key, words))
+    def _tell(self, fact: Told) -> None:
+        assert isinstance(fact, Born | Emptied)
+        assert fact.source == "cgroup"
+        assert (fact.container, fact.id.container_path, fact.inode or 0) == (fact.id.key, fact.cgroup.path, fact.cgroup.inode)
+        assert fact.cgroup.directory == f"{self.root}{fact.cgroup.path}"
+        self.facts.append(fact)
+        if isinstance(fact, Born):
+            self.born.append(fact.container)
+        else:
+            self.ended.append((fact.container, fact.words))
 
     def start(self, path: str, files: Mapping[str, Content] = FULL) -> None:
         """Make a cgroup elsewhere and move it here, so that it is there with its files at once, as the kernel's are."""
@@ -153,7 +159,7 @@ def host(tmp_path: Path) -> Host:
 
 def deaths(host: Host) -> dict[str, LastWords]:
     """What a census would find."""
-    return {key: death.words for key, death in host.source.last_words.items()}
+    return {key: death.words for key, death in host.source.last_words().items()}
 
 
 async def test_the_last_words_are_read_when_the_last_process_ends(host: Host) -> None:
@@ -187,6 +193,32 @@ async def test_an_end_is_told_when_the_cgroup_stays_too(host: Host) -> None:
         await host.until(lambda: not host.source._instances.present)
 
         assert (len(host.ended), host.heard()) == (1, (1, 0))
+
+
+async def test_the_time_of_an_end_is_that_of_its_last_process(host: Host) -> None:
+    """It is told later, when it is sure to be the end: here its cgroup got processes once more."""
+    (host.root / "docker").mkdir()
+    async with host.follow():
+        host.now = 1
+        host.start(docker(A))
+        await host.until(lambda: host.born)
+        for host.now, populated in ((2, 0), (3, 1), (4, 0)):
+            host.populate(docker(A), populated)
+            await host.until(lambda: bool(deaths(host)) != bool(populated))  # noqa: B023 - called at once
+        host.now = 9
+        host.remove(docker(A))
+        await host.until(lambda: host.ended)
+        host.now = 10
+        host.start(docker(B))
+        host.remove(docker(B))
+        await host.until(lambda: len(host.ended) == 2)
+
+    assert [(fact.container, type(fact), fact.time - WALL) for fact in host.facts] == [
+        (A, Born, 1),
+        (A, Emptied, 4),
+        (B, Born, 10),
+        (B, Emptied, 10),
+    ]
 
 
 async def test_a_birth_is_told_once_and_so_is_its_end(host: Host) -> None:

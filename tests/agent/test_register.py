@@ -1,93 +1,90 @@
-"""The register: what becomes of births and deaths that the cgroup tree tells of."""
+"""The register: what becomes of each fact, and of one that cannot be taken."""
 
 import logging
+from typing import Any
 
 import pytest
 
-from agent.identities import Identities, Identity
-from agent.register import Register
-from collectors.inquest.kills import KillLedger
+from agent.identities import Amended, Described, EndedUnseen, Identity, Listed, PodsListed
+from agent.sources import Told
+from collectors.inquest.facts import Born, Emptied, Exited, Removed, Started
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
-from collectors.kernel.container_id import ContainerId
 from collectors.kernel.last_words import LastWords
+from tests.agent.desk import Desk
 from tests.tree import A, B, docker
 
 POD = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555"
 WORDS = LastWords(MemoryEvents(1, 2, 3, 4, 5, 1), CpuStat(2500000, 1500000, 1000000, 40, 4, 250000), 2, 9, 6000000, group_kills=1)
-
-
-class Desk:
-    """A register, what it tells, and what sources were asked for."""
-
-    def __init__(self, *, local_events: bool = False) -> None:
-        self.identities = Identities()
-        self.ledger = KillLedger()
-        self.register = Register(self.identities, self.ledger, local_events=local_events)
-        self.ledger.settle(self.ledger.nameless(), {})
-
-    def kills(self) -> int:
-        """All that the ledger has counted."""
-        return sum(self.ledger.settle(self.ledger.nameless(), {}).by_scope.values())
+WEB = Identity(("", "", "web"))
+SANDBOX = Identity(("shop", "web-0", ""), is_sandbox=True)
+TOLD: dict[str, Any] = {"container": A, "source": "docker", "time": 5.0}
 
 
 @pytest.fixture
 def desk() -> Desk:
     """A register of a node that nothing has happened on."""
-    return Desk()
+    desk = Desk()
+    desk.kills()
+    return desk
 
 
-def container(path: str) -> tuple[ContainerId, Cgroup]:
-    """Return a container and its cgroup."""
+def of_cgroup(path: str) -> dict[str, Any]:
+    """Return what a fact of the cgroup source says of the container at a path."""
     found = container_id.parse(path)
     assert found is not None
-    return found, Cgroup(path, f"/cgroup{path}", 7, has_children=False)
+    cgroup = Cgroup(path, f"/cgroup{path}", 7, has_children=False)
+    return {"container": found.key, "source": "cgroup", "time": 5.0, "inode": 7, "id": found, "cgroup": cgroup}
 
 
-def facts(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
-    """Return what each line "container ended" tells beyond that."""
+def logged(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]]:
+    """Return what each line with this message tells beyond it."""
     usual = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
     return [
-        {key: value for key, value in vars(record).items() if key not in usual}
-        for record in caplog.records
-        if record.message == "container ended"
+        {key: value for key, value in vars(record).items() if key not in usual} for record in caplog.records if record.message == message
     ]
 
 
-def test_the_end_of_a_container_is_one_line_with_what_it_needed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """And what became of it; what is not known is left out."""
-    desk.identities.put("docker", {A: Identity(("", "", "web"))})
-    with caplog.at_level("INFO", "agent.register"):
-        desk.register.ended(*container(docker(A)), WORDS)
-        desk.register.ended(*container(docker(B)), LastWords(threads_peak=9))
-        desk.register.ended(*container(docker(B)), None)
-        desk.register.ended(*container(f"{docker(A)}/docker/{B}"), WORDS)
+def test_what_sources_say_of_names_is_known(desk: Desk) -> None:
+    """Described, corrected, ended, and listed without what there was before."""
+    desk.tell(Described("docker", {A: WEB}))
+    desk.tell(Amended("docker", A, {"image": "img:1"}))
+    assert desk.identities.known == {A: Identity(("", "", "web"), image="img:1")}
 
-    names = {"namespace": "", "pod": "", "container": "web"}
-    used = {"memory_peak_bytes": 6000000, "oom_kill": 5, "cpu_seconds": 2.5, "throttled_periods": 4, "threads_peak": 9, "fork_failures": 2}
-    assert facts(caplog) == [
-        {"id": f"docker://{A}"} | names | used,
-        {"id": f"docker://{B}", "threads_peak": 9},
-        {"id": f"docker://{B}"},
-    ]
+    desk.tell(EndedUnseen("docker", A))
+    assert desk.identities.known[A].state == "exited"
+
+    desk.tell(Listed("docker", {B: WEB}))
+    assert (desk.identities.known[A].state, desk.identities.known[B]) == ("removed", WEB)
 
 
-def test_the_end_of_a_sandbox_is_not_told(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """It is no container."""
-    desk.identities.put("oci", {A: Identity(("shop", "web-0", ""), is_sandbox=True)})
-    with caplog.at_level("INFO", "agent.register"):
-        desk.register.ended(*container(f"{POD}/{A}"), WORDS)
+def test_which_pods_there_are_is_known(desk: Desk) -> None:
+    """Sandboxes are told apart by that."""
+    desk.tell(PodsListed("kubernetes", {"uid": ("shop", "web-0")}, is_watched=True))
 
-    assert facts(caplog) == []
+    assert desk.identities.pods.names == {"uid": ("shop", "web-0")}
 
 
-def test_the_end_of_a_sandbox_that_holds_its_pod_is_told(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """With gVisor or Kata it is the end of all that ran in the pod."""
-    desk.identities.put("oci", {A: Identity(("shop", "web-0", ""), is_sandbox=True, holds_pod=True)})
-    with caplog.at_level("INFO", "agent.register"):
-        desk.register.ended(*container(f"{POD}/{A}"), None)
+@pytest.mark.parametrize(
+    ("fact", "state"), [(Exited(**TOLD, how="runtime", code=1), "exited"), (Removed(**TOLD), "removed"), (Started(**TOLD), "running")]
+)
+def test_an_end_ends_what_its_source_has_described(desk: Desk, fact: Told, state: str) -> None:
+    """And nothing else does."""
+    desk.tell(Described("docker", {A: WEB, B: WEB}))
+    desk.tell(fact)
 
-    assert [(fact["pod"], fact["container"]) for fact in facts(caplog)] == [("web-0", "")]
+    assert (desk.identities.known[A].state, desk.identities.known[A].ended is not None) == (state, state != "running")
+    assert desk.identities.known[B] == WEB
+
+
+def test_an_end_that_another_source_tells_of_ends_no_description(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither of one that describes containers too, nor of one that never does."""
+    desk.tell(Described("docker", {A: WEB}))
+    for source in ("kubernetes", "proc"):
+        desk.tell(Exited(**TOLD | {"source": source}, how="reaped", status=0))
+
+    assert desk.identities.known == {A: WEB}
+    assert not caplog.records
 
 
 def test_a_birth_is_heard_and_sources_are_asked_for_its_name(desk: Desk) -> None:
@@ -95,19 +92,65 @@ def test_a_birth_is_heard_and_sources_are_asked_for_its_name(desk: Desk) -> None
     asked: list[str] = []
     desk.identities.when_heard(asked.append)
 
-    desk.register.born(*container(docker(A)))
-    desk.register.born(*container(f"{POD}/{B}"))
-    desk.register.born(*container(f"{docker(A)}/docker/{B}"))
+    for path in (docker(A), f"{POD}/{B}", f"{docker(A)}/docker/{B}"):
+        desk.tell(Born(**of_cgroup(path)))
 
     assert asked == [A, B]
     assert set(desk.identities.known) == {A}
 
 
+def test_the_init_of_a_newborn_is_looked_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A victim of the OOM killer is mostly reaped before its line in the kernel log is read."""
+    looked: list[object] = []
+    monkeypatch.setattr(desk.inits, "born", lambda *born: looked.append(born))
+    born = Born(**of_cgroup(docker(A)))
+
+    desk.tell(born)
+
+    assert looked == [(born.id, born.cgroup)]
+
+
+def test_the_end_of_a_container_is_one_line_with_what_it_needed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """And what became of it; what is not known is left out."""
+    desk.tell(Described("docker", {A: WEB}))
+    with caplog.at_level("INFO", "agent.register"):
+        desk.tell(Emptied(**of_cgroup(docker(A)), words=WORDS))
+        desk.tell(Emptied(**of_cgroup(docker(B)), words=LastWords(threads_peak=9)))
+        desk.tell(Emptied(**of_cgroup(docker(B)), words=None))
+        desk.tell(Emptied(**of_cgroup(f"{docker(A)}/docker/{B}"), words=WORDS))
+
+    names = {"namespace": "", "pod": "", "container": "web"}
+    used = {"memory_peak_bytes": 6000000, "oom_kill": 5, "cpu_seconds": 2.5, "throttled_periods": 4, "threads_peak": 9, "fork_failures": 2}
+    assert logged(caplog, "container ended") == [
+        {"id": f"docker://{A}"} | names | used,
+        {"id": f"docker://{B}", "threads_peak": 9},
+        {"id": f"docker://{B}"},
+    ]
+
+
+def test_the_end_of_a_sandbox_is_not_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """It is no container."""
+    desk.tell(Described("oci", {A: SANDBOX}))
+    with caplog.at_level("INFO", "agent.register"):
+        desk.tell(Emptied(**of_cgroup(f"{POD}/{A}"), words=WORDS))
+
+    assert logged(caplog, "container ended") == []
+
+
+def test_the_end_of_a_sandbox_that_holds_its_pod_is_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """With gVisor or Kata it is the end of all that ran in the pod."""
+    desk.tell(Described("oci", {A: Identity(("shop", "web-0", ""), is_sandbox=True, holds_pod=True)}))
+    with caplog.at_level("INFO", "agent.register"):
+        desk.tell(Emptied(**of_cgroup(f"{POD}/{A}"), words=None))
+
+    assert [(line["pod"], line["container"]) for line in logged(caplog, "container ended")] == [("web-0", "")]
+
+
 def test_the_kills_of_last_words_are_counted(desk: Desk) -> None:
     """oom_kill less oom_group_kill; those of a sandbox too."""
-    desk.identities.put("oci", {A: Identity(("shop", "web-0", ""), is_sandbox=True)})
-    desk.register.ended(*container(f"{POD}/{A}"), WORDS)
-    desk.register.ended(*container(docker(B)), None)
+    desk.tell(Described("oci", {A: SANDBOX}))
+    desk.tell(Emptied(**of_cgroup(f"{POD}/{A}"), words=WORDS))
+    desk.tell(Emptied(**of_cgroup(docker(B)), words=None))
 
     assert desk.kills() == 4
 
@@ -115,6 +158,21 @@ def test_the_kills_of_last_words_are_counted(desk: Desk) -> None:
 def test_with_local_events_last_words_say_too_little_to_be_counted() -> None:
     """They leave out what is nested."""
     desk = Desk(local_events=True)
-    desk.register.ended(*container(docker(A)), WORDS)
+    desk.kills()
+    desk.tell(Emptied(**of_cgroup(docker(A)), words=WORDS))
 
     assert desk.kills() == 0
+
+
+def test_a_fact_that_cannot_be_taken_stops_no_other_and_is_logged_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Once per kind, with what it was, although it keeps coming: here of a source that nobody expects names from."""
+    for key in (A, B):
+        desk.tell(Described("nobody", {key: WEB}))
+    desk.tell(Listed("nobody", {A: WEB}))
+    desk.tell(Described("docker", {B: WEB}))
+
+    assert desk.identities.known == {B: WEB}
+    lines = logged(caplog, "fact not taken")
+    assert [(line["source_name"], line["fact"].partition("(")[0]) for line in lines] == [("nobody", "Described"), ("nobody", "Listed")]
+    assert A in lines[0]["fact"]
+    assert all(record.exc_info for record in caplog.records)
