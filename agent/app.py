@@ -88,7 +88,7 @@ class App:
         )
         names: list[Source] = []
         if config.docker_url:
-            names.append(DockerSource(url=config.docker_url, identities=identities))
+            names.append(DockerSource(url=config.docker_url, tell=tell, identities=identities))
         if config.bundles:
             names.append(OciSource(bundles=config.bundles, identities=identities))
         if config.kubernetes.access:

@@ -1,6 +1,7 @@
-"""Names from Docker: a list, then its events, each over the Engine API by the docker SDK in a thread of its own.
+"""Docker, or what speaks its API: a list, then its events, each over the Engine API by the docker SDK in a thread of its own.
 
-The SDK blocks, so nothing here is ever awaited by a scrape: the thread hands messages to the loop, the loop writes the identities.
+The SDK blocks, so nothing here is ever awaited by a scrape: the thread hands messages to the loop, which tells what they say
+(docker_facts.py).
 """
 
 import asyncio
@@ -8,14 +9,15 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from agent.identities import Identities, Identity, is_digest
+from agent.identities import KnownIdentities, Listed, is_digest
 from agent.inotify import appearance
+from agent.sources import Tell
+from agent.sources.docker_facts import EVENTS, IDENTIFIER, SOURCE, facts_of_container, facts_of_event, identities_of, image_of
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind, rest
 from agent.words import in_words
@@ -33,12 +35,6 @@ _ANSWER_SECONDS = 60
 """Podman asks its package manager for its own version, which takes longer than 10 s on a slow machine, and each time anew."""
 _LOOK_SECONDS = 3
 """A daemon answers for a container that is stuck when that lets go of it, which may be never, and for all others meanwhile."""
-_STATE_AFTER = {"create": "created", "start": "running", "unpause": "running", "pause": "paused"}
-# Podman filters its events by its own words for them, died and remove, and may tell them in either.
-_END_AFTER = {"die": "exited", "died": "exited", "destroy": "removed", "remove": "removed"}
-_IDENTIFIER = re.compile("[0-9a-f]{64}")
-_KUBERNETES_NAME = re.compile("[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-_POD_UID = re.compile("[0-9A-Za-z-]{1,64}")
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
 
@@ -57,17 +53,23 @@ class DockerSource:
         self,
         *,
         url: str,
-        identities: Identities,
+        tell: Tell,
+        identities: KnownIdentities,
         connect: Connect | None = None,
         window: float = WINDOW_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """Make it; `clock` is the identities', `wall` the daemon's: seconds since 1970."""
         # Where nobody asked for Docker, and it is not here, its absence is no trouble.
-        self.status = Status("docker", optional=url == DEFAULT_URL and not os.path.exists(DEFAULT_URL.removeprefix("unix://")))
+        self.status = Status(SOURCE, optional=url == DEFAULT_URL and not os.path.exists(DEFAULT_URL.removeprefix("unix://")))
         self._url = url
+        self._tell = tell
         self._identities = identities
         self._connect = connect or _connect
         self._window = window
-        self._since = _timestamp(time.time_ns())
+        self._clock, self._wall = clock, wall
+        self._since = _timestamp(int(wall() * 1e9))
         self._wanted = asyncio.Event()
         identities.when_heard(self._hear)
 
@@ -87,7 +89,14 @@ class DockerSource:
             raise self._blind(os.strerror(errno.ENOENT))
         loop = asyncio.get_running_loop()
         messages: asyncio.Queue[Message] = asyncio.Queue()
-        listener = _Listener(self._connect, self._url, self._since, self._window, _poster(loop, messages))
+        listener = _Listener(
+            connect=self._connect,
+            url=self._url,
+            since=self._since,
+            window=self._window,
+            post=_poster(loop, messages),
+            wall=self._wall,
+        )
         listener.start()
         try:
             while True:
@@ -118,46 +127,36 @@ class DockerSource:
 
     def _take(self, kind: str, content: Any) -> None:
         if kind == "list":
-            self._identities.resync(self.status.source, dict(_listed(content)))
+            self._tell(Listed(SOURCE, identities_of(content, self._clock())))
             self.status.up()
         elif kind == "look":
-            self._looked(content)
+            for change in facts_of_container(content):
+                self._tell(change)
         else:
             self._since = _timestamp(content.get("timeNano", 0)) if content.get("timeNano") else self._since
-            self._event(content)
-
-    def _event(self, event: Mapping[str, Any]) -> None:
-        actor = event.get("Actor") or {}
-        identifier, attributes, action = ContainerKey(actor.get("ID")), actor.get("Attributes") or {}, event.get("Action")
-        if not _IDENTIFIER.fullmatch(identifier):
-            return
-        if action in _STATE_AFTER:
-            identity = _identity(attributes.get("name"), attributes.get("image"), _STATE_AFTER[action], attributes)
-            self._identities.put(self.status.source, {identifier: identity})
-        elif action == "rename":
-            name, is_sandbox, pod_uid = _called(attributes.get("name"), attributes)
-            self._identities.amend(self.status.source, identifier, name=name, is_sandbox=is_sandbox, pod_uid=pod_uid)
-        elif action in _END_AFTER:
-            self._identities.end(self.status.source, identifier, _END_AFTER[action])
-
-    def _looked(self, container: Mapping[str, Any]) -> None:
-        """Take what `docker inspect` alone tells: that a container waits to be started again, and the image that it was made from."""
-        identifier, state = ContainerKey(container.get("Id")), container.get("State")
-        if isinstance(state, dict) and state.get("Status") == "restarting":
-            self._identities.amend(self.status.source, identifier, state="restarting", ended=None)
-        if image := _image(container):
-            self._identities.amend(self.status.source, identifier, image=image)
+            for fact in facts_of_event(content, clock=self._clock(), wall=self._wall()):
+                self._tell(fact)
 
 
 class _Listener:
     """The thread. Everything in it may block; it ends when its stream is closed under it."""
 
-    def __init__(self, connect: Connect, url: str, since: str, window: float, post: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        *,
+        connect: Connect,
+        url: str,
+        since: str,
+        window: float,
+        post: Callable[[Message], None],
+        wall: Callable[[], float],
+    ) -> None:
         self._connect = connect
         self._url = url
         self._since = since
         self._window = window
         self._post = post
+        self._wall = wall
         self._stopped = threading.Event()
         self._stream: Any = None
         self._images: dict[str, str] = {}
@@ -182,14 +181,14 @@ class _Listener:
             self._post(("failed", _reason(error)))
 
     def _listen(self, client: "APIClient") -> None:
-        now = time.time_ns()
+        now = int(self._wall() * 1e9)
         # A clock that was set back would ask for events of the future only, which Docker refuses.
         since = min(self._since, _timestamp(now), key=float)
         # The stream is opened before the list is asked for: what happens between the two is then an event, not a gap.
         self._stream = client.events(  # type: ignore[call-overload] # the API takes fractions of a second, its stubs do not
             since=since,
             until=_timestamp(now + int(self._window * 1e9)),
-            filters={"type": ["container"], "event": [*_STATE_AFTER, "rename", *_END_AFTER]},
+            filters={"type": ["container"], "event": list(EVENTS)},
             decode=True,
         )
         with contextlib.closing(self._stream):
@@ -204,7 +203,7 @@ class _Listener:
             for identifier in digests.keys() - self._images.keys():
                 answers = answers and self._look(client, identifier)
             for event in self._stream:
-                self._since = _timestamp(event.get("timeNano", time.time_ns()))
+                self._since = _timestamp(event.get("timeNano") or int(self._wall() * 1e9))
                 self._post(("event", event))
                 if answers and event.get("Action") == "die":  # and nothing else tells whether Docker will start it again
                     answers = self._look(client, str((event.get("Actor") or {}).get("ID")))
@@ -213,7 +212,7 @@ class _Listener:
         """Inspect a container; false if there was no answer in time. It is not asked for its image again."""
         from docker.errors import APIError
 
-        if not _IDENTIFIER.fullmatch(identifier):
+        if not IDENTIFIER.fullmatch(identifier):
             return True
         self._images.setdefault(identifier, "")
         client.timeout = _LOOK_SECONDS
@@ -225,7 +224,7 @@ class _Listener:
             return False
         finally:
             client.timeout = _ANSWER_SECONDS
-        self._images[identifier] = _image(container)
+        self._images[identifier] = image_of(container)
         self._post(("look", container))
         return True
 
@@ -253,59 +252,6 @@ def _poster(loop: asyncio.AbstractEventLoop, messages: asyncio.Queue[Message]) -
             loop.call_soon_threadsafe(messages.put_nowait, message)
 
     return post
-
-
-def _listed(containers: list[dict[str, Any]]) -> Iterator[tuple[ContainerKey, Identity]]:
-    for container in containers:
-        identifier = ContainerKey(container.get("Id"))
-        if not _IDENTIFIER.fullmatch(identifier):
-            continue
-        # A container that others link to is listed under those names as well; its own is the one without a second slash.
-        names = [name.removeprefix("/") for name in container.get("Names") or () if isinstance(name, str)]
-        own = next((name for name in names if "/" not in name), names[0] if names else None)
-        state = str(container.get("State"))
-        yield identifier, _identity(own, container.get("Image"), state, container.get("Labels") or {})
-
-
-def _image(container: Mapping[str, Any]) -> str:
-    config = container.get("Config")
-    return str(config.get("Image") or "") if isinstance(config, dict) else ""
-
-
-def _identity(name: object, image: object, state: str, labels: Mapping[str, Any]) -> Identity:
-    has_ended = state in ("exited", "dead")
-    called, is_sandbox, pod_uid = _called(name, labels)
-    return Identity(
-        name=called,
-        image=str(image or ""),
-        runtime="docker",
-        state=state,
-        seen_alive=not has_ended and state != "created",
-        ended=time.monotonic() if has_ended else None,
-        is_sandbox=is_sandbox,
-        pod_uid=pod_uid,
-        project=str(labels.get("com.docker.compose.project", "")),
-        service=str(labels.get("com.docker.compose.service", "")),
-    )
-
-
-def _called(name: object, labels: Mapping[str, Any]) -> tuple[tuple[str, ...], bool, str]:
-    """Return what a container is called, whether it is a pod's sandbox, and the pod's uid.
-
-    cri-dockerd labels what it makes, and calls it k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT. An image may have any labels, but it does not
-    give its containers a name: so the labels are believed where the name says the same.
-    """
-    if not isinstance(name, str) or not name:
-        return (), False, ""
-    pod, namespace, uid = (labels.get(f"io.kubernetes.pod.{part}") for part in ("name", "namespace", "uid"))
-    container = labels.get("io.kubernetes.container.name")
-    is_sandbox = labels.get("io.kubernetes.docker.type") == "podsandbox"
-    if not name.startswith(f"k8s_{'POD' if is_sandbox else container}_{pod}_{namespace}_{uid}_") or not _POD_UID.fullmatch(str(uid)):
-        return ("", "", name), False, ""
-    parts = (str(namespace), str(pod), "pod" if is_sandbox else str(container))
-    if not all(map(_KUBERNETES_NAME.fullmatch, parts)):
-        return ("", "", name), False, ""
-    return (*parts[:2], "" if is_sandbox else parts[2]), is_sandbox, str(uid)
 
 
 def _timestamp(nanoseconds: int) -> str:

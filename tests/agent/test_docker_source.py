@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
-from hypothesis import strategies as st
 
-from agent.identities import Identities, Identity
+from agent.identities import Identity
 from agent.sources import docker
 from agent.sources.docker import DockerSource
 from agent.supervise import Blind
 from collectors.kernel.container_id import ContainerKey
+from tests.agent.desk import Desk
 
 WEB, DB, C = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64)
 
@@ -121,8 +119,9 @@ class Following:
     """A source that follows a daemon."""
 
     def __init__(self, url: str, window: float = 60) -> None:
-        self.identities = Identities()
-        self.source = DockerSource(url=url, identities=self.identities, window=window)
+        self.desk = Desk()
+        self.identities = self.desk.identities
+        self.source = DockerSource(url=url, tell=self.desk.tell, identities=self.identities, window=window)
         self.status = self.source.status
 
     @asynccontextmanager
@@ -168,6 +167,27 @@ async def test_a_container_that_was_never_listed_is_named_by_its_events(daemon: 
     assert identity.name == ("", "", "short")
     assert identity.seen_alive
     assert identity.ended is not None
+
+
+async def test_what_happens_to_a_container_is_told_in_order(daemon: Daemon) -> None:
+    """Here `docker stop`, of one that would not. Each fact has the time of its event: this may be read long after."""
+    daemon.events = [event("start", WEB, "web", 10**18), *(event("kill", WEB, "web", 10**18 + each * 10**9) for each in (1, 11))]
+    daemon.events += [event("die", WEB, "web", 10**18 + 12 * 10**9), event("stop", WEB, "web", 10**18 + 13 * 10**9)]
+    for line, more in zip(daemon.events[1:], ({"signal": "15"}, {"signal": "9"}, {"exitCode": "137"}, {}), strict=True):
+        line["Actor"]["Attributes"] |= more
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: len(following.desk.facts) == len(daemon.events))
+
+    assert [(type(fact).__name__, fact.time - 1e9) for fact in following.desk.facts] == [
+        ("Started", 0.0),
+        ("Signalled", 1.0),
+        ("Signalled", 11.0),
+        ("Exited", 12.0),
+        ("StopReturned", 13.0),
+    ]
+    assert following.identities.known[WEB].state == "exited"
+    assert {"kill", "stop"} < set(filters(daemon)["event"])
 
 
 async def test_compose_projects_are_told_and_no_other_label(daemon: Daemon) -> None:
@@ -258,60 +278,6 @@ async def test_a_container_that_is_stuck_keeps_no_other_from_its_name(daemon: Da
 
     assert following.identities.known[WEB].image == "sha256:12"
     assert len(daemon.queries(f"{WEB}/json")) == 1
-
-
-UID = "8dbc5577-d0e2-4706-8787-57d52c03ddf2"
-POD = {
-    "io.kubernetes.pod.name": "coredns-5d78c9869d-abcde",
-    "io.kubernetes.pod.namespace": "kube-system",
-    "io.kubernetes.pod.uid": UID,
-    "io.kubernetes.container.name": "coredns",
-    "io.kubernetes.docker.type": "container",
-}
-NAMED = f"coredns_coredns-5d78c9869d-abcde_kube-system_{UID}_0"
-COREDNS = ("kube-system", "coredns-5d78c9869d-abcde", "coredns")
-SANDBOX = POD | {"io.kubernetes.docker.type": "podsandbox", "io.kubernetes.container.name": "POD"}
-
-
-@pytest.mark.parametrize(
-    ("name", "labels", "called", "is_sandbox"),
-    [
-        pytest.param(f"k8s_{NAMED}", POD, COREDNS, False, id="container"),
-        pytest.param(f"k8s_POD_{NAMED.partition('_')[2]}", SANDBOX, (*COREDNS[:2], ""), True, id="sandbox"),
-        pytest.param(f"k8s_{NAMED}_2fe1", POD, COREDNS, False, id="container that was tried twice"),
-        pytest.param("web", POD, ("", "", "web"), False, id="labels of an image"),
-        pytest.param("k8s_web", POD, ("", "", "k8s_web"), False, id="labels of an image, and half of a name"),
-        pytest.param(f"k8s_{NAMED}", SANDBOX, ("", "", f"k8s_{NAMED}"), False, id="no sandbox by its name"),
-        pytest.param(f"k8s_{NAMED}", {}, ("", "", f"k8s_{NAMED}"), False, id="no labels"),
-    ],
-)
-async def test_what_cri_dockerd_makes_has_the_name_that_kubernetes_gave_it(
-    daemon: Daemon, name: str, labels: dict[str, str], called: tuple[str, ...], is_sandbox: bool
-) -> None:
-    """By a list and by an event alike; labels that an image may have brought are not believed."""
-    daemon.containers = [{**listed(WEB, name), "Labels": labels}]
-    started = event("start", DB, name)
-    started["Actor"]["Attributes"] |= labels
-    daemon.events = [started]
-    following = Following(daemon.url)
-    async with following.run():
-        await following.until(lambda: {WEB, DB} <= following.identities.known.keys())
-
-    for identity in following.identities.known.values():
-        assert (identity.name, identity.is_sandbox, identity.runtime) == (called, is_sandbox, "docker")
-        assert identity.pod_uid == (UID if called[1] else "")
-
-
-@pytest.mark.parametrize("key", POD)
-@given(value=st.one_of(st.none(), st.integers(), st.text(), st.lists(st.text())))
-def test_labels_that_make_no_sense_give_no_name_in_kubernetes(key: str, value: object) -> None:
-    """Nor an error; what the labels say is only believed if it could be Kubernetes' word."""
-    labels: dict[str, Any] = POD | {key: value}
-    parts = [labels[f"io.kubernetes.{part}"] for part in ("container.name", "pod.name", "pod.namespace", "pod.uid")]
-    name = "_".join(["k8s", *map(str, parts), "0"])
-    called, _, _ = docker._called(name, labels)
-
-    assert called == ("", "", name) or all(re.fullmatch("[a-z0-9.-]{1,253}", part) for part in called)
 
 
 async def test_pause_and_unpause_are_states(daemon: Daemon) -> None:
@@ -419,7 +385,8 @@ async def test_a_service_may_take_long_to_say_its_version() -> None:
         asked.append(options)
         raise OSError("no")
 
-    source = DockerSource(url="tcp://127.0.0.1:1", identities=Identities(), connect=connect)
+    desk = Desk()
+    source = DockerSource(url="tcp://127.0.0.1:1", tell=desk.tell, identities=desk.identities, connect=connect)
     with pytest.raises(Blind):
         await source.follow()
 

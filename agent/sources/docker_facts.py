@@ -1,0 +1,140 @@
+"""What Docker's lists, events and inspections say, turned to facts. Podman speaks the same, in places with words of its own. Pure.
+
+No field is believed to be there or to have its type. That a container ended while dockerd was down is in no event: a list tells.
+https://docs.docker.com/reference/api/engine/version/v1.41/#tag/System/operation/SystemEvents
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent.identities import Amended, Described, EndedUnseen, Identity
+from agent.sources import Told
+from collectors.inquest.facts import Created, Exited, Paused, Removed, Resumed, Signalled, Started, StopReturned
+from collectors.kernel.container_id import ContainerKey
+
+SOURCE = "docker"
+
+IDENTIFIER = re.compile("[0-9a-f]{64}")
+
+_STATES: Mapping[str, tuple[str, type[Created | Started | Paused | Resumed]]] = {
+    "create": ("created", Created),
+    "start": ("running", Started),
+    "pause": ("paused", Paused),
+    "unpause": ("running", Resumed),
+}
+"""Events after which a container is in a state, and what has happened to it then."""
+
+# Podman filters its events by its own words for them, died and remove, and may tell them in either.
+EVENTS = (*_STATES, "rename", "kill", "stop", "die", "died", "destroy", "remove")
+"""The events to ask for. Those of exec are not among them: a probe makes three every few seconds."""
+
+_NUMBER = re.compile("[0-9]{1,3}")
+_KUBERNETES_NAME = re.compile("[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_POD_UID = re.compile("[0-9A-Za-z-]{1,64}")
+
+
+def identities_of(containers: list[dict[str, Any]], clock: float) -> dict[ContainerKey, Identity]:
+    """Return what `GET /containers/json` tells; `clock` is the identities', now."""
+    identities = {}
+    for container in containers:
+        identifier = ContainerKey(container.get("Id"))
+        if not IDENTIFIER.fullmatch(identifier):
+            continue
+        # A container that others link to is listed under those names as well; its own is the one without a second slash.
+        names = [name.removeprefix("/") for name in container.get("Names") or () if isinstance(name, str)]
+        own = next((name for name in names if "/" not in name), names[0] if names else None)
+        state = str(container.get("State"))
+        identities[identifier] = _identity(own, container.get("Image"), state, _mapping(container.get("Labels")), clock)
+    return identities
+
+
+def facts_of_event(event: Mapping[str, Any], *, clock: float, wall: float) -> Iterator[Told]:
+    """Yield what an event tells, in its own time, or `wall` where it has none; `clock` is the identities', now."""
+    actor = _mapping(event.get("Actor"))
+    identifier, attributes, action = ContainerKey(actor.get("ID")), _mapping(actor.get("Attributes")), str(event.get("Action"))
+    if not IDENTIFIER.fullmatch(identifier):
+        return
+    nanoseconds = event.get("timeNano")
+    time = nanoseconds / 10**9 if isinstance(nanoseconds, int) and nanoseconds > 0 else wall
+    if action in _STATES:
+        state, kind = _STATES[action]
+        yield Described(SOURCE, {identifier: _identity(attributes.get("name"), attributes.get("image"), state, attributes, clock)})
+        yield kind(container=identifier, source=SOURCE, time=time)
+    match action:
+        case "rename":
+            name, is_sandbox, pod_uid = _called(attributes.get("name"), attributes)
+            yield Amended(SOURCE, identifier, {"name": name, "is_sandbox": is_sandbox, "pod_uid": pod_uid})
+        case "kill":
+            signal = _number(attributes.get("signal"))
+            if signal is not None:  # Podman does not say which one
+                yield Signalled(container=identifier, source=SOURCE, time=time, signal=signal)
+        case "stop":
+            yield StopReturned(container=identifier, source=SOURCE, time=time)
+        case "die" | "died":
+            code = _number(attributes.get("exitCode"))
+            if code is None:
+                yield EndedUnseen(SOURCE, identifier)
+            else:
+                yield Exited(container=identifier, source=SOURCE, time=time, how="runtime", code=code)
+        case "destroy" | "remove":
+            yield Removed(container=identifier, source=SOURCE, time=time)
+
+
+def facts_of_container(container: Mapping[str, Any]) -> Iterator[Told]:
+    """Yield what `docker inspect` alone tells: that a container waits to be started again, and the image that it was made from."""
+    identifier = ContainerKey(container.get("Id"))
+    if _mapping(container.get("State")).get("Status") == "restarting":
+        yield Amended(SOURCE, identifier, {"state": "restarting", "ended": None})
+    if image := image_of(container):
+        yield Amended(SOURCE, identifier, {"image": image})
+
+
+def image_of(container: Mapping[str, Any]) -> str:
+    """Return the image that a container was made from, as `docker inspect` spells it; "" if it does not say."""
+    return str(_mapping(container.get("Config")).get("Image") or "")
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> int | None:
+    """Parse a signal or an exit code; an event has them as text."""
+    return int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else None
+
+
+def _identity(name: object, image: object, state: str, labels: Mapping[str, Any], clock: float) -> Identity:
+    has_ended = state in ("exited", "dead")
+    called, is_sandbox, pod_uid = _called(name, labels)
+    return Identity(
+        name=called,
+        image=str(image or ""),
+        runtime="docker",
+        state=state,
+        seen_alive=not has_ended and state != "created",
+        ended=clock if has_ended else None,
+        is_sandbox=is_sandbox,
+        pod_uid=pod_uid,
+        project=str(labels.get("com.docker.compose.project", "")),
+        service=str(labels.get("com.docker.compose.service", "")),
+    )
+
+
+def _called(name: object, labels: Mapping[str, Any]) -> tuple[tuple[str, ...], bool, str]:
+    """Return what a container is called, whether it is a pod's sandbox, and the pod's uid.
+
+    cri-dockerd labels what it makes, and calls it k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT. An image may have any labels, but it does not
+    give its containers a name: so the labels are believed where the name says the same.
+    """
+    if not isinstance(name, str) or not name:
+        return (), False, ""
+    pod, namespace, uid = (labels.get(f"io.kubernetes.pod.{part}") for part in ("name", "namespace", "uid"))
+    container = labels.get("io.kubernetes.container.name")
+    is_sandbox = labels.get("io.kubernetes.docker.type") == "podsandbox"
+    if not name.startswith(f"k8s_{'POD' if is_sandbox else container}_{pod}_{namespace}_{uid}_") or not _POD_UID.fullmatch(str(uid)):
+        return ("", "", name), False, ""
+    parts = (str(namespace), str(pod), "pod" if is_sandbox else str(container))
+    if not all(map(_KUBERNETES_NAME.fullmatch, parts)):
+        return ("", "", name), False, ""
+    return (*parts[:2], "" if is_sandbox else parts[2]), is_sandbox, str(uid)
