@@ -90,7 +90,7 @@ class App:
         if config.docker_url:
             names.append(DockerSource(url=config.docker_url, tell=tell, identities=identities))
         if config.bundles:
-            names.append(OciSource(bundles=config.bundles, identities=identities))
+            names.append(OciSource(bundles=config.bundles, tell=tell, identities=identities))
         if config.kubernetes.access:
             names.append(KubernetesSource(access=config.kubernetes.access, identities=identities, pod_labels=config.pod_labels))
         cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None

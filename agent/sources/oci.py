@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from agent.identities import Identities, Identity
+from agent.identities import Described, EndedUnseen, Identity, KnownIdentities
 from agent.inotify import Inotify
+from agent.sources import Tell
 from agent.sources.oci_bundle import IDENTIFIER, Bundle, identity_of, read_bundle
 from agent.sources.oci_config_json import Steps, T, Unreadable
 from agent.sources.oci_directories import BundleDirectories
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.base import Sample, counter
+from collectors.inquest.facts import Removed
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import explain
 
@@ -77,17 +79,22 @@ class OciSource:
         self,
         *,
         bundles: Sequence[str],
-        identities: Identities,
+        tell: Tell,
+        identities: KnownIdentities,
         rescan: float = RESCAN_SECONDS,
         notifier: Callable[[], Inotify] = Inotify,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """Make it; facts have the time of `wall`, seconds since 1970."""
         # Where nobody asked for bundles, and no runtime that has them is here, their absence is no trouble.
         self.status = Status("oci", optional=tuple(bundles) == DEFAULT_BUNDLES and not any(map(os.path.exists, DEFAULT_BUNDLES)))
-        self._identities = identities
+        self._tell = tell
         self._rescan_seconds = rescan
+        self._clock, self._wall = clock, wall
         self._directories = BundleDirectories(bundles, notifier)
         self._pending: dict[ContainerKey, _PendingBundle] = {}
-        self._ends: dict[ContainerKey, str] = {}  # of each bundle that was read: what it means when it is gone
+        self._is_crio: dict[ContainerKey, bool] = {}  # of each bundle that was read
         self._misses: dict[ContainerKey, float] = {}
         self._woken = asyncio.Event()
         self._rescan_due = -math.inf
@@ -140,20 +147,23 @@ class OciSource:
         """List every directory. Raises Blind when none can be."""
         for identifier, was_there in self._directories.list_all(self._woken.set).items():
             self._found(identifier, was_there=was_there)
-        for identifier in (self._ends.keys() | self._pending.keys()) - self._directories.present():
+        for identifier in (self._is_crio.keys() | self._pending.keys()) - self._directories.present():
             self._gone(identifier)
         if self._directories.blind:
             raise Blind(self._directories.blind)
 
     def _found(self, identifier: ContainerKey, *, was_there: bool) -> None:
-        if identifier not in self._ends and identifier not in self._pending:
+        if identifier not in self._is_crio and identifier not in self._pending:
             now = asyncio.get_running_loop().time()
             self._pending[identifier] = _PendingBundle(since=now, due=now, was_there=was_there, wait=_FIRST_WAIT_SECONDS)
 
     def _gone(self, identifier: ContainerKey) -> None:
         self._pending.pop(identifier, None)
-        if identifier in self._ends:
-            self._identities.end(self.status.source, identifier, self._ends.pop(identifier))
+        is_crio = self._is_crio.pop(identifier, None)
+        if is_crio:
+            self._tell(Removed(container=identifier, source=self.status.source, time=self._wall()))
+        elif is_crio is not None:  # containerd keeps a bundle for no longer than its container runs
+            self._tell(EndedUnseen(self.status.source, identifier))
 
     async def _read_due(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -165,13 +175,13 @@ class OciSource:
                     told |= await _in_turns(self._read(identifier))
                     bundle.due = clock() + bundle.wait
                     bundle.wait = min(bundle.wait * _WAIT_GROWTH, self._rescan_seconds)
-            self._tell(told)
+            self._describe(told)
             await asyncio.sleep(0)
 
     def _look(self, key: ContainerKey) -> None:
         """Read the bundle of an id that something happened to, without waiting for its turn."""
-        now = time.monotonic()
-        if not IDENTIFIER.fullmatch(key) or key in self._ends or self._misses.get(key, -math.inf) > now:
+        now = self._clock()
+        if not IDENTIFIER.fullmatch(key) or key in self._is_crio or self._misses.get(key, -math.inf) > now:
             return
         told: dict[ContainerKey, Identity] = {}
         with contextlib.closing(self._read(key)) as steps:
@@ -183,15 +193,15 @@ class OciSource:
                 self._found(key, was_there=False)
                 self._woken.set()
                 return
-        self._tell(told)
+        self._describe(told)
         if not told:
             if len(self._misses) >= _MOST_MISSES:
                 del self._misses[next(iter(self._misses))]
             self._misses[key] = now + _MISS_SECONDS
 
-    def _tell(self, told: dict[ContainerKey, Identity]) -> None:
+    def _describe(self, told: dict[ContainerKey, Identity]) -> None:
         if told:
-            self._identities.put(self.status.source, told)
+            self._tell(Described(self.status.source, told))
 
     def _read(self, identifier: ContainerKey) -> Steps[dict[ContainerKey, Identity]]:
         """Read a bundle wherever it is; return what it tells, if anything."""
@@ -216,8 +226,8 @@ class OciSource:
 
     def _told(self, identifier: ContainerKey, config: Bundle, bundle: _PendingBundle | None) -> dict[ContainerKey, Identity]:
         identity = identity_of(identifier, config, was_there=bundle is not None and bundle.was_there)
-        if identifier not in self._ends:
-            self._ends[identifier] = "removed" if config.is_crio else "exited"
+        if identifier not in self._is_crio:
+            self._is_crio[identifier] = config.is_crio
             self._results["named" if identity else "nameless"] += 1
         if identity is not None and config.lacks_shim and identity.is_sandbox and not identity.holds_pod:
             # containerd names the shim some milliseconds after it wrote config.json; before 1.6 it never did.

@@ -13,19 +13,22 @@ from typing import Any
 
 import pytest
 
-from agent.identities import Identities, Identity
+from agent.identities import Identity
 from agent.inotify import IN_Q_OVERFLOW, Event, Inotify
 from agent.page import Page
 from agent.sources import oci
 from agent.sources.oci import DEFAULT_BUNDLES, OciSource
 from agent.supervise import Blind, keep_running
 from collectors.base import gauge
+from collectors.inquest.facts import Removed
 from collectors.kernel.container_id import ContainerKey
+from tests.agent.desk import Desk
 
 WEB, DB, OTHER = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64)
 NEVER = 3600.0
 """A rescan that no test waits for: what is found by then, inotify told."""
 SECRET = "hunter2-is-not-yours"
+WALL = 1_800_000_000.0
 
 
 def containerd(container: str = "web", pod: str = "shop-7d4b", **more: object) -> dict[str, Any]:
@@ -78,8 +81,16 @@ class Node:
     def __init__(self, tmp_path: Path, *others: Path, rescan: float = NEVER, notifier: Callable[[], Inotify] = Inotify) -> None:
         self.place = tmp_path / "k8s.io"
         self.place.mkdir(exist_ok=True)
-        self.identities = Identities()
-        self.source = OciSource(bundles=[str(self.place), *map(str, others)], identities=self.identities, rescan=rescan, notifier=notifier)
+        self.desk = Desk()
+        self.identities = self.desk.identities
+        self.source = OciSource(
+            bundles=[str(self.place), *map(str, others)],
+            tell=self.desk.tell,
+            identities=self.identities,
+            rescan=rescan,
+            notifier=notifier,
+            wall=lambda: WALL,
+        )
         self.status = self.source.status
 
     def write(self, identifier: str, content: object, *, userdata: bool = False, place: Path | None = None) -> Path:
@@ -106,7 +117,7 @@ class Node:
 
     async def settled(self, identifier: ContainerKey) -> None:
         """Wait until a bundle was read and told what it has to tell."""
-        await self.until(lambda: identifier in self.source._ends)
+        await self.until(lambda: identifier in self.source._is_crio)
 
     async def tried(self, identifier: ContainerKey) -> None:
         """Wait until a bundle was found and then read, in vain."""
@@ -253,7 +264,7 @@ async def test_shim_that_is_never_named_is_not_waited_for_for_long(node: Node, h
     """containerd before 1.6."""
     async with node.follow():
         node.write(WEB, containerd_sandbox())
-        await node.until(lambda: WEB in node.source._ends and WEB not in node.source._pending)
+        await node.until(lambda: WEB in node.source._is_crio and WEB not in node.source._pending)
 
     assert node.status.reason == ""
     assert node.name(WEB) == ("shop", "shop-7d4b", "")
@@ -321,7 +332,7 @@ async def test_what_cri_o_left_behind_is_not_taken_for_alive(node: Node) -> None
         await node.settled(DB)
         old, new = node.identity(WEB), node.identity(DB)
         shutil.rmtree(node.place / DB)
-        await node.until(lambda: DB not in node.source._ends)
+        await node.until(lambda: DB not in node.source._is_crio)
 
     assert old
     assert new
@@ -331,6 +342,7 @@ async def test_what_cri_o_left_behind_is_not_taken_for_alive(node: Node) -> None
     assert removed
     assert removed.state == "removed"
     assert removed.ended is not None
+    assert node.desk.facts == [Removed(container=DB, source="oci", time=WALL)]
 
 
 @pytest.mark.parametrize(
@@ -362,7 +374,7 @@ async def test_bundle_without_a_name_tells_nothing(node: Node, annotations: obje
     async with node.follow():
         pass
 
-    assert WEB in node.source._ends
+    assert WEB in node.source._is_crio
     assert node.identity(WEB) is None
     assert node.status.reason == ""
     assert node.value("coroner_oci_bundles_total", "nameless") == 1
@@ -411,16 +423,17 @@ async def test_bundle_that_is_moved_into_place_is_a_birth(node: Node, tmp_path: 
 
 
 async def test_bundle_that_is_deleted_is_an_end(node: Node) -> None:
-    """The name stays, for the dead are kept."""
+    """The name stays, for the dead are kept. containerd deletes it when its container has ended, which is not removed by that."""
     node.write(WEB, containerd())
     async with node.follow():
         shutil.rmtree(node.place / WEB)
-        await node.until(lambda: WEB not in node.source._ends)
+        await node.until(lambda: WEB not in node.source._is_crio)
 
     identity = node.identity(WEB)
     assert identity
     assert (identity.name, identity.state) == (("shop", "shop-7d4b", "web"), "exited")
     assert identity.ended is not None
+    assert node.desk.facts == []
 
 
 async def test_bundle_that_is_renamed_away_is_an_end(node: Node) -> None:
@@ -428,7 +441,7 @@ async def test_bundle_that_is_renamed_away_is_an_end(node: Node) -> None:
     node.write(WEB, containerd())
     async with node.follow():
         (node.place / WEB).rename(node.place / f".{WEB}")
-        await node.until(lambda: WEB not in node.source._ends)
+        await node.until(lambda: WEB not in node.source._is_crio)
 
     identity = node.identity(WEB)
     assert identity
@@ -451,12 +464,12 @@ async def test_container_in_two_places_ends_with_the_last(tmp_path: Path, how: s
         await node.settled(DB)
         shutil.rmtree(node.place / WEB)
         shutil.rmtree(node.place / DB)
-        await node.until(lambda: DB not in node.source._ends)
+        await node.until(lambda: DB not in node.source._is_crio)
         identity = node.identity(WEB)
         assert identity
         assert identity.state == "running"
         shutil.rmtree(other / WEB)
-        await node.until(lambda: WEB not in node.source._ends)
+        await node.until(lambda: WEB not in node.source._is_crio)
 
     identity = node.identity(WEB)
     assert identity
@@ -470,7 +483,7 @@ async def test_place_that_is_given_twice_is_one(tmp_path: Path) -> None:
     node.write(WEB, containerd())
     async with node.follow():
         shutil.rmtree(node.place / WEB)
-        await node.until(lambda: WEB not in node.source._ends)
+        await node.until(lambda: WEB not in node.source._is_crio)
 
 
 async def test_rescan_finds_births_and_ends_that_inotify_missed(tmp_path: Path) -> None:
@@ -481,7 +494,7 @@ async def test_rescan_finds_births_and_ends_that_inotify_missed(tmp_path: Path) 
         (node.place / OTHER).mkdir()
         node.write(WEB, crio(WEB), userdata=True)
         shutil.rmtree(node.place / DB)
-        await node.until(lambda: node.name(WEB) != () and DB not in node.source._ends and OTHER in node.source._pending)
+        await node.until(lambda: node.name(WEB) != () and DB not in node.source._is_crio and OTHER in node.source._pending)
         (node.place / OTHER).rmdir()
         await node.until(lambda: OTHER not in node.source._pending)
 
@@ -498,7 +511,7 @@ async def test_full_queue_is_made_up_for_by_a_rescan(tmp_path: Path) -> None:
     async with node.follow():
         node.write(WEB, containerd())
         shutil.rmtree(node.place / DB)
-        await node.until(lambda: node.name(WEB) != () and DB not in node.source._ends)
+        await node.until(lambda: node.name(WEB) != () and DB not in node.source._is_crio)
 
     assert node.value("coroner_oci_inotify_overflows_total") >= 1
 
@@ -517,7 +530,7 @@ async def test_without_inotify_a_rescan_finds_everything(
             node.write(identifier, containerd(identifier[:1]))
             await node.settled(identifier)
         shutil.rmtree(node.place / DB)
-        await node.until(lambda: DB not in node.source._ends)
+        await node.until(lambda: DB not in node.source._is_crio)
         assert node.value("coroner_oci_inotify_up") == 0
         assert node.status.is_up
         assert f"fs.inotify.{setting}" in node.status.reason
@@ -704,7 +717,7 @@ async def test_large_config_whose_bundle_goes_while_it_is_read_has_ended(node: N
                 break
 
     assert told == {}
-    assert WEB not in node.source._ends
+    assert WEB not in node.source._is_crio
 
 
 async def test_nothing_of_a_bundle_but_its_annotations_is_kept(node: Node) -> None:
@@ -822,8 +835,8 @@ async def test_place_that_may_not_be_listed_is_said_and_ends_nobody(tmp_path: Pa
             deny(patch, lambda path, _parent: path == str(other))
             await node.until(lambda: f"{other}: Permission denied" in node.status.reason)
             shutil.rmtree(node.place / WEB)
-            await node.until(lambda: WEB not in node.source._ends)
-            assert DB in node.source._ends
+            await node.until(lambda: WEB not in node.source._is_crio)
+            assert DB in node.source._is_crio
         await node.until(lambda: node.status.reason == "")
 
     identity = node.identity(DB)
@@ -908,9 +921,9 @@ async def test_place_that_is_made_anew_is_watched_anew(tmp_path: Path) -> None:
         node.place.rename(tmp_path / "old")
         other.rename(node.place)
         await node.settled(DB)
-        await node.until(lambda: WEB not in node.source._ends)
+        await node.until(lambda: WEB not in node.source._is_crio)
         shutil.rmtree(node.place / DB)
-        await node.until(lambda: DB not in node.source._ends)
+        await node.until(lambda: DB not in node.source._is_crio)
         await node.until(lambda: watches(node) == 1)
 
 
@@ -928,8 +941,8 @@ async def test_place_that_is_taken_away_ends_what_was_in_it(tmp_path: Path) -> N
     node.write(DB, containerd("db"), place=other)
     async with node.follow():
         other.rename(tmp_path / "old")
-        await node.until(lambda: DB not in node.source._ends)
-        assert WEB in node.source._ends
+        await node.until(lambda: DB not in node.source._is_crio)
+        assert WEB in node.source._is_crio
         assert (node.status.is_up, node.status.reason) == (True, "")
 
 
@@ -966,7 +979,7 @@ async def test_id_that_the_kernel_log_told_of_is_read_at_once(node: Node) -> Non
     assert node.name(WEB) == ("shop", "shop-7d4b", "web")
     async with node.follow():
         shutil.rmtree(node.place / WEB)
-        await node.until(lambda: WEB not in node.source._ends)
+        await node.until(lambda: WEB not in node.source._is_crio)
     identity = node.identity(WEB)
     assert identity
     assert identity.state == "exited"
