@@ -92,7 +92,7 @@ class App:
         if config.bundles:
             names.append(OciSource(bundles=config.bundles, tell=tell, identities=identities))
         if config.kubernetes.access:
-            names.append(KubernetesSource(access=config.kubernetes.access, identities=identities, pod_labels=config.pod_labels))
+            names.append(KubernetesSource(access=config.kubernetes.access, tell=tell, identities=identities, pod_labels=config.pod_labels))
         cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
         self.sources: list[Source] = [self.kernel_log, *names, *([cgroup] if cgroup else [])]
         self.census = Census(

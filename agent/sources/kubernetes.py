@@ -7,12 +7,15 @@ is a shell in every pod of the node), the API server `list` and `watch` on `pods
 
 import asyncio
 import random
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 
-from agent.identities import Identities
+from agent.identities import KnownIdentities
+from agent.sources import Tell
 from agent.sources.kubernetes_access import Access, Pace
 from agent.sources.kubernetes_api_server import ApiServerWatch
 from agent.sources.kubernetes_client import connected
+from agent.sources.kubernetes_facts import SOURCE
 from agent.sources.kubernetes_kubelet import KubeletPoll
 from agent.sources.kubernetes_node_pods import NodePods
 from agent.status import Status
@@ -26,14 +29,25 @@ class KubernetesSource:
 
     longest_rest = FAR_DELAY_SECONDS
 
-    def __init__(self, *, access: Access, identities: Identities, pod_labels: Collection[str] = (), pace: Pace | None = None) -> None:
-        self.status = Status("kubernetes")
+    def __init__(
+        self,
+        *,
+        access: Access,
+        tell: Tell,
+        identities: KnownIdentities,
+        pod_labels: Collection[str] = (),
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Make it; `clock` is the identities', `wall` that of facts: seconds since 1970."""
+        self.status = Status(SOURCE)
         self._access = access
         self._pace = pace or Pace()
         self._note = "any certificate of the kubelet is believed (--kubernetes.kubelet-insecure-skip-verify)" if access.skip_verify else ""
-        self._pods = NodePods(identities, self.status.source, pod_labels)
+        self._pods = NodePods(tell=tell, identities=identities, labels=pod_labels, clock=clock, wall=wall)
         self._api: KubeletPoll | ApiServerWatch = (
-            KubeletPoll(self._pods, self._pace, self._up)
+            KubeletPoll(self._pods, self._pace, self._up, clock)
             if access.mode == "kubelet"
             else ApiServerWatch(self._pods, access.node_name, self._pace, self._up)
         )
@@ -50,7 +64,7 @@ class KubernetesSource:
         return ()
 
     async def follow(self) -> None:
-        """Give the identities what the API tells until it does not answer. What it was told stays. Raises Blind."""
+        """Tell what the API tells until it does not answer. Raises Blind."""
         async with connected(self._access, self._pace) as client:
             await self._api.follow(client)
 

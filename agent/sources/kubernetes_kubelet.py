@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 
 from agent.sources.kubernetes_access import Pace
@@ -18,10 +17,11 @@ _TRIES = 4
 class KubeletPoll:
     """Lists the pods of the kubelet again and again. `up` is called after each list."""
 
-    def __init__(self, pods: NodePods, pace: Pace, up: Callable[[], None]) -> None:
+    def __init__(self, pods: NodePods, pace: Pace, up: Callable[[], None], clock: Callable[[], float]) -> None:
         self._pods = pods
         self._pace = pace
         self._up = up
+        self._clock = clock
         self._missed: dict[ContainerKey, float] = {}
         self._sought: dict[ContainerKey, int] = {}
         self._heard = asyncio.Event()
@@ -57,7 +57,7 @@ class KubeletPoll:
 
         A kubelet that has just started lists only the pods it has been told of so far (https://github.com/kubernetes/kubernetes/issues/112119).
         """
-        now = time.monotonic()
+        now = self._clock()
         there = {key for identities in listed.containers.values() for key in identities}
         self._missed = {key: self._missed.get(key, now) for key in self._pods.told if key not in there}
         late = {key for key, since in self._missed.items() if now - since < self._pace.poll}

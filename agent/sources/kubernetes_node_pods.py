@@ -1,12 +1,13 @@
-"""The pods of one node, as Kubernetes last told of them, whichever API it was: what is new goes to the identities."""
+"""The pods of one node, as Kubernetes last told of them, whichever API it was. What is new is told on, once."""
 
 import asyncio
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from agent.identities import KEEP_DEAD_SECONDS, Identities, Identity
+from agent.identities import KEEP_DEAD_SECONDS, Described, Identity, KnownIdentities, PodsListed
+from agent.sources import Tell
 from agent.sources.kubernetes_client import PIECE, Client
+from agent.sources.kubernetes_facts import SOURCE, facts_between
 from agent.sources.kubernetes_pods import PodList, identities_of, names_of, uid_of
 from agent.supervise import Blind
 from collectors.kernel.container_id import ContainerKey
@@ -23,16 +24,28 @@ class ListedPods:
 
 
 class NodePods:
-    """What Kubernetes has told of the node's pods: `told` of each container, and the `keys` of those of each pod, by its uid."""
+    """What Kubernetes has told of the node's pods: `told` of each container, and the `keys` of those of each pod, by its uid.
 
-    def __init__(self, identities: Identities, source: str, labels: Collection[str]) -> None:
+    `clock` is the identities', `wall` that of facts: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        *,
+        tell: Tell,
+        identities: KnownIdentities,
+        labels: Collection[str],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
         self.told: dict[ContainerKey, Identity] = {}
         self.keys: dict[str, set[ContainerKey]] = {}
         self._names: dict[str, tuple[str, tuple[str, str]]] = {}
+        self._tell = tell
         self._identities = identities
-        self._source = source
         self._labels = labels
-        self._began = time.monotonic()
+        self._clock, self._wall = clock, wall
+        self._began = clock()
 
     def is_unknown(self, key: ContainerKey) -> bool:
         """Whether no source has a name for it."""
@@ -65,7 +78,7 @@ class NodePods:
         self._names = listed.names
         self.keys = {uid: set(identities) for uid, identities in listed.containers.items()}
         now = self._now({key: identity for identities in listed.containers.values() for key, identity in identities.items()})
-        self._tell(now, gone=self.told.keys() - now.keys())
+        self._tell_new(now, gone=self.told.keys() - now.keys())
 
     def tell_change(self, pod: object, *, is_deleted: bool) -> None:
         """Tell that a pod was added or modified, or deleted, while pods are watched."""
@@ -76,19 +89,20 @@ class NodePods:
         before = self.keys.pop(uid, set())
         if is_deleted:
             self._names.pop(uid, None)
-            self._tell(now, gone=before | now.keys())
+            self._tell_new(now, gone=before | now.keys())
         else:
             self._names[uid] = names_of(pod)
             self.keys[uid] = set(now)
-            self._tell(now, gone=before - now.keys())
+            self._tell_new(now, gone=before - now.keys())
         self.tell_names(is_watched=True)
 
     def tell_names(self, *, is_watched: bool) -> None:
         """Tell which pods there are; `is_watched` if every change will be told."""
-        self._identities.list_pods({uid: names for uid, names in self._names.values() if uid and all(names)}, is_watched=is_watched)
+        names = {uid: names for uid, names in self._names.values() if uid and all(names)}
+        self._tell(PodsListed(SOURCE, names, is_watched=is_watched))
 
     def _containers(self, pod: object) -> dict[ContainerKey, Identity]:
-        return identities_of(pod, self._labels, clock=time.monotonic(), wall=time.time())
+        return identities_of(pod, self._labels, clock=self._clock(), wall=self._wall())
 
     def _now(self, identities: Mapping[ContainerKey, Identity]) -> dict[ContainerKey, Identity]:
         """Return the identities with what is known already of the dead: a second telling makes no death younger, or unseen.
@@ -97,7 +111,7 @@ class NodePods:
         they are listed for as long as their pod is.
         """
         known = self._identities.known
-        now = time.monotonic()
+        now = self._clock()
         result = {}
         for key, identity in identities.items():
             told, before = self.told.get(key), known.get(key)
@@ -113,11 +127,13 @@ class NodePods:
                 result[key] = replace(identity, seen_alive=is_dated and identity.ended >= self._began)
         return result
 
-    def _tell(self, identities: Mapping[ContainerKey, Identity], gone: Iterable[ContainerKey]) -> None:
-        """Give the identities what is new, at once: most of what is listed is what was listed before."""
+    def _tell_new(self, identities: Mapping[ContainerKey, Identity], gone: Iterable[ContainerKey]) -> None:
+        """Tell what is new: most of what is listed is what was listed before."""
         changes = {key: identity for key, identity in identities.items() if self.told.get(key) != identity}
+        wall = self._wall()
+        facts = [fact for key, identity in changes.items() for fact in facts_between(key, self.told.get(key), identity, wall)]
         self.told.update(identities)
-        now = time.monotonic()
+        now = self._clock()
         for key in gone:
             identity = self.told.pop(key, None)
             if identity is None or key not in self._identities.known:
@@ -125,5 +141,7 @@ class NodePods:
             if identity.ended is None:  # how it ended is not told; what is, is how the life before it did
                 identity = replace(identity, last_termination=None, ended=now)
             changes[key] = replace(identity, state="removed")
+        for fact in facts:  # before the description, which may know more of an end that is a fact too
+            self._tell(fact)
         if changes:
-            self._identities.put(self._source, changes)
+            self._tell(Described(SOURCE, changes))

@@ -19,7 +19,9 @@ from agent.sources.kubernetes_access import Access, Pace
 from agent.sources.kubernetes_api_server import ApiServerWatch
 from agent.sources.kubernetes_kubelet import KubeletPoll
 from agent.supervise import Blind, keep_running
+from collectors.inquest.facts import Exited, StopRequested
 from collectors.kernel.container_id import ContainerKey
+from tests.agent.desk import Desk
 from tests.agent.fake_kubernetes import NODE, Answer, Json, Kubernetes, answer, owned_by, pod_of, status_of, terminated
 
 A, B, C, D = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64), ContainerKey("d" * 64)
@@ -49,8 +51,9 @@ class Following:
 
     def __init__(self, url: str, account: Path, mode: Mode = "kubelet", pace: Pace = QUICK, **settings: Any) -> None:
         self.identities = Remembering()
+        self.desk = Desk(self.identities)
         access = Access(mode, url, NODE, str(account / "token"), str(account / "ca.crt"), settings.pop("skip_verify", False))
-        self.source = KubernetesSource(access=access, identities=self.identities, pace=pace, **settings)
+        self.source = KubernetesSource(access=access, tell=self.desk.tell, identities=self.identities, pace=pace, **settings)
         self.status = self.source.status
 
     @property
@@ -209,6 +212,29 @@ async def test_a_restart_ends_the_life_before_and_keeps_its_name(cluster: Kubern
     assert first.last_termination is not None
     assert (first.last_termination.exit_code, first.last_termination.reason) == (137, "OOMKilled")
     assert following.identity(A) == first, "the wall's clock says 2001, the identities' says now"
+
+
+@BOTH
+async def test_a_stop_and_an_end_are_told_once_each(cluster: Kubernetes, account: Path, mode: Mode) -> None:
+    """However often they are listed, and with the times that Kubernetes says."""
+    deletion: Json = {"deletionTimestamp": "2026-11-22T01:06:40Z", "deletionGracePeriodSeconds": 5}
+    ended = status_of("app", A, state=terminated(143, "Error", A, at="2026-11-22T01:06:36Z"))
+    pods = [pod_of("web", status_of("app", A)), pod_of("web", status_of("app", A), **deletion), pod_of("web", ended, **deletion)]
+    following = Following(cluster.url, account, mode)
+    async with following.run() as task:
+        for number, pod in enumerate(pods):
+            for labels in ({}, {"changed": "yes"}):
+                cluster.put(pod | {"metadata": pod["metadata"] | {"labels": labels}})
+                cluster.put(pod_of(f"other-{number}-{len(labels)}", status_of("app", other := ContainerKey(f"{number}{len(labels)}" * 32))))
+                await following.until(lambda key=other: following.name(key) != (), task)  # type: ignore[misc] # mypy: no type for a default
+        cluster.delete("web")
+        await following.until(lambda: following.identity(A).state == "removed", task)
+
+    told: dict[str, Any] = {"container": A, "source": "kubernetes"}
+    assert following.desk.facts == [
+        StopRequested(**told, time=1_795_309_595.0, grace_seconds=5, by="deletion of its pod"),
+        Exited(**told, time=1_795_309_596.0, how="kubelet", code=143, reason="Error"),
+    ]
 
 
 @BOTH

@@ -151,7 +151,7 @@ async def test_with_the_kubelet_alone_a_sandbox_is_no_container(tmp_path: Path, 
     app = App(config)
     source = kubernetes(app)
     later = 0.0
-    app.census._clock = source._pods._identities._clock = lambda: time.monotonic() + later
+    app.census._clock = app.census._identities._clock = lambda: time.monotonic() + later
     source._api._pace = Pace(poll=0.05, seek=0.01)
     follower = asyncio.create_task(keep_running(source))
     try:
