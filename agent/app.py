@@ -125,7 +125,7 @@ class App:
             PlatformCollector(registry=self._registry)
             GCCollector(registry=self._registry)
         self._failures: Mapping[str, str] = {}
-        self._is_ready = False
+        self._ready = asyncio.Event()
 
     @property
     def statuses(self) -> list[Status]:
@@ -143,9 +143,9 @@ class App:
         loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP does nothing: configuration is read at the start, restart the agent")
         routes = Routes(
             render=self.render,
-            is_ready=lambda: self._is_ready,
+            is_ready=self._ready.is_set,
             status=self._status,
-            victims=lambda: self.casebook.victims(MOST_VICTIMS),
+            victims=partial(self.casebook.victims, MOST_VICTIMS),
             telemetry_path=self.config.telemetry_path,
         )
         runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
@@ -201,7 +201,7 @@ class App:
     async def _first_pass(self) -> None:
         await self.kernel_log.status.looked(_FIRST_NAMES_SECONDS)  # what was logged while the agent was down has its names there
         await self._collect(DEFAULT_SCRAPE_SECONDS)
-        self._is_ready = True
+        self._ready.set()
         # What is alive now stays: looking through it again and again would stop the event loop for longer than all else here.
         gc.collect()
         gc.freeze()

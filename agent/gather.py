@@ -100,14 +100,16 @@ class Gather:
         proc_root: str,
         assess: Callable[[Node, Mapping[str, str]], None],
         counted: Callable[[Node], None] = lambda node: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._census = census
         self._collectors = collectors
         self._proc_root = proc_root
         self._assess = assess
         self._counted = counted
+        self._clock = clock
         self._turn = asyncio.Lock()
-        self._ended = time.monotonic()
+        self._ended = clock()
         self._sampler = Sampler(proc_root)
         self._stuck: dict[str, tuple[asyncio.Future[Any], float]] = {}
         self._current: asyncio.Task[Pass] | None = None
@@ -127,28 +129,28 @@ class Gather:
         Nothing of this is on the page: a failure shows in the next pass.
         """
         while True:
-            if (rest := self._ended + seconds - time.monotonic()) > 0:
+            if (rest := self._ended + seconds - self._clock()) > 0:
                 await asyncio.sleep(rest)
                 continue
             async with self._turn:
-                deadline = time.monotonic() + timeout
+                deadline = self._clock() + timeout
                 node, _ = await self._take_census(deadline)
                 for collector in self._collectors:
                     if node is not None and collector.name in names:
                         node = self._with_files(node)
                         await self._one(collector, node, deadline, [])
-                self._ended = time.monotonic()
+                self._ended = self._clock()
 
     async def run(self, job: Callable[[], T]) -> T:
         """Run other work on the samples in the sampling thread: no CPU-bound Python runs beside a pass."""
         return await self._sampler.run(job)
 
     async def _pass(self, timeout: float) -> Pass:
-        deadline = time.monotonic() + timeout
+        deadline = self._clock() + timeout
         try:
             async with self._turn:
                 result = await self._whole(deadline)
-                self._ended = time.monotonic()
+                self._ended = self._clock()
             return result
         finally:
             self._current = None  # or its samples would be kept until the next pass
@@ -158,14 +160,14 @@ class Gather:
         failures: dict[str, str] = {}
         node, failures["census"] = await self._take_census(deadline)
         for collector in self._collectors:
-            started = time.monotonic()
+            started = self._clock()
             if node is not None:
                 node = self._with_files(node)
             failure = failures[collector.name] = await self._one(collector, node, deadline, samples)
             if collector.name in self._stuck:
                 started = self._stuck[collector.name][1]
             samples.append((SUCCESS, (collector.name,), int(not failure)))
-            samples.append((DURATION, (collector.name,), time.monotonic() - started))
+            samples.append((DURATION, (collector.name,), self._clock() - started))
         failures = {name: failure for name, failure in failures.items() if failure}
         if node is not None:
             self._assess(node, failures)
@@ -207,7 +209,7 @@ class Gather:
         """Run a job, waiting for it at most half of the time that is left, so that the next ones have some. Raises Late."""
         if name in self._stuck:
             raise Late("still stuck in an earlier pass")
-        started = time.monotonic()
+        started = self._clock()
         future = self._sampler.run(job)
         patience = max(0.0, (deadline - started) / 2)
         done, _ = await asyncio.wait((future,), timeout=patience)
