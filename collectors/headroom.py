@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from collectors.base import CONTAINER, Container, Node, Sample, gauge
-from collectors.kernel import badness, cgroupfs, container_id
+from collectors.base import CONTAINER, Node, Sample, gauge
+from collectors.inquest.scope import scope_of_limit
+from collectors.kernel import badness, cgroupfs
 from collectors.kernel.cgroupfs import Cgroup
+from collectors.kernel.container_id import ancestors
 from collectors.kernel.files import Gone, Malformed, ReadError, Unsupported, parse_once
 from collectors.kernel.hidepid import require_sight
 from collectors.kernel.procfs import parse_cgroup, rebase
@@ -84,7 +86,7 @@ class Headroom:
                     nearest = limit
             else:
                 if nearest is not _UNLIMITED:
-                    labels = (*container.labels, _scope(nearest, container))
+                    labels = (*container.labels, scope_of_limit(nearest.cgroup.path, container.id))
                     yield HEADROOM, labels, nearest.free
                     yield NEAREST, labels, nearest.bytes
         if cgroups:
@@ -152,7 +154,7 @@ def _candidates(node: Node, near: list[_Limit], cgroups: Mapping[str, Cgroup]) -
             ):
                 takes = "unknown"  # in the PID namespace of its pod or of the host a container ends with its first process, whichever it is
             comm = chosen.footprint.comm.decode(errors="backslashreplace")
-            yield CANDIDATE, (*labels, _scope(limit, containers[owner]), comm, role, takes), 1
+            yield CANDIDATE, (*labels, scope_of_limit(limit.cgroup.path, containers[owner].id), comm, role, takes), 1
             yield BADNESS, labels, chosen.badness * badness.PAGE
             yield RSS, labels, chosen.footprint.rss * 1024
     yield UNKNOWN, (), unknown
@@ -202,14 +204,6 @@ def _takes(node: Node, cgroups: Mapping[str, Cgroup], home: str, container: str,
     return takes
 
 
-def _scope(limit: _Limit, container: Container) -> str:
-    if limit.cgroup.path == container.cgroup.path:
-        return "container"
-    return "pod" if container_id.is_pod(limit.cgroup.path) else "ancestor"
-
-
-def _upwards(path: str) -> Iterator[str]:
-    """Yield the path and those of the cgroups above it, but not the root's, which has no limit."""
-    while path not in ("", "/"):
-        yield path
-        path = path.rpartition("/")[0]
+def _upwards(path: str) -> tuple[str, ...]:
+    """Return the path and those of the cgroups above it, but not the root's, which has no limit."""
+    return (path, *ancestors(path))

@@ -13,6 +13,7 @@ ID is 64 hexadecimal digits. UID is the pod's, with `_` for `-` in systemd's nam
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
@@ -125,6 +126,16 @@ def parse(path: str) -> ContainerId | None:
         host_id=found[0][2] if len(found) > 1 else "",
         container_path="/".join(names[: depth + 1]),
     )
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """Yield the paths of the cgroups above the one at path, the nearest first; not that of the root.
+
+    >>> list(ancestors("/kubepods/burstable/podUID"))
+    ['/kubepods/burstable', '/kubepods']
+    """
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def is_pod(path: str) -> bool:

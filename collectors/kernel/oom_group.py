@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents, memory_events, memory_oom_group
+from collectors.kernel.container_id import ancestors
 from collectors.kernel.files import Gone, KernelFiles, Malformed, ReadError, Unsupported
 
 _MOST_INSIDE = 1000
@@ -20,17 +21,16 @@ def group_kills(files: KernelFiles, cgroup: Cgroup, events: MemoryEvents, *, loc
     None is any number: a group is set, or nobody can tell any more, and the kernel does not count them (before 5.17). `local_events`:
     oom_group_kill is not counted above (memory_localevents). Raises Forbidden, and plain ReadError.
     """
-    highest, directory = None, cgroup.directory
-    for depth in range(cgroup.path.rstrip("/").count("/") + 1):
+    highest, root = None, cgroup.directory.removesuffix(cgroup.path)
+    for directory in (cgroup.directory, *(root + path for path in ancestors(cgroup.path)), root):
         try:
             if memory_oom_group(files, directory):
                 highest = directory
         except (Gone, Malformed) as error:
-            if depth == 0 and isinstance(error, Gone) and events.oom_group_kill is None:
+            if directory == cgroup.directory and isinstance(error, Gone) and events.oom_group_kill is None:
                 return None
         except Unsupported:  # the root, or before 4.19
             pass
-        directory = os.path.dirname(directory)
     if events.oom_group_kill is None:
         return None if highest is not None or _is_group_inside(files, cgroup.directory) else 0
     if highest is None or highest == cgroup.directory:
