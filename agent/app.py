@@ -25,6 +25,7 @@ from agent.identities import Identities
 from agent.inits import Inits
 from agent.kept import Kept, keep
 from agent.page import Page, compress, registry_lines
+from agent.postmortem import Postmortem
 from agent.register import Register
 from agent.sources import Source
 from agent.sources.cgroup import CgroupSource
@@ -77,15 +78,9 @@ class App:
         ledger = KillLedger(kept.casebook, kept.state, same_boot=kept.same_boot)
         cgroup_root = self._find_cgroup_root()
         self.inits = Inits(config.procfs)
-        tell = Register(identities=identities, ledger=ledger, inits=self.inits, local_events=local_events).tell
-        self.kernel_log = KernelLog(
-            path=config.kmsg,
-            cgroup_root=cgroup_root,
-            proc_root=config.procfs,
-            ledger=ledger,
-            identities=identities,
-            is_init=self.inits.is_init,
-        )
+        postmortem = Postmortem(proc_root=config.procfs, cgroup_root=cgroup_root, is_init=self.inits.is_init)
+        tell = Register(identities=identities, ledger=ledger, inits=self.inits, postmortem=postmortem, local_events=local_events).tell
+        self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, tell=tell, cursor=ledger.cursor, was_here=ledger.knows)
         names: list[Source] = []
         if config.docker_url:
             names.append(DockerSource(url=config.docker_url, tell=tell, identities=identities))

@@ -5,13 +5,15 @@ What containers are called goes to the identities, what the OOM killer took to t
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 
 from agent.identities import Amended, Described, EndedUnseen, Identities, Identity, Listed, PodsListed
 from agent.inits import Inits
+from agent.postmortem import Postmortem
 from agent.sources import Told
 from collectors import oom
 from collectors.base import CONTAINER
-from collectors.inquest.facts import Born, Emptied, Exited, Removed
+from collectors.inquest.facts import Born, Emptied, Exited, LogClosed, LogRead, OomKilled, Removed
 from collectors.inquest.kills import KillLedger
 
 _MOST_LOGGED = 1000
@@ -23,10 +25,11 @@ log = logging.getLogger(__name__)
 class Register:
     """Takes facts, in any order. `local_events`: memory.events does not count what is nested (memory_localevents)."""
 
-    def __init__(self, *, identities: Identities, ledger: KillLedger, inits: Inits, local_events: bool) -> None:
+    def __init__(self, *, identities: Identities, ledger: KillLedger, inits: Inits, postmortem: Postmortem, local_events: bool) -> None:
         self._identities = identities
         self._ledger = ledger
         self._inits = inits
+        self._postmortem = postmortem
         self._local_events = local_events
         self._failures: set[tuple[type, type]] = set()
 
@@ -65,6 +68,22 @@ class Register:
                 if fact.words is not None and not self._local_events:
                     oom.read_last(self._ledger, fact.id, fact.cgroup, fact.words)
                 _log_end(fact, self._identities.known.get(fact.container))
+            case OomKilled():
+                self._count(self._postmortem.examine(fact))
+            case LogRead():
+                self._ledger.log_read(fact.cursor)
+            case LogClosed():
+                self._ledger.log_closed()
+
+    def _count(self, killed: OomKilled) -> None:
+        """Count a kill, and log it with the name that its container has on the page, or will have."""
+        labels: tuple[str, ...] = ()
+        if killed.id is not None:
+            self._identities.hear(killed.source, killed.container)
+            identity = self._identities.known.get(killed.container)
+            labels = self._ledger.names.get(killed.container) or (identity.name if identity else ())
+        self._ledger.logged(killed)
+        _log_kill(killed, labels)
 
     def _ask_for_name(self, born: Born) -> None:
         """Have a container on the page even if no pass ever sees it."""
@@ -74,6 +93,14 @@ class Register:
             self._identities.ask(born.container)  # it may be a sandbox, which only who knows its name can tell
         else:
             self._identities.hear(born.source, born.container)
+
+
+def _log_kill(fact: OomKilled, labels: tuple[str, ...]) -> None:
+    """Log that the OOM killer took a process, with all that is known of it."""
+    victim = asdict(fact.victim) if fact.victim else {}
+    known = {name: value for name, value in victim.items() if value is not None and name not in ("time", "identifier")}
+    known |= zip(CONTAINER, labels, strict=False)
+    log.warning("OOM kill: its cgroup is known now" if fact.is_again else "OOM kill", extra=known)
 
 
 def _log_end(fact: Emptied, identity: Identity | None) -> None:

@@ -8,8 +8,10 @@ from dataclasses import astuple, fields, replace
 from operator import attrgetter
 from typing import Any, get_args, get_type_hints
 
-from collectors.inquest.kill_state import SCOPES, Cursor, Life, State, Victim
-from collectors.inquest.top_cgroups import Slice
+from collectors.inquest.instances import InstanceKills
+from collectors.inquest.kill_state import Cursor, State, Victim
+from collectors.inquest.scope import SCOPES
+from collectors.inquest.top_cgroups import TopCgroup
 from collectors.kernel.container_id import ContainerKey
 
 Execute = Callable[..., Iterable[Any]]
@@ -57,14 +59,14 @@ MIGRATIONS = (
 )
 """The statements that lead from each version of the schema (PRAGMA user_version) to the next: literal text, never edited."""
 
-_LIFE = ("path", "kills_at_first", "kills", "events", "groups", "ooms", "ooms_settled", "settled", "guessed", "shared")
-_SLICE = ("inode", "kills_at_first", "kills", "events", "groups", "counted")
+_INSTANCE = ("path", "kills_at_first", "kills", "events", "groups", "ooms", "ooms_settled", "settled", "guessed", "shared")
+_TOP_CGROUP = ("inode", "kills_at_first", "kills", "events", "groups", "counted")
 _NAME = ("namespace", "pod", "container")
 _VICTIM = tuple(field.name for field in fields(Victim))
 _TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "epoch": (("one",), ("boot_id", "sequence", "time_us", "started", "unnamed_of_ended")),
-    "lives": (("identifier", "inode"), (*_LIFE, *SCOPES)),
-    "slices": (("path",), (*_SLICE, *SCOPES)),
+    "lives": (("identifier", "inode"), (*_INSTANCE, *SCOPES)),
+    "slices": (("path",), (*_TOP_CGROUP, *SCOPES)),
     "sums": (("name",), SCOPES),
     "identities": (_NAME, ("kills",)),
     "names": (("identifier",), _NAME),
@@ -92,7 +94,10 @@ _SIGNED = ("sequence", "time_us", "oom_score_adj")
 _LARGEST = (1 << 63) - 1
 _END_OF_TIME = 1e15
 
-_of_life, _of_slice = attrgetter(*_LIFE), attrgetter(*_SLICE)
+_STORED_NAMES = {"without_cgroup": "nameless"}
+"""Sums that have another name in the file."""
+
+_of_instance, _of_top_cgroup = attrgetter(*_INSTANCE), attrgetter(*_TOP_CGROUP)
 
 
 @contextmanager
@@ -123,13 +128,13 @@ def rows(state: State, boot_id: str) -> dict[RowKey, tuple[Any, ...]]:
     """Return the whole state as rows. What is assumed without a row has none: most containers never see a kill."""
     cursor = state.cursor or (None, None)
     found: dict[RowKey, tuple[Any, ...]] = {("epoch", _ONE): (boot_id, *cursor, int(state.started), state.unnamed_of_ended)}
-    for key, life in state.lives.items():
-        if not life.is_blank:
-            found["lives", key] = (*_of_life(life), *_counts(life.by_scope))
-    for path, one in state.slices.items():
-        found["slices", (path,)] = (*_of_slice(one), *_counts(one.guessed))
+    for key, instance in state.instances.items():
+        if not instance.is_blank:
+            found["lives", key] = (*_of_instance(instance), *_counts(instance.by_scope))
+    for path, top in state.top_cgroups.items():
+        found["slices", (path,)] = (*_of_top_cgroup(top), *_counts(top.guessed))
     for name, by_scope in state.sums.items():
-        found["sums", (name,)] = _counts(by_scope)
+        found["sums", (_STORED_NAMES.get(name, name),)] = _counts(by_scope)
     for labels, kills in state.identities.items():
         found["identities", labels] = (kills,)
     for identifier, labels in state.names.items():
@@ -143,19 +148,22 @@ def read(execute: Execute) -> State | None:
     if epoch is None:
         return None
     _, _, sequence, time_us, started, unnamed_of_ended = epoch
+    names_here = {stored: name for name, stored in _STORED_NAMES.items()}
     return State(
         cursor=None if time_us is None else Cursor(sequence, time_us),
         started=bool(started),
         unnamed_of_ended=unnamed_of_ended,
-        lives={
-            (ContainerKey(identifier), inode): Life(**dict(zip(_LIFE, values, strict=False)), by_scope=_scopes(values[len(_LIFE) :]))
+        instances={
+            (ContainerKey(identifier), inode): InstanceKills(
+                **dict(zip(_INSTANCE, values, strict=False)), by_scope=_scopes(values[len(_INSTANCE) :])
+            )
             for identifier, inode, *values in execute(_select("lives"))
         },
-        slices={
-            path: Slice(**dict(zip(_SLICE, values, strict=False)), guessed=_scopes(values[len(_SLICE) :]))
+        top_cgroups={
+            path: TopCgroup(**dict(zip(_TOP_CGROUP, values, strict=False)), guessed=_scopes(values[len(_TOP_CGROUP) :]))
             for path, *values in execute(_select("slices"))
         },
-        sums={row[0]: _scopes(row[1:]) for row in execute(_select("sums"))},
+        sums={names_here.get(row[0], row[0]): _scopes(row[1:]) for row in execute(_select("sums"))},
         identities={tuple(row[:3]): row[3] for row in execute(f"{_select('identities')} ORDER BY time, rowid")},
         names={ContainerKey(row[0]): tuple(row[1:]) for row in execute(_select("names"))},
     )

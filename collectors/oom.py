@@ -5,11 +5,13 @@ from dataclasses import replace
 
 from collectors.base import Instance, Node, Sample, counter, event_counter
 from collectors.inquest.kill_state import Labels
-from collectors.inquest.kills import KillLedger
+from collectors.inquest.kills import KillLedger, Round
+from collectors.inquest.scope import scope_of_limit
 from collectors.inquest.tally import Reading
-from collectors.kernel import cgroupfs, container_id
+from collectors.inquest.top_cgroups import is_top_cgroup
+from collectors.kernel import cgroupfs
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
-from collectors.kernel.container_id import ContainerId, ContainerKey
+from collectors.kernel.container_id import ContainerId, ContainerKey, ancestors
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.node import memory_cgroups_are_off
 from collectors.kernel.oom_group import group_kills
@@ -27,7 +29,7 @@ NODE_KILLS = counter(
 
 
 class Oom:
-    """Reads memory.events of every instance and of the slices above; the kernel log's follower writes its victims to the same ledger.
+    """Reads memory.events of every instance and of the top-level cgroups; the kernel log's victims come to the same ledger.
 
     `local_events`: memory.events does not count what is nested (mount option memory_localevents), so it is summed up here.
     """
@@ -41,8 +43,8 @@ class Oom:
         self._local_events = local_events
         self._nested: dict[int, dict[int, MemoryEvents]] = {}
         self._ooms: dict[int, int | None] = {}
-        self._slice_ooms: dict[str, tuple[int, int]] = {}
-        self._slice_kills: dict[str, int] = {}
+        self._top_ooms: dict[str, tuple[int, int]] = {}
+        self._top_kills: dict[str, int] = {}
         self._grouped: set[str] = set()
         self._groups: dict[int, tuple[MemoryEvents, int | None]] = {}
         self._has_events = False
@@ -51,24 +53,15 @@ class Oom:
         """Yield a count for every container that runs or ran lately, born at 0, and one per scope."""
         if not node.cgroups and not self._ledger.log_is_followed:
             return  # nobody could see a kill: absent, not 0
-        nameless = self._ledger.nameless()
-        slices = [cgroup for cgroup in node.cgroups if _is_slice(cgroup)]
-        known = [cgroup for cgroup in slices if self._ledger.knows_slice(cgroup.path)]
-        whose = {cgroup.path: self._read_slice(node, cgroup) for cgroup in known}
-        for instance in node.instances:
-            if self._read(node, instance):
-                whose[instance.id.key] = self._whose(node, _above(node, instance.cgroup))
-        for cgroup in slices:
-            if cgroup not in known:  # a kill in between shall be history here, where it can be counted for its container
-                self._read_slice(node, cgroup)
-        self._retain(node)
-        sighted = bool(node.cgroups)  # else the walk of the tree failed: nobody has ended, and what is found later is not newly born
-        if sighted:
-            for identifier in self._names.keys() - node.names.keys():
-                self._ledger.close(identifier, self._names[identifier])
-            self._names = node.names
-        living = {instance.id.key for instance in node.instances}
-        totals = self._ledger.settle(nameless, node.names, sighted=sighted, whose=whose, living=living if sighted else None)
+        with self._ledger.round() as this_round:
+            self._read_all(node, this_round)
+            sighted = bool(node.cgroups)  # else the walk of the tree failed: nobody has ended, and what is found later is not newly born
+            if sighted:
+                for key in self._names.keys() - node.names.keys():
+                    self._ledger.close(key, self._names[key])
+                self._names = node.names
+            living = {instance.id.key for instance in node.instances}
+            totals = this_round.settle(node.names, sighted=sighted, living=living if sighted else None)
         if not (self._has_events or self._ledger.log_is_followed):
             return  # there is no memory.events either, as on a host whose memory controller belongs to cgroup v1
         if self._has_events or not memory_cgroups_are_off(node.proc_root):  # then the log has no victim's cgroup: "/" for all
@@ -77,7 +70,20 @@ class Oom:
         for scope, count in totals.by_scope.items():
             yield NODE_KILLS, (scope,), count
 
-    def _read(self, node: Node, instance: Instance) -> bool:
+    def _read_all(self, node: Node, this_round: Round) -> None:
+        tops = [cgroup for cgroup in node.cgroups if is_top_cgroup(cgroup.path)]
+        known = [cgroup for cgroup in tops if this_round.knows_top(cgroup.path)]
+        for cgroup in known:
+            this_round.scope_of[cgroup.path] = self._read_top(node, cgroup, this_round)
+        for instance in node.instances:
+            if self._read(node, instance, this_round):
+                this_round.scope_of[instance.id.key] = self._whose(node, instance)
+        for cgroup in tops:
+            if cgroup not in known:  # a kill in between shall be history here, where it can be counted for its container
+                self._read_top(node, cgroup, this_round)
+        self._retain(node)
+
+    def _read(self, node: Node, instance: Instance, this_round: Round) -> bool:
         """Give one instance's counts to the ledger; true when they tell of a kill, but not of whose limit was hit."""
         events = node.read(cgroupfs.memory_events, instance.cgroup)
         if events is None or events.oom_kill is None:
@@ -87,10 +93,10 @@ class Oom:
             nested = self._nested.setdefault(instance.cgroup.inode, {})
             nested.update(self._below(node, instance.cgroup))
             events = _sum((events, *nested.values()))  # also of those that are gone
-        return self._ledger.read(instance.id, instance.cgroup.inode, self._reading(node, instance.cgroup, events))
+        return this_round.read(instance.id, instance.cgroup.inode, self._reading(node, instance.cgroup, events))
 
-    def _read_slice(self, node: Node, cgroup: Cgroup) -> str:
-        """Give one slice's count to the ledger; return the scope of kills that no container tells of: `oom` rises at memory limits."""
+    def _read_top(self, node: Node, cgroup: Cgroup, this_round: Round) -> str:
+        """Give one top-level cgroup's count to the ledger; return the scope of kills that no container tells of: `oom` rises at limits."""
         events = None if self._local_events else node.read(cgroupfs.memory_events, cgroup)
         if events is None or events.oom_kill is None:
             return "ancestor"
@@ -98,19 +104,19 @@ class Oom:
         if events.oom_group_kill is not None:
             reading = self._reading(node, cgroup, events)
         else:
-            reading = Reading(events.oom_kill, None if self._has_groups(node, cgroup, events.oom_kill) else 0)
-        self._ledger.read_slice(cgroup.path, cgroup.inode, reading)
+            reading = Reading(events.oom_kill, None if self._has_groups(node, cgroup, events.oom_kill, this_round) else 0)
+        this_round.read_top(cgroup.path, cgroup.inode, reading)
         ooms = events.oom or 0
-        oldest, before = self._slice_ooms.get(cgroup.path, (0, 0))
-        self._slice_ooms[cgroup.path] = before, ooms
+        oldest, before = self._top_ooms.get(cgroup.path, (0, 0))
+        self._top_ooms[cgroup.path] = before, ooms
         return "ancestor" if ooms > oldest else "node"  # the kills are those of the round before
 
-    def _has_groups(self, node: Node, cgroup: Cgroup, kills: int) -> bool:
-        """Whether some of a slice's kills may be in it twice, before 5.17: whoever was killed as a group has told, or others are seen."""
-        if cgroup.path not in self._grouped and self._slice_kills.get(cgroup.path) != kills:
-            self._slice_kills[cgroup.path] = kills
+    def _has_groups(self, node: Node, cgroup: Cgroup, kills: int, this_round: Round) -> bool:
+        """Whether some of its kills may be in it twice, before 5.17: whoever was killed as a group has told, or others are seen."""
+        if cgroup.path not in self._grouped and self._top_kills.get(cgroup.path) != kills:
+            self._top_kills[cgroup.path] = kills
             below = (each for each in node.cgroups if f"{each.path}/".startswith(f"{cgroup.path}/"))
-            if self._ledger.has_groups(cgroup.path) or any(node.read(cgroupfs.memory_oom_group, each) for each in below):
+            if this_round.has_groups(cgroup.path) or any(node.read(cgroupfs.memory_oom_group, each) for each in below):
                 self._grouped.add(cgroup.path)
         return cgroup.path in self._grouped
 
@@ -130,17 +136,16 @@ class Oom:
                 if events is not None:
                     yield other.inode, events
 
-    def _whose(self, node: Node, above: list[Cgroup]) -> str:
+    def _whose(self, node: Node, instance: Instance) -> str:
         """Find the cgroup above a container whose own `oom` has risen since it was last looked at; if none has, the node was short.
 
         Only asked for a kill that the log does not tell of, and whose container did not hit its own limit.
         """
+        above = [node.by_path[path] for path in ancestors(instance.cgroup.path) if path in node.by_path]
         risen = [cgroup for cgroup in above if self._has_risen(node, cgroup)]
         if all(self._ooms[cgroup.inode] is None for cgroup in above):
             return "ancestor"  # none of them could be read
-        if not risen:
-            return "node"
-        return "pod" if container_id.is_pod(risen[-1].path) else "ancestor"
+        return scope_of_limit(risen[0].path, instance.id) if risen else "node"
 
     def _has_risen(self, node: Node, cgroup: Cgroup) -> bool:
         events = node.read(cgroupfs.memory_events_local, cgroup)
@@ -177,15 +182,3 @@ def _sum(events: Iterable[MemoryEvents]) -> MemoryEvents:
         oom_kill=sum(each.oom_kill or 0 for each in found),
         oom_group_kill=sum(groups) if groups else None,
     )
-
-
-def _is_slice(cgroup: Cgroup) -> bool:
-    """Whether it lies right below the root and is no container's."""
-    return cgroup.path.count("/") == 1 and cgroup.path != "/" and container_id.parse(cgroup.path) is None
-
-
-def _above(node: Node, cgroup: Cgroup) -> list[Cgroup]:
-    """The cgroups above one, from the root's child down."""
-    names = cgroup.path.split("/")
-    paths = ("/".join(names[:depth]) for depth in range(2, len(names)))
-    return [node.by_path[path] for path in paths if path in node.by_path]

@@ -6,10 +6,10 @@ from typing import Protocol
 from agent.identities import NameFact
 from agent.status import Status
 from collectors.base import Sample
-from collectors.inquest.facts import Fact
+from collectors.inquest.facts import Fact, LogFact
 
-Told = Fact | NameFact
-"""What sources tell: what happened to a container, and what it is called."""
+Told = Fact | NameFact | LogFact
+"""What sources tell: what happened to a container, what it is called, and how far the kernel log is read."""
 
 Tell = Callable[[Told], None]
 """The one way in for facts (Register.tell), handed to the constructor of each source. It never raises; call it in the event loop."""

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from collectors.inquest.kill_state import Cursor, Victim
+from collectors.inquest.scope import scope_of_kill
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.oom_log import OomKill
+
+NO_CONTAINER = ContainerKey()
+"""Of what happened outside of containers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,22 +98,36 @@ class Resumed(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OomKilled(Fact):
-    """The OOM killer took a process, as the kernel log says. The key is empty for one outside of containers."""
+    """The OOM killer took a process, as the kernel log says; the key may be NO_CONTAINER."""
 
     kill: OomKill
     """What the log said, its paths as the agent's cgroup tree has them."""
+    cgroup: str
+    """Of the victim, or of the group that it was taken with; empty when the log names neither."""
     id: ContainerId | None
-    """The container that the victim's cgroup belongs to; None: none, or the log does not name the cgroup."""
+    """The container that this cgroup belongs to."""
     scope: str
-    """Whose limit was hit (kill_state.SCOPES)."""
-    victim: Victim
-    """The record for the casebook."""
+    """Whose limit was hit (scope.SCOPES)."""
     is_late: bool = False
-    """Logged while the agent was down: since then the container may have begun another life."""
+    """Logged while the agent was down: since then the container may have begun another life, and the PID be another process's."""
     is_again: bool = False
     """Told before, when the log had not named the victim's cgroup yet."""
+    has_foreign_pid: bool = False
+    """The node is a container, whose /proc has PIDs of its own; the log has the host's."""
     cursor: Cursor | None = None
     """The place in the kernel log that is read to with this one."""
+    victim: Victim | None = None
+    """The record for the casebook; it and `inode` are None until somebody has looked, while the line was fresh."""
+
+    @property
+    def names_cgroup(self) -> bool:
+        """Whether `cgroup` is the victim's own: of a group's member the log names the group's alone."""
+        return self.kill.task_memcg is not None
+
+    @property
+    def scope_without_cgroup(self) -> str:
+        """Whose limit was hit as far as was known while the log had not named the cgroup."""
+        return scope_of_kill(self.kill, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,3 +166,23 @@ class Emptied(Fact):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed(Fact):
     """The runtime removed it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRead:
+    """The kernel log is followed, and every kill up to `cursor` was told: from here on its silence means that there was none."""
+
+    source: str
+    cursor: Cursor | None
+    """None: the next agent could not find the place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogClosed:
+    """The kernel log is not followed any more: its silence says nothing."""
+
+    source: str
+
+
+LogFact = LogRead | LogClosed
+"""How far the kernel log is read, which is no container's matter."""

@@ -1,74 +1,14 @@
-"""What the kill ledger keeps: an account per instance, a record per victim, the whole state; and who keeps it for good (Book). Pure."""
+"""What the kill ledger keeps: a record per victim, its whole state; and who keeps it for good (Book). Pure."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from collectors.inquest.tally import Tally
-from collectors.inquest.top_cgroups import Slice
-from collectors.kernel.container_id import ContainerId, ContainerKey
-from collectors.kernel.oom_log import OomKill
-
-SCOPES = ("container", "pod", "ancestor", "node")
-"""Whose limit was hit. `ancestor` is any other cgroup, and one that neither the kernel log nor a rise of `oom` tells."""
+from collectors.inquest.instances import InstanceKey, InstanceKills
+from collectors.inquest.top_cgroups import TopCgroup
+from collectors.kernel.container_id import ContainerKey
 
 Labels = tuple[str, ...]
-
-
-@dataclass(slots=True, kw_only=True)
-class Life(Tally):
-    """One instance: the kills that memory.events is sure of, at first sight (None until then) and now, and those by whose limit was hit.
-
-    `guessed` of the kills are known from memory.events alone; the kernel log may still name them. `logged_before` is K, and
-    `counted_before` K with the guessed ones, both with the shared ones and as of when the round of readings began: those kills are
-    surely in its reading, for the kernel counts first and logs then. `settled` and `ooms_settled` are the kills, and `oom`, when the
-    kills last changed: an `oom` since then has its kill still to come.
-    """
-
-    path: str = ""
-    kills_at_first: int | None = None
-    ooms: int = 0
-    ooms_settled: int = 0
-    settled: int = 0
-    by_scope: Counter[str] = field(default_factory=Counter)
-    guessed: int = 0
-    shared: int = 0
-    """Kills in its memory.events that are counted for a container nested in it, or around it."""
-    logged_before: int = 0
-    counted_before: int = 0
-    read_in: int = 0
-    """The round that read it last, and the one before; not kept."""
-    read_before: int = 0
-
-    @property
-    def is_blank(self) -> bool:
-        """Born at 0 and nothing happened since: what is assumed of an instance that is not known."""
-        return self.kills_at_first == 0 and not (self.kills or self.ooms or self.total or self.shared)
-
-    @property
-    def total(self) -> int:
-        """Kills of this life, as soon as they are settled: the greater of what memory.events is sure of and K."""
-        return sum(self.by_scope.values()) if self.by_scope else 0  # of most there are none, and all are asked in every pass
-
-    @property
-    def logged(self) -> int:
-        """K."""
-        return self.total - self.guessed
-
-    @property
-    def risen(self) -> int:
-        """What memory.events is sure of, since first sight."""
-        return self.kills - (self.kills_at_first or 0)
-
-    @property
-    def missing(self) -> int:
-        """Kills that the kernel log has not named (yet) and nobody has counted."""
-        return max(0, self.risen - self.total - self.shared)
-
-    def begin_round(self) -> None:
-        """Note what is counted before its memory.events is read again."""
-        self.logged_before, self.counted_before = self.logged + self.shared, self.total + self.shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +41,6 @@ class Victim:
     shmem_rss_bytes: int | None
 
 
-LifeKey = tuple[ContainerKey, int]
-"""Container id and inode of its cgroup."""
-
-
 class Cursor(NamedTuple):
     """A place in the kernel log of this boot: all kills up to it are counted."""
 
@@ -129,8 +65,8 @@ class State:
     cursor: Cursor | None = None
     started: bool = False
     unnamed_of_ended: int = 0
-    lives: Mapping[LifeKey, Life] = field(default_factory=dict)
-    slices: Mapping[str, Slice] = field(default_factory=dict)
+    instances: Mapping[InstanceKey, InstanceKills] = field(default_factory=dict)
+    top_cgroups: Mapping[str, TopCgroup] = field(default_factory=dict)
     """By path."""
     sums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By name and scope."""
@@ -153,16 +89,3 @@ class NoBook:
 
     def save(self, state: State, victim: Victim | None = None) -> None:
         """Forget them."""
-
-
-def scope_of(kill: OomKill, victim: ContainerId | None) -> str:
-    """Say whose limit was hit, by what the kernel log says (oom_memcg, task_memcg)."""
-    if kill.is_global:
-        return "node"
-    if victim is None or kill.oom_memcg is None:
-        return "ancestor"
-    limit = kill.oom_memcg.decode(errors="backslashreplace")
-    if f"{limit}/".startswith(f"{victim.container_path}/"):
-        return "container"
-    pod = victim.container_path.rpartition("/")[0]
-    return "pod" if victim.pod_uid and limit == pod else "ancestor"

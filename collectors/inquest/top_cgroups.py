@@ -1,4 +1,4 @@
-"""What slices tell of OOM kills: a rise of their memory.events that nothing below explains is a kill too. Pure.
+"""What top-level cgroups, those right below the root, tell of OOM kills: a rise that nothing below explains is a kill too. Pure.
 
 Its container was gone before anybody read it, and the kernel log does not say whose the victim was, or not yet.
 """
@@ -11,12 +11,17 @@ from collectors.inquest.tally import Reading, Tally
 from collectors.kernel import container_id
 
 _ROUNDS = 3
-"""After so many rounds the line of a kill that a slice has risen for will not come any more."""
+"""After so many rounds the line of a kill that a top-level cgroup has risen for will not come any more."""
+
+
+def is_top_cgroup(path: str) -> bool:
+    """Whether a cgroup lies right below the root and is no container's: most are slices of systemd."""
+    return path.count("/") == 1 and path != "/" and container_id.parse(path) is None
 
 
 @dataclass(slots=True, kw_only=True)
-class Slice(Tally):
-    """One cgroup right below the root. Of its rise, `counted` are known one by one; of these, `guessed` are those no child tells of.
+class TopCgroup(Tally):
+    """One of them. Of its rise, `counted` are known one by one; of these, `guessed` are those no child tells of.
 
     Its inode is 0 and kills_at_first None until it was read.
     """
@@ -40,7 +45,7 @@ class Slice(Tally):
     def count(self, scope: str, read_in: int) -> str:
         """Count a kill below, in an instance that was last read in a round; return its scope.
 
-        If that was before this slice guessed, the kill may be what was guessed: it is then counted already and keeps that scope, or that
+        If that was before this cgroup guessed, the kill may be what was guessed: it is then counted already and keeps that scope, or that
         count would fall.
         """
         if not self.guessed.total() or read_in >= self.guessed_in:
@@ -59,74 +64,74 @@ class Slice(Tally):
             self.guessed_in = this_round
 
 
-class Slices:
-    """The accounts of the cgroups right below the root, by path. Kills that are nobody's for good go to `unattributed`, by scope."""
+class TopCgroups:
+    """All of them, by path. Kills that are nobody's for good go to `unattributed`, by scope."""
 
-    def __init__(self, unattributed: Counter[str], accounts: Mapping[str, Slice] | None = None, *, this_round: int = 0) -> None:
-        self.accounts: dict[str, Slice] = dict(accounts or {})
+    def __init__(self, unattributed: Counter[str], kept: Mapping[str, TopCgroup], *, this_round: int) -> None:
+        self.by_path: dict[str, TopCgroup] = dict(kept)
         self._unattributed = unattributed
-        for one in self.accounts.values():
-            one.guessed_in, one.counted_before = this_round, one.counted
-            one.go_on()
+        for top in self.by_path.values():
+            top.guessed_in, top.counted_before = this_round, top.counted
+            top.go_on()
 
     def begin_round(self) -> None:
         """Note what is counted before they are read again."""
-        for one in self.accounts.values():
-            one.counted_before = one.counted
+        for top in self.by_path.values():
+            top.counted_before = top.counted
 
     def knows(self, path: str) -> bool:
         """Whether it was read before: the first reading is made after those of its containers, the others before."""
-        return path in self.accounts and self.accounts[path].kills_at_first is not None
+        return path in self.by_path and self.by_path[path].kills_at_first is not None
 
     def has_groups(self, path: str) -> bool:
         """Whether some of its kills, nobody knows how many, may have been counted twice."""
-        return path in self.accounts and self.accounts[path].groups is None
+        return path in self.by_path and self.by_path[path].groups is None
 
     def read(self, path: str, inode: int, reading: Reading, *, born_at_0: bool) -> None:
         """Take one reading of memory.events. `born_at_0`: one that is not known is new."""
-        one = self.accounts.setdefault(path, Slice())
-        if is_new := one.kills_at_first is not None and one.inode != inode:
+        top = self.by_path.setdefault(path, TopCgroup())
+        if is_new := top.kills_at_first is not None and top.inode != inode:
             self._close(path)
-            one = self.accounts[path] = Slice()
-        one.kills_before = one.kills
-        one.take(reading, is_later=True)
+            top = self.by_path[path] = TopCgroup()
+        top.kills_before = top.kills
+        top.take(reading, is_later=True)
         if is_new:  # how many of its kills are counted already, nobody knows
-            one.kills_at_first = one.kills
-            one.go_on()
-        elif one.kills_at_first is None:
-            one.kills_at_first = 0
+            top.kills_at_first = top.kills
+            top.go_on()
+        elif top.kills_at_first is None:
+            top.kills_at_first = 0
             if not born_at_0:
-                one.kills_at_first = max(0, one.kills - one.counted)
-                one.go_on()
-        one.inode = inode
+                top.kills_at_first = max(0, top.kills - top.counted)
+                top.go_on()
+        top.inode = inode
 
     def count(self, path: str, scope: str, read_in: int) -> str:
-        """Count a kill for the slice that this cgroup is in, which was last read in some round; return the scope that it has."""
-        top = "/" + path.split("/", 2)[1] if path.startswith("/") else "/"
-        if top == "/" or container_id.parse(top) is not None:
+        """Count a kill for the one that this cgroup is in, which was last read in some round; return the scope that it has."""
+        *_, top = (path, *container_id.ancestors(path))
+        if not is_top_cgroup(top):
             return scope
-        return self.accounts.setdefault(top, Slice()).count(scope, read_in)
+        return self.by_path.setdefault(top, TopCgroup()).count(scope, read_in)
 
-    def guess(self, whose: Mapping[str, str], this_round: int) -> int:
+    def guess(self, scope_of: Mapping[str, str], this_round: int) -> int:
         """Count what has risen and is known nowhere below; return how many kills nothing below tells of.
 
-        `whose` limit was hit, by path. Once the log should have told and did not, a kill is nobody's for good.
+        `scope_of` says whose limit was hit, by path. Once the log should have told and did not, a kill is nobody's for good.
         """
-        for path, one in self.accounts.items():
-            if one.guessed.total() and this_round >= one.guessed_in + _ROUNDS:
-                self._unattributed.update(one.guessed)
-                one.guessed.clear()
-            one.guess(whose.get(path, "ancestor"), this_round)
-        return sum(one.unexplained for one in self.accounts.values())
+        for path, top in self.by_path.items():
+            if top.guessed.total() and this_round >= top.guessed_in + _ROUNDS:
+                self._unattributed.update(top.guessed)
+                top.guessed.clear()
+            top.guess(scope_of.get(path, "ancestor"), this_round)
+        return sum(top.unexplained for top in self.by_path.values())
 
     def guessed(self) -> Iterator[Counter[str]]:
         """Yield what was guessed, by scope: it counts."""
-        return (one.guessed for one in self.accounts.values())
+        return (top.guessed for top in self.by_path.values())
 
     def close(self) -> None:
         """Forget all: they are those of another boot."""
-        for path in list(self.accounts):
+        for path in list(self.by_path):
             self._close(path)
 
     def _close(self, path: str) -> None:
-        self._unattributed.update(self.accounts.pop(path).guessed)
+        self._unattributed.update(self.by_path.pop(path).guessed)

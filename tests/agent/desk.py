@@ -2,21 +2,42 @@
 
 from agent.identities import Identities
 from agent.inits import Inits
+from agent.postmortem import Postmortem
 from agent.register import Register
 from agent.sources import Told
 from collectors.inquest.facts import Fact
+from collectors.inquest.kill_state import State
 from collectors.inquest.kills import KillLedger
+from collectors.kernel.container_id import ContainerKey
+from tests.kills import settle
 
 
 class Desk:
     """The register of a node that nothing has happened on, with all that it writes to."""
 
-    def __init__(self, identities: Identities | None = None, *, local_events: bool = False) -> None:
+    def __init__(
+        self,
+        identities: Identities | None = None,
+        *,
+        local_events: bool = False,
+        kept: State | None = None,
+        cgroup_root: str | None = None,
+        proc_root: str = "/nowhere",
+    ) -> None:
         self.identities = identities or Identities()
-        self.ledger = KillLedger()
-        self.inits = Inits("/nowhere")
+        self.ledger = KillLedger(state=kept)
+        self.inits = Inits(proc_root)
         self.told: list[Told] = []
-        self._register = Register(identities=self.identities, ledger=self.ledger, inits=self.inits, local_events=local_events)
+        self._register = Register(
+            identities=self.identities,
+            ledger=self.ledger,
+            inits=self.inits,
+            postmortem=Postmortem(proc_root=proc_root, cgroup_root=cgroup_root, is_init=self._is_init),
+            local_events=local_events,
+        )
+
+    def _is_init(self, key: ContainerKey, inode: int | None, pid: int) -> bool | None:
+        return self.inits.is_init(key, inode, pid)
 
     def tell(self, fact: Told) -> None:
         """Take a fact."""
@@ -30,4 +51,4 @@ class Desk:
 
     def kills(self) -> int:
         """Make a round of readings, of a node without cgroups, and return all that the ledger has counted."""
-        return sum(self.ledger.settle(self.ledger.nameless(), {}).by_scope.values())
+        return sum(settle(self.ledger, {}).by_scope.values())

@@ -3,6 +3,7 @@
 import json
 import logging
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -15,15 +16,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.casebook import FILE, RETRY_SECONDS, peek
-from agent.postmortem import examine
-from collectors.inquest.kill_state import Cursor, Life, Victim
+from agent.postmortem import Postmortem
+from collectors.inquest.instances import InstanceKills
+from collectors.inquest.kill_state import Cursor, Victim
 from collectors.inquest.kills import KillLedger
-from collectors.inquest.top_cgroups import Slice
-from collectors.kernel import container_id
+from collectors.inquest.top_cgroups import TopCgroup
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.kmsg import Record
 from collectors.kernel.oom_log import OomKill, OomRecogniser
 from tests.agent.test_casebook import BOOT, STATE, VICTIM, Desk, value
+from tests.kills import settle, told
 
 A, B, C, D = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64), ContainerKey("d" * 64)
 
@@ -91,12 +93,12 @@ def test_poisoned_rows_of_the_state_are_left_out_once_and_the_others_are_kept(de
     poisoned = replace(
         STATE,
         cursor=Cursor(2000, 6),
-        lives={
-            **STATE.lives,
-            (C, 1): Life(path="/docker/c", kills_at_first=0, kills=(1 << 64) - 1),
-            (D, 1 << 64): Life(path="/docker/d", kills_at_first=1),
+        instances={
+            **STATE.instances,
+            (C, 1): InstanceKills(path="/docker/c", kills_at_first=0, kills=(1 << 64) - 1),
+            (D, 1 << 64): InstanceKills(path="/docker/d", kills_at_first=1),
         },
-        slices={**STATE.slices, "/odd": Slice(inode=3, kills_at_first=1, kills=-1)},
+        top_cgroups={**STATE.top_cgroups, "/odd": TopCgroup(inode=3, kills_at_first=1, kills=-1)},
         sums={**STATE.sums, "outside": Counter(node=1 << 63)},
         identities={**STATE.identities, ("", "", "x"): 1 << 63},
     )
@@ -110,10 +112,10 @@ def test_poisoned_rows_of_the_state_are_left_out_once_and_the_others_are_kept(de
 
     expected = replace(STATE, cursor=Cursor(2000, 6), sums={"ended": STATE.sums["ended"]})
     assert desk.kept() == expected
-    desk.books[-1].save(replace(expected, slices={"/odd": Slice(inode=3, kills_at_first=1, kills=1)}))
+    desk.books[-1].save(replace(expected, top_cgroups={"/odd": TopCgroup(inode=3, kills_at_first=1, kills=1)}))
     kept = desk.kept()
     assert kept is not None
-    assert kept.slices == {"/odd": Slice(inode=3, kills_at_first=1, kills=1)}
+    assert kept.top_cgroups == {"/odd": TopCgroup(inode=3, kills_at_first=1, kills=1)}
 
 
 def test_a_cursor_that_cannot_be_kept_is_no_casebook(desk: Desk) -> None:
@@ -245,8 +247,8 @@ def test_a_poisoned_row_in_the_file_is_dropped_and_the_others_come_back(
         state, _ = again.open()
 
     expected: dict[str, Any] = {
-        "lives": {"lives": {key: life for key, life in STATE.lives.items() if key[1] != 7}},
-        "slices": {"slices": {"/system.slice": Slice()}},
+        "lives": {"instances": {key: life for key, life in STATE.instances.items() if key[1] != 7}},
+        "slices": {"top_cgroups": {"/system.slice": TopCgroup()}},
         "sums": {"sums": {"ended": STATE.sums["ended"]}},
         "identities": {"identities": {("shop", "web-0", "web"): 4}},
         "names": {"names": {}},
@@ -255,7 +257,7 @@ def test_a_poisoned_row_in_the_file_is_dropped_and_the_others_come_back(
     assert [row["sequence"] for row in again.victims(10)] == ([1] if table == "victims" else [2, 1])
     json.dumps(again.victims(10), allow_nan=False)
     assert (value(again, "set_aside_total"), value(again, "failures_total"), value(again, "up")) == (0 if is_full else 1, 0, 1)
-    KillLedger(again, state).settle(Counter(), {})
+    settle(KillLedger(again, state), {})
     again.close()
     if not is_full:
         assert value(desk.opened(), "set_aside_total") == 0
@@ -283,7 +285,7 @@ def test_a_sum_that_nobody_knows_does_not_break_the_start(desk: Desk) -> None:
     again = desk.book()
     state, same_boot = again.open()
 
-    totals = KillLedger(again, state, same_boot=same_boot).settle(Counter(), {})
+    totals = settle(KillLedger(again, state, same_boot=same_boot), {})
     assert totals.by_scope["pod"] == STATE.sums["ended"]["pod"]
     kept = desk.kept()
     assert kept is not None
@@ -367,7 +369,7 @@ def test_every_victim_of_a_log_line_is_stored_and_the_next_page_has_its_count(
                 kill = recogniser.feed(Record(0, level, sequence, sequence * 10_000_000, False, b"", text))
                 if kill is not None:
                     count(ledger, kill, desk, late=late)
-        before = ledger.settle(Counter(), {A: ("", "", "a"), B: ("", "", "b")})
+        before = settle(ledger, {A: ("", "", "a"), B: ("", "", "b")})
 
         assert sum(before.by_scope.values()) == len(kills)
         assert (value(book, "up"), value(book, "failures_total"), value(book, "set_aside_total")) == (1, 0, 0)
@@ -378,14 +380,14 @@ def test_every_victim_of_a_log_line_is_stored_and_the_next_page_has_its_count(
         again = desk.book()
         state, same_boot = again.open()
         assert same_boot
-        after = KillLedger(again, state).settle(Counter(), {A: ("", "", "a"), B: ("", "", "b")})
+        after = settle(KillLedger(again, state), {A: ("", "", "a"), B: ("", "", "b")})
         assert (after.by_scope, after.by_container) == (before.by_scope, before.by_container)
         assert [row["boot_id"] for row in again.victims(10)] == [BOOT] * len(kills)
         again.close()
 
 
 def count(ledger: KillLedger, kill: OomKill, desk: Desk, *, late: bool) -> None:
-    """Do what the kernel log's follower does with a kill."""
-    victim = examine(kill, proc_root=str(desk.proc), cgroup_root=None, late=late)
-    container = container_id.parse(victim.cgroup)
-    ledger.logged(kill, None if container is None else 5, victim, late=late, place=Cursor(kill.sequence, kill.timestamp_us))
+    """Do what the register does with a kill."""
+    postmortem = Postmortem(proc_root=str(desk.proc), cgroup_root=None, is_init=lambda _key, _inode, _pid: None)
+    examined = postmortem.examine(replace(told(kill, late=late, cursor=Cursor(kill.sequence, kill.timestamp_us)), time=time.time()))
+    ledger.logged(replace(examined, inode=None if examined.id is None else 5))

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from agent.casebook import FILE, KEEP_SECONDS, RETRY_SECONDS, TIDY_SECONDS, VERSION, Casebook, peek
 from agent.tables import KEEP_VICTIMS, MIGRATIONS
-from collectors.inquest.kill_state import Cursor, Life, State, Victim
-from collectors.inquest.top_cgroups import Slice
+from collectors.inquest.instances import InstanceKills
+from collectors.inquest.kill_state import Cursor, State, Victim
+from collectors.inquest.top_cgroups import TopCgroup
 from collectors.kernel.container_id import ContainerKey
 
 A, B, C, D = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64), ContainerKey("d" * 64)
@@ -50,8 +51,8 @@ STATE = State(
     cursor=Cursor(1234, 5),
     started=True,
     unnamed_of_ended=2,
-    lives={
-        (A, 7): Life(
+    instances={
+        (A, 7): InstanceKills(
             kills=5,
             events=6,
             groups=1,
@@ -63,11 +64,11 @@ STATE = State(
             by_scope=Counter(container=2, node=1),
             guessed=1,
         ),
-        (B, 9): Life(path="/docker/b"),
+        (B, 9): InstanceKills(path="/docker/b"),
     },
-    slices={
-        "/docker": Slice(kills=9, events=9, groups=None, inode=3, kills_at_first=1, counted=4, guessed=Counter(ancestor=1)),
-        "/system.slice": Slice(),
+    top_cgroups={
+        "/docker": TopCgroup(kills=9, events=9, groups=None, inode=3, kills_at_first=1, counted=4, guessed=Counter(ancestor=1)),
+        "/system.slice": TopCgroup(),
     },
     sums={"outside": Counter(node=3), "ended": Counter(container=1, pod=2)},
     identities={("shop", "web-0", "web"): 4, ("", "", "db"): 1},
@@ -154,8 +155,8 @@ def test_only_what_has_changed_is_written_and_nothing_else_is_forgotten(desk: De
     changed = State(
         cursor=Cursor(None, 7),
         started=True,
-        lives={(B, 9): Life(path="/docker/b", kills_at_first=0, kills=1)},
-        slices={"/system.slice": Slice()},
+        instances={(B, 9): InstanceKills(path="/docker/b", kills_at_first=0, kills=1)},
+        top_cgroups={"/system.slice": TopCgroup()},
         sums={"outside": Counter(node=4)},
         identities={("shop", "web-0", "web"): 4},
         names={B: ("", "", "db")},
@@ -176,8 +177,8 @@ def test_whatever_a_container_writes_is_kept(name: str) -> None:
     with TemporaryDirectory() as directory:
         desk = Desk(Path(directory))
         state = State(
-            lives={(A, 1): Life(path=name, kills_at_first=0, kills=1)},
-            slices={name: Slice()},
+            instances={(A, 1): InstanceKills(path=name, kills_at_first=0, kills=1)},
+            top_cgroups={name: TopCgroup()},
             identities={("", name, ""): 1},
             names={A: ("", "", name)},
         )
@@ -195,13 +196,13 @@ def test_whatever_a_container_writes_is_kept(name: str) -> None:
 
 def test_what_is_assumed_of_an_unknown_instance_is_not_written(desk: Desk) -> None:
     """Most containers never see a kill; one that was born at 0 and one that is not known are the same."""
-    blank = {(C, 1): Life(path="/docker/c", kills_at_first=0), (D, 2): Life(path="/docker/d", kills_at_first=0, kills=1)}
-    desk.opened().save(replace(STATE, lives=blank))
+    blank = {(C, 1): InstanceKills(path="/docker/c", kills_at_first=0), (D, 2): InstanceKills(path="/docker/d", kills_at_first=0, kills=1)}
+    desk.opened().save(replace(STATE, instances=blank))
 
     kept = desk.kept()
 
     assert kept is not None
-    assert list(kept.lives) == [(D, 2)]
+    assert list(kept.instances) == [(D, 2)]
 
 
 def test_another_boot_is_told_apart(desk: Desk) -> None:
@@ -438,14 +439,26 @@ def test_a_casebook_of_every_version_goes_on(desk: Desk, path: Path) -> None:
     assert same_boot
     assert state.cursor == Cursor(1234, 5)
     assert (state.started, state.unnamed_of_ended) == (True, 2)
-    life, one = state.lives[ContainerKey("aaaa"), 7], state.slices["/docker"]
-    assert (life.kills, life.kills_at_first, life.ooms, life.guessed, life.by_scope) == (5, 1, 4, 1, Counter(container=2, node=1))
-    assert (one.inode, one.kills, one.counted, one.guessed) == (3, 9, 4, Counter(ancestor=1))
+    instance, top = state.instances[ContainerKey("aaaa"), 7], state.top_cgroups["/docker"]
+    assert (instance.kills, instance.kills_at_first, instance.ooms, instance.guessed) == (5, 1, 4, 1)
+    assert instance.by_scope == Counter(container=2, node=1)
+    assert (top.inode, top.kills, top.counted, top.guessed) == (3, 9, 4, Counter(ancestor=1))
     assert state.sums == {"ended": Counter(container=1, pod=2), "outside": Counter(node=3)}
     assert state.identities == {("shop", "web-0", "web"): 4}
     assert state.names == {"aaaa": ("shop", "web-0", "web")}
     assert [(victim["pid"], victim["container"]) for victim in desk.books[0].victims(10)] == [(77, "web")]
     assert sorted(file.name for file in desk.state.iterdir() if "broken" in file.name) == []
+
+
+def test_a_sum_has_the_name_in_the_file_that_it_always_had(desk: Desk) -> None:
+    """Whatever it is called here: older agents' files have it, and theirs goes on."""
+    desk.opened().save(State(sums={"without_cgroup": Counter(node=3), "outside": Counter(pod=1)}))
+    with closing(sqlite3.connect(desk.file)) as connection:
+        assert sorted(connection.execute("SELECT name, pod, node FROM sums")) == [("nameless", 0, 3), ("outside", 1, 0)]
+
+    kept = desk.kept()
+    assert kept is not None
+    assert kept.sums == {"without_cgroup": Counter(node=3), "outside": Counter(pod=1)}
 
 
 def test_a_step_that_fails_leaves_the_old_schema(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,15 +529,15 @@ def test_a_full_disk(desk: Desk) -> None:
     assert book._connection is not None
     pages = book._connection.execute("PRAGMA page_count").fetchone()[0]
     book._connection.execute(f"PRAGMA max_page_count={pages}")
-    many = {(ContainerKey(f"{number:064}"), number): Life(path="/docker/x" * 10) for number in range(1000)}
+    many = {(ContainerKey(f"{number:064}"), number): InstanceKills(path="/docker/x" * 10) for number in range(1000)}
 
-    assert not saved(book, replace(STATE, cursor=Cursor(2000, 5), lives=many))
+    assert not saved(book, replace(STATE, cursor=Cursor(2000, 5), instances=many))
     assert "full" in book.reason
     desk.now += RETRY_SECONDS
-    assert saved(book, replace(STATE, cursor=Cursor(2000, 5), lives=many)), "on a connection of its own, which may grow"
+    assert saved(book, replace(STATE, cursor=Cursor(2000, 5), instances=many)), "on a connection of its own, which may grow"
     kept = desk.kept()
     assert kept is not None
-    assert kept.lives == many
+    assert kept.instances == many
 
 
 @pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EIO])

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.identities import Identities
+from agent.sources import Told
 from agent.sources.kmsg import KernelLog
 from agent.sources.kmsg_syslog import Syslog
 from agent.supervise import Blind, keep_running
+from collectors.inquest.facts import LogClosed, LogRead, OomKilled
 from collectors.inquest.kill_state import Cursor, State
 from collectors.inquest.kills import KillLedger
 from collectors.kernel.kmsg import parse_record
@@ -39,19 +40,25 @@ class Follower:
         self.kernel_log = KernelLog(
             path="/dev/kmsg",
             cgroup_root=None,
-            ledger=self.ledger,
-            identities=Identities(),
+            tell=self._tell,
+            cursor=self.ledger.cursor,
+            was_here=lambda _key: False,
             opener=log.open,
             syslog_opener=self._open_syslog,
         )
         self.status = self.kernel_log.status
         self.kernel_log.rest = lambda seconds: asyncio.sleep(0)  # type: ignore[method-assign] # nobody waits for the back-off
         self.kills: list[OomKill] = []
-        self.kernel_log._killed = self._killed  # type: ignore[method-assign] # what is done with a kill is tested elsewhere
 
-    def _killed(self, kill: OomKill, *, again: bool = False) -> None:
-        if not again:
-            self.kills.append(kill)
+    def _tell(self, fact: Told) -> None:
+        match fact:  # what is done with a kill is tested elsewhere
+            case OomKilled():
+                self.ledger.cursor = fact.cursor
+                self.kills += [] if fact.is_again else [fact.kill]
+            case LogRead():
+                self.ledger.log_read(fact.cursor)
+            case LogClosed():
+                self.ledger.log_closed()
 
     def _open_syslog(self) -> Syslog:
         return Syslog(Tail(self.log.read_all, 1 << 16))
@@ -365,7 +372,7 @@ async def test_without_the_device_syslog_is_read_and_says_what_it_does_not_give(
         await follower.caught_up()
 
         assert follower.pids == [2]
-        assert follower.kernel_log._ledger.log_is_followed
+        assert follower.ledger.log_is_followed
         assert follower.value("lost_records") is None
         assert follower.value("records") == 1
         assert follower.status.reason.startswith("read through syslog(2)")

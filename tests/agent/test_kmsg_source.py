@@ -19,6 +19,8 @@ from collectors.inquest.kills import KillLedger
 from collectors.inquest.tally import Reading
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
+from tests.agent.desk import Desk
+from tests.kills import settle
 from tests.tree import proc, tree
 
 ID = ContainerKey("c" * 64)
@@ -46,20 +48,30 @@ class Log:
     """A kernel log whose reads are scripted: bytes are returned, errors raised, and at the end there is nothing new."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        self.ledger = KillLedger()
         self.identities = Identities()
         self.reads: list[bytes | int] = []
         self.opened = 0
         self.tmp_path = tmp_path
         self._pipes: list[int] = []
+        self.start(None)
+        monkeypatch.setattr("agent.sources.kmsg_device.os.read", self._read)
+
+    def start(self, kept: State | None) -> None:
+        """Let the agent be one that goes on from what was kept."""
+        self.desk = Desk(self.identities, kept=kept, cgroup_root=str(self.tmp_path), proc_root=f"{self.tmp_path}/proc")
         self.kernel_log = KernelLog(
             path="/dev/kmsg",
-            cgroup_root=str(tmp_path),
-            ledger=self.ledger,
-            identities=self.identities,
+            cgroup_root=str(self.tmp_path),
+            tell=self.desk.tell,
+            cursor=self.ledger.cursor,
+            was_here=self.ledger.knows,
             opener=self._open,
         )
-        monkeypatch.setattr("agent.sources.kmsg_device.os.read", self._read)
+
+    @property
+    def ledger(self) -> KillLedger:
+        """Of the present agent."""
+        return self.desk.ledger
 
     @property
     def status(self) -> Status:
@@ -117,7 +129,7 @@ class Log:
     @property
     def kills(self) -> int:
         """Kills in the ledger, over the whole node."""
-        return sum(self.ledger.settle(self.ledger.nameless(), {ID: ("", "", "web")}).by_scope.values())
+        return sum(settle(self.ledger, {ID: ("", "", "web")}).by_scope.values())
 
 
 @pytest.fixture
@@ -134,7 +146,7 @@ async def test_a_kill_is_counted_with_its_container(log: Log) -> None:
         log.poke(*kill(10))
         await log.until(lambda: not log.reads)
 
-    totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+    totals = settle(log.ledger, {ID: ("", "", "web")})
     assert totals.by_container == {("", "", "web"): 1}
     assert totals.by_scope == {"container": 1, "pod": 0, "ancestor": 0, "node": 0}
     assert ID in log.identities.known, "a container that is gone already still gets a name"
@@ -155,16 +167,17 @@ async def test_in_a_node_that_is_a_container_the_log_and_the_tree_tell_of_the_sa
     container = container_id.parse(f"{pod}/{ID}")
     assert container is not None
     async with log.following():
-        log.ledger.read(container, cgroup.stat().st_ino, Reading(0))
-        log.ledger.settle(log.ledger.nameless(), {})
+        with log.ledger.round() as this_round:
+            this_round.read(container, cgroup.stat().st_ino, Reading(0))
+            this_round.settle({})
         for number, where in enumerate((host, host, "/docker/" + 64 * "5")):
             line = IN_KIND.format(id=ID if where == host else 64 * "6", pod=pod, host=where, pid=11638 + number)
             log.poke(record(10 + 2 * number, line), record(11 + 2 * number, KILL.format(pid=11638 + number), prefix=3))
         await log.until(lambda: not log.reads)
 
-    nameless = log.ledger.nameless()
-    log.ledger.read(container, cgroup.stat().st_ino, Reading(2))
-    totals = log.ledger.settle(nameless, {container.key: ("shop", "web-0", "web")})
+    with log.ledger.round() as this_round:
+        this_round.read(container, cgroup.stat().st_ino, Reading(2))
+        totals = this_round.settle({container.key: ("shop", "web-0", "web")})
     assert (dict(totals.by_container), totals.by_scope["pod"]) == ({("shop", "web-0", "web"): 2}, 2)
     assert sum(totals.by_scope.values()) == 2
 
@@ -184,7 +197,7 @@ async def test_the_first_victim_of_a_group_whose_report_is_missing_is_in_the_gro
         log.poke(record(10, KILL.format(pid=77), prefix=3), record(11, GROUP), record(12, KILL.format(pid=78), prefix=3))
         await log.until(lambda: not log.reads)
 
-    totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+    totals = settle(log.ledger, {ID: ("", "", "web")})
     assert totals.by_container == {("", "", "web"): 2}
     assert sum(totals.by_scope.values()) == 2
     assert [(victim.pid, victim.identifier) for victim in saved] == [(77, ""), (77, ID), (78, ID)]
@@ -193,11 +206,9 @@ async def test_the_first_victim_of_a_group_whose_report_is_missing_is_in_the_gro
 async def test_a_first_victim_is_named_by_the_agent_after_the_one_that_counted_it(log: Log) -> None:
     """The old one was killed between the two lines, microseconds apart."""
     log.reads += [record(10, KILL.format(pid=77), prefix=3), record(11, GROUP)]
-    kept = State(cursor=Cursor(10, 10_000), started=True, sums={"nameless": {"ancestor": 1}})
-    log.ledger = KillLedger(state=kept)
-    log.kernel_log = KernelLog(path="/dev/kmsg", cgroup_root=None, ledger=log.ledger, identities=log.identities, opener=log._open)
+    log.start(State(cursor=Cursor(10, 10_000), started=True, sums={"without_cgroup": {"ancestor": 1}}))
     async with log.following():
-        totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+        totals = settle(log.ledger, {ID: ("", "", "web")})
 
     assert totals.by_container == {("", "", "web"): 1}
     assert sum(totals.by_scope.values()) == 1
@@ -211,7 +222,7 @@ async def test_in_a_node_that_is_a_container_a_first_victim_is_of_the_tree_once_
         log.poke(record(10, KILL.format(pid=77), prefix=3), record(11, GROUP.replace("/docker", "/docker/HOST/docker")))
         await log.until(lambda: not log.reads)
 
-    totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+    totals = settle(log.ledger, {ID: ("", "", "web")})
     assert (totals.by_container, sum(totals.by_scope.values())) == ({("", "", "web"): 1}, 1)
 
 
@@ -221,7 +232,7 @@ async def test_in_a_node_that_is_a_container_a_kill_while_the_agent_was_down_cou
     log.reads += [each.replace(b"memcg=/docker", b"memcg=/docker/HOST/docker") for each in kill(10)]
     restarted(log, cursor=9, names={ID: ("", "", "web")})
     async with log.following():
-        totals = log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")})
+        totals = settle(log.ledger, {ID: ("", "", "web")})
 
     assert (totals.by_container, totals.by_scope["container"]) == ({("", "", "web"): 1}, 1)
 
@@ -252,7 +263,7 @@ async def test_the_line_of_a_kill_has_the_name_that_is_known_by_then(
     if told is not None:
         log.identities.put("docker", {ID: Identity(told)})
     if shown is not None:
-        log.ledger.settle(log.ledger.nameless(), {ID: shown})
+        settle(log.ledger, {ID: shown})
     async with log.following():
         log.poke(*kill(10))
         await log.until(lambda: not log.reads)
@@ -262,7 +273,7 @@ async def test_the_line_of_a_kill_has_the_name_that_is_known_by_then(
 
 @pytest.mark.parametrize(("known", "said"), [(True, {"is_init": True, "namespace_pid": 1}), (False, {"is_init": False}), (None, {})])
 async def test_whether_a_victim_was_init_is_known_from_before(
-    log: Log, caplog: pytest.LogCaptureFixture, known: bool | None, said: dict[str, object]
+    log: Log, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, known: bool | None, said: dict[str, object]
 ) -> None:
     """It is reaped when its line is read; its cgroup is there."""
     tree(log.tmp_path, {f"docker/{ID}/": ""})
@@ -272,7 +283,7 @@ async def test_whether_a_victim_was_init_is_known_from_before(
         asked.append((key, inode, pid))
         return known
 
-    log.kernel_log._is_init = is_init
+    monkeypatch.setattr(log.desk.inits, "is_init", is_init)
     async with log.following():
         log.poke(*kill(10))
         await log.until(lambda: not log.reads)
@@ -282,11 +293,11 @@ async def test_whether_a_victim_was_init_is_known_from_before(
 
 
 async def test_of_a_victim_from_before_the_agents_start_it_is_not_known_whether_it_was_init(
-    log: Log, caplog: pytest.LogCaptureFixture
+    log: Log, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The PID may have gone to another process since, also within the container."""
     restarted(log, cursor=9)
-    log.kernel_log._is_init = lambda _key, _inode, _pid: True
+    monkeypatch.setattr(log.desk.inits, "is_init", lambda _key, _inode, _pid: True)
     log.reads += kill(10)
     async with log.following():
         pass
@@ -298,7 +309,6 @@ async def test_in_a_node_that_is_a_container_nobody_is_the_victim_by_number_alon
     """The log has the PIDs of the host, /proc those of the node: a process there with the same number and name is another one."""
     pod, host = "/kubelet/kubepods/pod1788d98a-0700-426a-8701-2312e4cc2163", "/docker/" + 64 * "4"
     tree(log.tmp_path, {f"{pod}/{ID}/": "", **proc({"77/status": "Name:\ttail\nTgid:\t77\nUid:\t0\t0\t0\t0\nNStgid:\t77\t1\n"})})
-    log.kernel_log._proc_root = f"{log.tmp_path}/proc"
     async with log.following():
         log.poke(record(10, IN_KIND.format(id=ID, pod=pod, host=host, pid=77)), record(11, KILL.format(pid=77), prefix=3))
         await log.until(lambda: not log.reads)
@@ -321,14 +331,7 @@ async def test_what_was_logged_before_the_start_is_history(log: Log) -> None:
 
 def restarted(log: Log, cursor: int, names: Mapping[ContainerKey, tuple[str, ...]] | None = None) -> None:
     """Let the agent be one whose casebook says that all kills up to `cursor` are counted, and what containers were called."""
-    log.ledger = KillLedger(state=State(cursor=Cursor(cursor, 0), started=True, names=names or {}))
-    log.kernel_log = KernelLog(
-        path="/dev/kmsg",
-        cgroup_root=str(log.tmp_path),
-        ledger=log.ledger,
-        identities=log.identities,
-        opener=log._open,
-    )
+    log.start(State(cursor=Cursor(cursor, 0), started=True, names=names or {}))
 
 
 async def test_after_a_restart_it_goes_on_behind_the_cursor(log: Log) -> None:
@@ -347,7 +350,7 @@ async def test_a_kill_whose_report_was_read_by_the_last_agent_still_has_its_cgro
     restarted(log, cursor=10)
     log.reads += kill(10)
     async with log.following():
-        assert log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")}).by_container == {("", "", "web"): 1}
+        assert settle(log.ledger, {ID: ("", "", "web")}).by_container == {("", "", "web"): 1}
 
 
 @pytest.mark.parametrize(("cursor", "first", "lost"), [(9, 10, 0), (9, 50, 40), (60, 50, 0)])
@@ -434,7 +437,7 @@ async def test_a_record_of_a_process_between_two_of_the_kernel_loses_nothing(log
         log.poke(report, record(11, "hello", prefix=12), line.replace(b",11,", b",12,", 1))
         await log.until(lambda: not log.reads)
 
-    assert log.ledger.settle(log.ledger.nameless(), {ID: ("", "", "web")}).by_container == {("", "", "web"): 1}
+    assert settle(log.ledger, {ID: ("", "", "web")}).by_container == {("", "", "web"): 1}
 
 
 async def test_garbage_is_counted_and_read_over(log: Log) -> None:
@@ -495,7 +498,7 @@ async def test_the_inode_tells_which_life_of_a_container_was_hit(log: Log) -> No
         log.poke(*kill(10))
         await log.until(lambda: not log.reads)
 
-    assert list(log.ledger._lives[ID]) == [directory.stat().st_ino]
+    assert log.ledger._counts.instances.inodes(ID) == [directory.stat().st_ino]
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.postmortem import examine
+from agent.postmortem import Postmortem
 from collectors.inquest.kill_state import Victim
 from collectors.kernel.oom_log import OomKill
+from tests.kills import told
 from tests.tree import A, Link, tree
 
 PATH = f"/docker/{A}"
@@ -36,7 +37,10 @@ STATUS = "Name:\ta\\\\b\\n\nState:\tZ (zombie)\nTgid:\t70\nPid:\t77\nUid:\t1000\
 
 def examined(root: Path, kill: OomKill = KILL, *, late: bool = False) -> Victim:
     """Examine a victim on the node of a directory."""
-    return examine(kill, proc_root=f"{root}/proc", cgroup_root=f"{root}/cgroup", late=late, clock=lambda: 5.0)
+    postmortem = Postmortem(proc_root=f"{root}/proc", cgroup_root=f"{root}/cgroup", is_init=lambda _key, _inode, _pid: None)
+    victim = postmortem.examine(told(kill, late=late)).victim
+    assert victim is not None
+    return victim
 
 
 def test_a_name_with_a_backslash_hides_nothing(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from collectors.kernel.files import Forbidden
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.oom_log import OomKill
 from collectors.oom import Oom, read_last
+from tests.kills import told
 from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, tree
 
 Found = dict[tuple[str, tuple[str, ...]], float]
@@ -53,7 +54,7 @@ def victim(path: str | None) -> OomKill:
 
 def logged(ledger: KillLedger, identifier: str) -> None:
     """Let the kernel log name a victim in a container that hit its own limit."""
-    ledger.logged(victim(docker(identifier)), None)
+    ledger.logged(told(victim(docker(identifier))))
 
 
 def test_every_container_is_born_at_0(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_without_memory_events_the_log_must_be_able_to_name_the_container(
     ledger.log_is_followed = followed
     tree(tmp_path, cgroup(docker(A), {"cpu.stat": "usage_usec 5\nuser_usec 3\nsystem_usec 2\n"}))
     tree(tmp_path, {"proc/cgroups": f"#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t0\t9\t1\nmemory\t0\t9\t{enabled}\n"})
-    ledger.logged(victim("/" if enabled == "0" else docker(A)), None)
+    ledger.logged(told(victim("/" if enabled == "0" else docker(A))))
     found = collect(Oom(ledger), node(tmp_path))
 
     assert found.get(("coroner_container_oom_kills_total", LABELS[A])) == expected
@@ -361,7 +362,7 @@ def test_a_container_that_came_and_went_unseen_is_in_its_slices_rise(tmp_path: P
     assert collect(collector, node(tmp_path)) == kills({A: 0})
     assert collect(collector, node(tmp_path)) == kills({A: 0}, ancestor=1)
 
-    ledger.logged(victim(IN_POD.replace(A, C)), None)
+    ledger.logged(told(victim(IN_POD.replace(A, C))))
     seen = node(tmp_path)
     assert collect(collector, replace(seen, names={**seen.names, C: LABELS[C]})) == kills({A: 0, C: 1}, ancestor=1)
 
@@ -372,9 +373,9 @@ def test_what_the_log_named_first_is_not_counted_again_by_the_slice(tmp_path: Pa
     collector = Oom(ledger)
     kubepods(tmp_path)
     collect(collector, node(tmp_path))
-    ledger.logged(victim(IN_POD.replace(A, C)), None)
-    ledger.logged(victim(POD), None)
-    ledger.logged(victim(None), None)
+    ledger.logged(told(victim(IN_POD.replace(A, C))))
+    ledger.logged(told(victim(POD)))
+    ledger.logged(told(victim(None)))
     kubepods(tmp_path, oom=1, gone=3)
 
     seen = node(tmp_path)
@@ -484,12 +485,12 @@ def test_last_words_of_a_container_that_no_pass_saw(tmp_path: Path, log_first: b
     seen = node(tmp_path)
     seen = replace(seen, names={**seen.names, C: LABELS[C]})
     collect(collector, seen)
-    for told in (log_first is True, None, log_first is False):
-        if told is None:
+    for line in (log_first is True, None, log_first is False):
+        if line is None:
             told_last(ledger, LAST)
             if log_first is False:
                 collect(collector, seen)
-        elif told:
+        elif line:
             logged(ledger, C)
             logged(ledger, C)
 

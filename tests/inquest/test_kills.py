@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
@@ -10,12 +11,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from collectors.inquest.kill_state import SCOPES, WHOLE_LOG, Cursor, Labels, State, Victim
-from collectors.inquest.kills import KillLedger, Totals
+from collectors.inquest.kill_counts import Totals
+from collectors.inquest.kill_state import WHOLE_LOG, Cursor, Labels, State, Victim
+from collectors.inquest.kills import KillLedger, Round
+from collectors.inquest.scope import SCOPES
 from collectors.inquest.tally import Reading
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.oom_log import OomKill
+from tests.kills import told
 from tests.tree import LABELS, A, B, C, docker
 
 POD = "/kubepods.slice/kubepods-pod12345678_1234_1234_1234_123456789abc.slice"
@@ -71,10 +75,10 @@ class Events:
 
 def settle(ledger: KillLedger, *readings: Events, names: Mapping[ContainerKey, Labels] = LABELS) -> Totals:
     """Make one round of readings and sum up."""
-    nameless = ledger.nameless()
-    for one in readings:
-        ledger.read(container(one.identifier), one.inode, Reading(one.oom_kill, one.group, one.oom))
-    return ledger.settle(nameless, names)
+    with ledger.round() as this_round:
+        for one in readings:
+            this_round.read(container(one.identifier), one.inode, Reading(one.oom_kill, one.group, one.oom))
+        return this_round.settle(names)
 
 
 def started(*readings: Events) -> KillLedger:
@@ -82,6 +86,11 @@ def started(*readings: Events) -> KillLedger:
     ledger = KillLedger()
     settle(ledger, *readings)
     return ledger
+
+
+def inodes(ledger: KillLedger, identifier: ContainerKey) -> list[int]:
+    """Return the instances of a container that it still knows."""
+    return ledger._counts.instances.inodes(identifier)
 
 
 def nonzero(totals: Totals) -> tuple[dict[Labels, int], dict[str, int]]:
@@ -120,8 +129,8 @@ def test_memory_events_alone() -> None:
 def test_the_kernel_log_alone() -> None:
     """The cgroup was removed before it could be read."""
     ledger = started()
-    ledger.logged(own(A), None)
-    ledger.logged(own(A), None)
+    ledger.logged(told(own(A), None))
+    ledger.logged(told(own(A), None))
 
     assert nonzero(settle(ledger)) == ({LABELS[A]: 2}, {"container": 2})
 
@@ -131,11 +140,11 @@ def test_both_sources_count_once(log_first: bool) -> None:
     """Whichever comes first, and also if a pass lies between."""
     ledger = started(Events(A, 1, 0))
     if log_first:
-        ledger.logged(own(A), 1)
+        ledger.logged(told(own(A), 1))
         settle(ledger, Events(A, 1, 0))
     once = settle(ledger, Events(A, 1, 1, oom=1))
     if not log_first:
-        ledger.logged(own(A), 1)
+        ledger.logged(told(own(A), 1))
 
     assert nonzero(once) == nonzero(settle(ledger, Events(A, 1, 1, oom=1))) == ({LABELS[A]: 1}, {"container": 1})
 
@@ -147,7 +156,7 @@ def test_the_first_victim_of_a_group_is_counted_once() -> None:
     for oom_kill, group in ((1, 0), (1, 1), (2, 1), (3, 1), (4, 1)):
         seen.append(settle(ledger, Events(A, 1, oom_kill, group, oom=1)).by_container[LABELS[A]])
     for _ in range(3):
-        ledger.logged(own(A), 1)
+        ledger.logged(told(own(A), 1))
     seen.append(settle(ledger, Events(A, 1, 4, 1, oom=1)).by_container[LABELS[A]])
 
     assert seen == [1, 1, 1, 2, 3, 3]
@@ -156,8 +165,8 @@ def test_the_first_victim_of_a_group_is_counted_once() -> None:
 def test_members_of_a_group_are_counted_by_the_cgroup_of_the_group() -> None:
     """The log names the cgroup of the first victim only; the others share the group's, which may also be the pod's."""
     ledger = started()
-    ledger.logged(kill(None, docker(A), group=docker(A)), 1)
-    ledger.logged(kill(None, POD, group=POD), None)
+    ledger.logged(told(kill(None, docker(A), group=docker(A)), 1))
+    ledger.logged(told(kill(None, POD, group=POD), None))
 
     assert nonzero(settle(ledger)) == ({LABELS[A]: 1}, {"container": 1, "ancestor": 1})
 
@@ -175,8 +184,8 @@ def test_what_lies_before_the_first_pass_is_history() -> None:
 def test_what_was_logged_since_the_start_is_not_history() -> None:
     """The log is followed before the first pass; memory.events has those kills too, and counts on from there."""
     ledger = KillLedger()
-    ledger.logged(own(A), 1)
-    ledger.logged(own(A), 1)
+    ledger.logged(told(own(A), 1))
+    ledger.logged(told(own(A), 1))
 
     assert nonzero(settle(ledger, Events(A, 1, 7, oom=7))) == ({LABELS[A]: 2}, {"container": 2})
     assert nonzero(settle(ledger, Events(A, 1, 8, oom=8))) == ({LABELS[A]: 3}, {"container": 3})
@@ -185,11 +194,11 @@ def test_what_was_logged_since_the_start_is_not_history() -> None:
 def test_a_kill_during_the_first_pass() -> None:
     """Whether the reading has it already cannot be told, so it is taken to be history; its line in the log counts it."""
     ledger = KillLedger()
-    nameless = ledger.nameless()
-    ledger.logged(own(A), 1)
-    ledger.read(container(A), 1, Reading(7, 0, 7))
+    with ledger.round() as this_round:
+        ledger.logged(told(own(A), 1))
+        this_round.read(container(A), 1, Reading(7, 0, 7))
 
-    assert nonzero(ledger.settle(nameless, LABELS)) == ({LABELS[A]: 1}, {"container": 1})
+        assert nonzero(this_round.settle(LABELS)) == ({LABELS[A]: 1}, {"container": 1})
     assert nonzero(settle(ledger, Events(A, 1, 7))) == ({LABELS[A]: 1}, {"container": 1})
 
 
@@ -201,7 +210,8 @@ def test_a_container_that_is_found_later_was_born_later() -> None:
 def test_a_round_that_saw_nothing_makes_nobody_new() -> None:
     """The walk of the tree failed; what is found afterwards was there before."""
     ledger = KillLedger()
-    ledger.settle(ledger.nameless(), {}, sighted=False)
+    with ledger.round() as this_round:
+        this_round.settle({}, sighted=False)
 
     assert nonzero(settle(ledger, Events(A, 1, 7))) == ({}, {})
 
@@ -213,7 +223,7 @@ def test_a_restart_under_the_same_id_counts_on() -> None:
     """The new cgroup has a new inode and begins at 0."""
     ledger = started(Events(A, 1, 0))
     settle(ledger, Events(A, 1, 2))
-    ledger.logged(own(A), 8)
+    ledger.logged(told(own(A), 8))
 
     assert settle(ledger, Events(A, 8, 1)).by_container[LABELS[A]] == 3
     assert settle(ledger, Events(A, 8, 4)).by_container[LABELS[A]] == 6
@@ -223,7 +233,7 @@ def test_a_kill_in_a_removed_cgroup_belongs_to_its_last_life() -> None:
     """The log may be read when the inode can no longer be looked up; memory.events had the kill already."""
     ledger = started(Events(A, 1, 0))
     settle(ledger, Events(A, 1, 1), Events(A, 8, 1))
-    ledger.logged(own(A), None)
+    ledger.logged(told(own(A), None))
 
     assert settle(ledger).by_container[LABELS[A]] == 2
 
@@ -231,7 +241,7 @@ def test_a_kill_in_a_removed_cgroup_belongs_to_its_last_life() -> None:
 def test_a_name_may_come_later() -> None:
     """The node counts at once, the container from when it has a name."""
     ledger = started()
-    ledger.logged(own(A), 1)
+    ledger.logged(told(own(A), 1))
 
     assert nonzero(settle(ledger, Events(A, 1, 1), names={})) == ({}, {"container": 1})
     assert nonzero(settle(ledger, Events(A, 1, 1))) == ({LABELS[A]: 1}, {"container": 1})
@@ -241,7 +251,7 @@ def test_it_says_in_whom_somebody_was_killed() -> None:
     """By the kernel log at once, by memory.events when the round is over; whether they have a name or not."""
     ledger = started()
     settle(ledger, Events(C, 3, 0))
-    ledger.logged(own(A), 1)
+    ledger.logged(told(own(A), 1))
     assert ledger.killed() == {A}
     settle(ledger, Events(B, 2, 1), names={})
 
@@ -252,7 +262,7 @@ def test_two_ids_with_the_same_labels_are_one_series() -> None:
     """A pod's container that was made anew has another id; the count goes on, also when the old id is forgotten."""
     names = {A: LABELS[A], B: LABELS[A]}
     ledger = started()
-    ledger.logged(own(A), 1)
+    ledger.logged(told(own(A), 1))
     assert nonzero(settle(ledger, Events(B, 2, 2, oom=1), names=names)) == ({LABELS[A]: 3}, {"container": 3})
 
     ledger.close(A, LABELS[A])
@@ -263,7 +273,7 @@ def test_two_ids_with_the_same_labels_are_one_series() -> None:
 def test_a_closed_container_stays_in_the_sums() -> None:
     """The node never forgets, and an identity goes on where it was: its counter is the sum over all that had the name."""
     ledger = started(Events(A, 1, 0))
-    ledger.logged(own(A), 1)
+    ledger.logged(told(own(A), 1))
     settle(ledger, Events(A, 1, 2))
     ledger.close(A, LABELS[A])
 
@@ -274,7 +284,8 @@ def test_a_closed_container_stays_in_the_sums() -> None:
 def test_a_last_reading_before_the_closing_counts() -> None:
     """Nothing needs to be settled in between."""
     ledger = started(Events(A, 1, 0))
-    ledger.read(container(A), 1, Reading(2, 0, 1))
+    with ledger.round() as this_round:
+        this_round.read(container(A), 1, Reading(2, 0, 1))
     ledger.close(A, LABELS[A])
 
     assert nonzero(settle(ledger, names={})) == ({}, {"container": 2})
@@ -301,7 +312,7 @@ def test_a_last_reading_before_the_closing_counts() -> None:
 def test_scope_of_a_victim_in_a_container(victim: OomKill, scope: str) -> None:
     """Its own limit, that of its pod, of any cgroup above, or of the node."""
     ledger = started()
-    ledger.logged(victim, None)
+    ledger.logged(told(victim, None))
 
     assert nonzero(settle(ledger)) == ({LABELS[A]: 1}, {scope: 1})
 
@@ -318,7 +329,7 @@ def test_scope_of_a_victim_in_a_container(victim: OomKill, scope: str) -> None:
 def test_a_victim_of_no_container_counts_for_the_node(victim: OomKill, scope: str) -> None:
     """Also one whose cgroup the log does not name."""
     ledger = started(Events(A, 1, 0))
-    ledger.logged(victim, None)
+    ledger.logged(told(victim, None))
 
     assert nonzero(settle(ledger, Events(A, 1, 0))) == ({}, {scope: 1})
 
@@ -327,10 +338,10 @@ def test_what_was_counted_keeps_its_scope() -> None:
     """memory.events came first and the log names another scope: moving the kill would let one counter fall and count it again."""
     ledger = started(Events(A, 1, 0))
     assert nonzero(settle(ledger, Events(A, 1, 1))) == ({LABELS[A]: 1}, {"ancestor": 1})
-    ledger.logged(kill(docker(A), is_global=True), 1)
+    ledger.logged(told(kill(docker(A), is_global=True), 1))
     assert nonzero(settle(ledger, Events(A, 1, 1))) == ({LABELS[A]: 1}, {"ancestor": 1})
 
-    ledger.logged(kill(docker(A), is_global=True), 1)
+    ledger.logged(told(kill(docker(A), is_global=True), 1))
     assert nonzero(settle(ledger, Events(A, 1, 2))) == ({LABELS[A]: 2}, {"ancestor": 1, "node": 1})
 
 
@@ -338,7 +349,7 @@ def test_a_container_cannot_pass_its_kills_off_as_those_of_another() -> None:
     """It may name a cgroup of its own like another container; the node counts the kill all the same."""
     ledger = started()
     forged = f"{docker(A)}/docker-{B}.scope"
-    ledger.logged(kill(forged, docker(A)), None)
+    ledger.logged(told(kill(forged, docker(A)), None))
 
     assert nonzero(settle(ledger)) == ({}, {"ancestor": 1})
 
@@ -349,7 +360,7 @@ def test_a_container_cannot_pass_its_kills_off_as_those_of_another() -> None:
 def test_a_nameless_victim_that_memory_events_has_is_not_counted_twice() -> None:
     """The kernel counts before it logs, so a reading made after the line was read has the kill."""
     ledger = started(Events(A, 1, 0), Events(B, 2, 0))
-    ledger.logged(kill(None), None)
+    ledger.logged(told(kill(None), None))
 
     assert nonzero(settle(ledger, Events(A, 1, 1, oom=1), Events(B, 2, 0))) == ({LABELS[A]: 1}, {"container": 1})
 
@@ -357,7 +368,7 @@ def test_a_nameless_victim_that_memory_events_has_is_not_counted_twice() -> None
 def test_a_nameless_victim_stays_explained_after_its_container_is_closed() -> None:
     """It must not come back 15 minutes later as another kill."""
     ledger = started(Events(A, 1, 0))
-    ledger.logged(kill(None), None)
+    ledger.logged(told(kill(None), None))
     settle(ledger, Events(A, 1, 1))
     ledger.close(A, LABELS[A])
 
@@ -367,7 +378,7 @@ def test_a_nameless_victim_stays_explained_after_its_container_is_closed() -> No
 def test_a_nameless_victim_that_nobody_has_stays() -> None:
     """It was counted, so it stays counted: later kills of containers are others."""
     ledger = started(Events(A, 1, 0))
-    ledger.logged(kill(None, is_global=True), None)
+    ledger.logged(told(kill(None, is_global=True), None))
     settle(ledger, Events(A, 1, 0))
 
     assert nonzero(settle(ledger, Events(A, 1, 1, oom=1))) == ({LABELS[A]: 1}, {"node": 1, "container": 1})
@@ -378,12 +389,12 @@ def test_a_nameless_victim_that_the_log_names_after_all_is_its_containers_alone(
     """The line of its group comes microseconds later. If a round has counted it as nobody's meanwhile, that stays: no count ever falls."""
     ledger = started(Events(A, 1, 0))
     before, after = first_of_group(A)
-    ledger.logged(before, None)
+    ledger.logged(told(before, None))
     if round_between == "ended":
         assert settle(ledger, Events(A, 1, 0)).by_scope["ancestor"] == 1
-    nameless = ledger.nameless() if round_between == "begun" else None
-    ledger.logged(after, 1, again=True)
-    totals = settle(ledger, Events(A, 1, 0)) if nameless is None else ledger.settle(nameless, LABELS)
+    with ledger.round() if round_between == "begun" else nullcontext() as this_round:
+        ledger.logged(told(after, 1, again=True))
+        totals = settle(ledger, Events(A, 1, 0)) if this_round is None else this_round.settle(LABELS)
 
     expected = ({}, {"ancestor": 1}) if round_between == "ended" else ({LABELS[A]: 1}, {"ancestor": 1})
     assert nonzero(totals) == expected
@@ -395,10 +406,10 @@ def test_a_victim_that_is_named_after_all_and_the_reading_that_has_it_are_one_ki
     before, after = first_of_group(A)
     for read_first in (False, True):
         ledger = started(Events(A, 1, 0))
-        ledger.logged(before, None)
+        ledger.logged(told(before, None))
         if read_first:
             settle(ledger, Events(A, 1, 1, oom=1))
-        ledger.logged(after, 1, again=True)
+        ledger.logged(told(after, 1, again=True))
 
         assert nonzero(settle(ledger, Events(A, 1, 1, oom=1)))[0] == {LABELS[A]: 1}
         assert sum(settle(ledger, Events(A, 1, 1, oom=1)).by_scope.values()) == 1
@@ -407,11 +418,11 @@ def test_a_victim_that_is_named_after_all_and_the_reading_that_has_it_are_one_ki
 def test_a_victim_that_is_named_but_of_no_container_or_was_never_counted_changes_nothing() -> None:
     """A group outside of containers; a kill that was history."""
     ledger = started(Events(A, 1, 0))
-    ledger.logged(first_of_group(A)[1], 1, again=True)
+    ledger.logged(told(first_of_group(A)[1], 1, again=True))
     assert nonzero(settle(ledger)) == ({}, {})
 
-    ledger.logged(kill(None), None)
-    ledger.logged(replace(kill(None), group_memcg=b"/system.slice/x.service"), None, again=True)
+    ledger.logged(told(kill(None), None))
+    ledger.logged(told(replace(kill(None), group_memcg=b"/system.slice/x.service"), None, again=True))
     assert nonzero(settle(ledger)) == ({}, {"ancestor": 1})
 
 
@@ -429,9 +440,9 @@ def test_a_kernel_that_has_lost_count_does_not_stop_the_agent() -> None:
 def test_nameless_victims_of_two_scopes() -> None:
     """One that was nobody's, and then one that memory.events has: two, whatever their scopes are."""
     ledger = started(Events(A, 1, 0))
-    ledger.logged(kill(None), None)
+    ledger.logged(told(kill(None), None))
     settle(ledger, Events(A, 1, 0))
-    ledger.logged(kill(None, is_global=True), None)
+    ledger.logged(told(kill(None, is_global=True), None))
 
     assert sum(settle(ledger, Events(A, 1, 1)).by_scope.values()) == 2
 
@@ -439,9 +450,9 @@ def test_nameless_victims_of_two_scopes() -> None:
 def test_each_nameless_victim_keeps_its_scope() -> None:
     """One after the other, nobody's."""
     ledger = started(Events(A, 1, 0))
-    ledger.logged(kill(None), None)
+    ledger.logged(told(kill(None), None))
     settle(ledger, Events(A, 1, 0))
-    ledger.logged(kill(None, is_global=True), None)
+    ledger.logged(told(kill(None, is_global=True), None))
 
     assert nonzero(settle(ledger, Events(A, 1, 0))) == ({}, {"ancestor": 1, "node": 1})
 
@@ -449,11 +460,11 @@ def test_each_nameless_victim_keeps_its_scope() -> None:
 def test_a_closed_container_explains_no_more_than_it_had() -> None:
     """Its kill was named, so the nameless one is another, whether it has kills at all or none."""
     ledger = started(Events(A, 1, 0), Events(B, 2, 0))
-    ledger.logged(own(A), 1)
+    ledger.logged(told(own(A), 1))
     settle(ledger, Events(A, 1, 1), Events(B, 2, 0))
     ledger.close(A, LABELS[A])
     ledger.close(B, LABELS[B])
-    ledger.logged(kill(None), None)
+    ledger.logged(told(kill(None), None))
 
     assert nonzero(settle(ledger, names={})) == ({}, {"container": 1, "ancestor": 1})
 
@@ -461,11 +472,11 @@ def test_a_closed_container_explains_no_more_than_it_had() -> None:
 def test_a_kill_between_the_reading_and_the_sum() -> None:
     """Its line was read, but the reading does not have it: it must not pass for the nameless one that the reading does have."""
     ledger = started(Events(A, 1, 0))
-    ledger.logged(kill(None), None)
-    nameless = ledger.nameless()
-    ledger.read(container(A), 1, Reading(1, 0, 1))
-    ledger.logged(own(A), 1)
-    ledger.settle(nameless, LABELS)
+    ledger.logged(told(kill(None), None))
+    with ledger.round() as this_round:
+        this_round.read(container(A), 1, Reading(1, 0, 1))
+        ledger.logged(told(own(A), 1))
+        this_round.settle(LABELS)
 
     assert nonzero(settle(ledger, Events(A, 1, 2, oom=2))) == ({LABELS[A]: 2}, {"container": 2})
 
@@ -477,7 +488,7 @@ def test_two_kills_of_which_each_source_saw_another_one_count_once() -> None:
     """The limit of the formula: the line of the first was lost, and the cgroup was removed before the second was read."""
     ledger = started(Events(A, 1, 0))
     settle(ledger, Events(A, 1, 1))
-    ledger.logged(own(A), None)
+    ledger.logged(told(own(A), None))
 
     assert settle(ledger).by_container[LABELS[A]] == 1
 
@@ -486,7 +497,7 @@ def test_a_nameless_victim_may_be_taken_for_a_kill_whose_line_was_lost() -> None
     """The limit of the bookkeeping: one kill in a container that was never logged, and one of the host without a name."""
     ledger = started(Events(A, 1, 0))
     settle(ledger, Events(A, 1, 1))
-    ledger.logged(kill(None), None)
+    ledger.logged(told(kill(None), None))
 
     assert sum(settle(ledger, Events(A, 1, 1)).by_scope.values()) == 1
 
@@ -516,14 +527,14 @@ class Book:
     def save(self, state: State, _: Victim | None = None) -> None:
         """Keep it as it is now; what is assumed of an unknown instance is not kept."""
         if not self.is_dying:
-            self._kept = deepcopy(replace(state, lives={key: life for key, life in state.lives.items() if not life.is_blank}))
+            self._kept = deepcopy(replace(state, instances={key: one for key, one in state.instances.items() if not one.is_blank}))
 
     def state(self) -> State:
         """What the next agent gets."""
         return deepcopy(self._kept)
 
 
-SLICE = "/" + docker(A).split("/")[1]
+TOP = "/" + docker(A).split("/")[1]
 NAMES: Mapping[ContainerKey, Labels] = {A: LABELS[A], B: LABELS[B], C: LABELS[B]}
 """Two ids share their labels."""
 
@@ -538,7 +549,7 @@ class World:
     at: int = 0
     late: int = 0
     is_down: bool = False
-    with_slices: bool = False
+    with_tops: bool = False
     is_old: bool = False
     truth: dict[Labels, int] = field(default_factory=lambda: dict.fromkeys(NAMES.values(), 0))
     elsewhere: int = 0
@@ -548,7 +559,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.ledger = KillLedger(self.book)
-        self.ledger.reached(Cursor(0, 0))
+        self.ledger.log_read(Cursor(0, 0))
         self._round = self._pieces()
         for history, identifier in enumerate(NAMES):
             self.begin(identifier, oom_kill=history)
@@ -586,7 +597,9 @@ class World:
         if self.at < len(self.log) and not self.is_down:
             life, line = self.log[self.at]
             self.at += 1
-            self.ledger.logged(line, life.inode if life and life.alive else None, late=self.at <= self.late, place=Cursor(self.at, 0))
+            self.ledger.logged(
+                told(line, life.inode if life and life.alive else None, late=self.at <= self.late, cursor=Cursor(self.at, 0))
+            )
 
     def deliver_all(self) -> None:
         """Let the agent read the log to its end."""
@@ -599,9 +612,9 @@ class World:
         self.start()
         next(self._round)
 
-    def read_slice(self) -> None:
-        """Let the agent read memory.events of the slice that all containers are in; it has what is gone, too."""
-        self.ledger.read_slice(SLICE, 99, self.reading(*self.lives))
+    def read_top(self, this_round: Round) -> None:
+        """Let the agent read memory.events of the top-level cgroup that all containers are in; it has what is gone, too."""
+        this_round.read_top(TOP, 99, self.reading(*self.lives))
 
     def reading(self, *lives: Life) -> Reading:
         """Return what memory.events says of these lives together; an old kernel does not count group kills."""
@@ -628,29 +641,29 @@ class World:
             self._round = self._pieces()
 
     def whole_round(self) -> None:
-        """End this round, and make one more; with slices two, for they are believed only then."""
+        """End this round, and make one more; with top-level cgroups two, for they are believed only then."""
         self.start()
-        for target in range(self.rounds + 1, self.rounds + (4 if self.with_slices else 3)):
+        for target in range(self.rounds + 1, self.rounds + (4 if self.with_tops else 3)):
             while self.rounds < target:
                 self.step()
 
     def _pieces(self) -> Iterator[None]:
         while True:
             found = [life for life in self.lives if life.alive]
-            nameless = self.ledger.nameless()
-            yield
-            if known := self.with_slices and self.ledger.knows_slice(SLICE):
-                self.read_slice()
+            with self.ledger.round() as this_round:
                 yield
-            for life in found:
-                if life.alive:
-                    self.ledger.read(container(life.identifier), life.inode, self.reading(life))
-                    life.read = life.oom_kill
+                if known := self.with_tops and this_round.knows_top(TOP):
+                    self.read_top(this_round)
                     yield
-            if self.with_slices and not known:
-                self.read_slice()
-                yield
-            totals = self.ledger.settle(nameless, self.names, living={life.identifier for life in found})
+                for life in found:
+                    if life.alive:
+                        this_round.read(container(life.identifier), life.inode, self.reading(life))
+                        life.read = life.oom_kill
+                        yield
+                if self.with_tops and not known:
+                    self.read_top(this_round)
+                    yield
+                totals = this_round.settle(self.names, living={life.identifier for life in found})
             if self.book.is_dying:
                 return
             self.totals.append(totals)
@@ -727,12 +740,12 @@ def play(
     *,
     without: frozenset[str] = frozenset(),
     careful: bool = False,
-    with_slices: bool = False,
+    with_tops: bool = False,
     is_old: bool = False,
 ) -> World:
     """Let all this happen, and then come to rest. With `careful`, each cgroup is read before anything happens and before it is removed."""
-    world = World(with_slices=with_slices, is_old=is_old)
-    if careful or with_slices:
+    world = World(with_tops=with_tops, is_old=is_old)
+    if careful or with_tops:
         world.whole_round()
     for action, number in steps:
         if action not in without:
@@ -768,9 +781,9 @@ def test_with_a_whole_log_the_total_is_right(steps: list[tuple[str, int]]) -> No
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from((*ACTIONS, "ending")), st.integers(0, 7)), max_size=50), st.booleans())
-def test_before_5_17_the_total_is_never_too_high(steps: list[tuple[str, int]], with_slices: bool) -> None:
+def test_before_5_17_the_total_is_never_too_high(steps: list[tuple[str, int]], with_tops: bool) -> None:
     """That kernel does not count group kills, and all kills may have been of groups: what is read is half sure."""
-    world = play(steps, with_slices=with_slices, is_old=True)
+    world = play(steps, with_tops=with_tops, is_old=True)
 
     assert world.total <= world.true_total
     assert all(value <= world.truth[labels] for labels, value in world.totals[-1].by_container.items())
@@ -813,9 +826,9 @@ def test_with_whole_readings_the_containers_are_right(steps: list[tuple[str, int
 @settings(deadline=None)
 @given(STEPS)
 @example([("nameless", 0), ("deliver", 0), ("step", 0), ("step", 0), ("end", 0), ("kill", 1), ("end", 1)])
-def test_with_whole_readings_of_the_slice_the_total_is_right(steps: list[tuple[str, int]]) -> None:
+def test_with_whole_readings_of_the_top_level_cgroup_the_total_is_right(steps: list[tuple[str, int]]) -> None:
     """Whatever was lost of the log, whatever was read of containers before they were gone, and whenever the agent was killed."""
-    world = play(steps, without=frozenset({"host", "nameless host"}), with_slices=True)
+    world = play(steps, without=frozenset({"host", "nameless host"}), with_tops=True)
 
     assert world.total == world.true_total
     assert all(value <= world.truth[labels] for labels, value in world.totals[-1].by_container.items())
@@ -823,9 +836,9 @@ def test_with_whole_readings_of_the_slice_the_total_is_right(steps: list[tuple[s
 
 
 @given(STEPS)
-def test_with_a_whole_log_the_slice_adds_nothing(steps: list[tuple[str, int]]) -> None:
+def test_with_a_whole_log_the_top_level_cgroup_adds_nothing(steps: list[tuple[str, int]]) -> None:
     """What the log names is known; each container has its own."""
-    world = play(steps, without=frozenset({"unseen", "nameless", "nameless host", "host"}), with_slices=True)
+    world = play(steps, without=frozenset({"unseen", "nameless", "nameless host", "host"}), with_tops=True)
 
     assert world.total == world.true_total
     assert_containers_are_right(world)
@@ -851,7 +864,7 @@ def test_another_boot_begins_new_lives_and_the_counts_go_on() -> None:
     book = Book()
     ledger = KillLedger(book)
     settle(ledger, Events(A, 1, 3))
-    ledger.logged(own(A), 1)
+    ledger.logged(told(own(A), 1))
     settle(ledger, Events(A, 1, 4, oom=1))
 
     again = KillLedger(book, book.state(), same_boot=False)
@@ -877,11 +890,11 @@ def nested() -> ContainerId:
 
 def round_of(ledger: KillLedger, outer: int, inner: int | None) -> Totals:
     """Read both: memory.events of the outer one has the kills of the inner one too. None: the inner one is gone."""
-    nameless = ledger.nameless()
-    ledger.read(container(A), 1, Reading(outer, 0, outer))
-    if inner is not None:
-        ledger.read(nested(), 2, Reading(inner, 0, inner))
-    return ledger.settle(nameless, {A: LABELS[A], INSIDE: LABELS[B]})
+    with ledger.round() as this_round:
+        this_round.read(container(A), 1, Reading(outer, 0, outer))
+        if inner is not None:
+            this_round.read(nested(), 2, Reading(inner, 0, inner))
+        return this_round.settle({A: LABELS[A], INSIDE: LABELS[B]})
 
 
 @pytest.mark.parametrize("log", ["none", "before", "between", "after"])
@@ -890,13 +903,13 @@ def test_a_kill_in_a_nested_container_is_that_ones_alone(log: str) -> None:
     ledger = KillLedger()
     round_of(ledger, 0, 0)
     if log == "before":
-        ledger.logged(kill(NESTED, NESTED), 2)
+        ledger.logged(told(kill(NESTED, NESTED), 2))
     if log == "between":
-        ledger.nameless()
-        ledger.logged(kill(NESTED, NESTED), 2)
+        with ledger.round():
+            ledger.logged(told(kill(NESTED, NESTED), 2))
     round_of(ledger, 1, 1)
     if log == "after":
-        ledger.logged(kill(NESTED, NESTED), 2)
+        ledger.logged(told(kill(NESTED, NESTED), 2))
 
     assert nonzero(round_of(ledger, 1, 1)) == ({LABELS[B]: 1}, {"container": 1})
     assert nonzero(round_of(ledger, 1, None)) == ({LABELS[B]: 1}, {"container": 1})
@@ -908,10 +921,10 @@ def test_a_kill_that_the_outer_container_told_of_first_stays_its_own() -> None:
     ledger = KillLedger()
     round_of(ledger, 0, 0)
     assert nonzero(round_of(ledger, 1, 0)) == ({LABELS[A]: 1}, {"container": 1})
-    ledger.logged(kill(NESTED, NESTED), None)
+    ledger.logged(told(kill(NESTED, NESTED), None))
 
     assert nonzero(round_of(ledger, 1, 1)) == ({LABELS[A]: 1}, {"container": 1})
-    ledger.logged(own(A), 1)
+    ledger.logged(told(own(A), 1))
     assert nonzero(round_of(ledger, 2, 1)) == ({LABELS[A]: 2}, {"container": 2})
 
 
@@ -922,16 +935,16 @@ def test_nested_kills_are_counted_once_in_any_order(steps: list[str]) -> None:
     """Of each kill the log tells or memory.events, or both, in whatever order: the total is right when all was read."""
     book = Book()
     ledger = KillLedger(book)
-    ledger.reached(Cursor(0, 0))
+    ledger.log_read(Cursor(0, 0))
     round_of(ledger, 0, 0)
     truth, log = Counter[str](), []
-    nameless = ledger.nameless()
+    this_round = ledger.round().__enter__()
 
     def read(which: str) -> None:
         if which == "outer":
-            ledger.read(container(A), 1, Reading(truth.total(), 0, truth.total()))
+            this_round.read(container(A), 1, Reading(truth.total(), 0, truth.total()))
         else:
-            ledger.read(nested(), 2, Reading(truth["inner"], 0, truth["inner"]))
+            this_round.read(nested(), 2, Reading(truth["inner"], 0, truth["inner"]))
 
     totals = Totals({}, {})
     for step in [*steps, "round", "read outer", "read inner", "round", "read outer", "read inner", "round"]:
@@ -941,17 +954,17 @@ def test_nested_kills_are_counted_once_in_any_order(steps: list[str]) -> None:
                 path = docker(A) if which == "outer" else NESTED
                 log.append((kill(path, path), 1 if which == "outer" else 2))
             case ["deliver"] if log:
-                ledger.logged(*log.pop(0))
+                ledger.logged(told(*log.pop(0)))
             case ["lose"] if log:
                 del log[0]
             case ["read", which]:
                 read(which)
             case ["restart"]:
                 ledger = KillLedger(book, book.state())
-                nameless = ledger.nameless()
+                this_round = ledger.round().__enter__()
             case ["round"]:
-                totals = ledger.settle(nameless, {A: LABELS[A], INSIDE: LABELS[B]})
-                nameless = ledger.nameless()
+                totals = this_round.settle({A: LABELS[A], INSIDE: LABELS[B]})
+                this_round = ledger.round().__enter__()
 
     assert totals.by_scope["container"] == truth.total()
     assert sum(totals.by_container.values()) == truth.total()
@@ -971,7 +984,7 @@ def test_a_line_read_late_is_that_of_the_life_before() -> None:
     settle(KillLedger(book), Events(A, 1, 0))
     settle(KillLedger(book, book.state()), Events(A, 1, 1, oom=1))
     ledger = KillLedger(book, book.state())
-    ledger.logged(own(A), 2, late=True)
+    ledger.logged(told(own(A), 2, late=True))
 
     assert nonzero(settle(ledger, Events(A, 2, 0))) == ({LABELS[A]: 1}, {"container": 1})
 
@@ -983,15 +996,17 @@ def test_a_container_that_dies_and_comes_back_for_ever_does_not_fill_the_ledger(
         settle(ledger, Events(A, inode, 1, oom=1))
 
     assert nonzero(settle(ledger)) == ({LABELS[A]: 49}, {"container": 49})
-    assert len(ledger._lives[A]) == 2
+    assert len(inodes(ledger, A)) == 2
 
 
 def test_instances_without_a_name_are_forgotten_when_they_are_gone() -> None:
     """Sandboxes never get one."""
     ledger = started()
-    ledger.read(container(A), 1, Reading(0))
-    ledger.settle(ledger.nameless(), {}, living={A})
-    assert A in ledger._lives
+    with ledger.round() as this_round:
+        this_round.read(container(A), 1, Reading(0))
+        this_round.settle({}, living={A})
+    assert inodes(ledger, A) == [1]
 
-    ledger.settle(ledger.nameless(), {}, living=set())
-    assert A not in ledger._lives
+    with ledger.round() as this_round:
+        this_round.settle({}, living=set())
+    assert inodes(ledger, A) == []

@@ -128,7 +128,7 @@ async def _kernel_log(app: App, records: list[bytes] | None) -> AsyncIterator[No
         for record in records:
             writer.send(record)
         async with asyncio.timeout(_SECONDS):
-            while app.kernel_log._records < len(records):
+            while app.kernel_log._place.records < len(records):
                 await asyncio.sleep(0.001)
         yield
     finally:
