@@ -24,59 +24,47 @@ class Postmortem:
         self._proc_root, self._cgroup_root, self._is_init = proc_root, cgroup_root, is_init
 
     def examine(self, fact: OomKilled) -> OomKilled:
-        """Return the fact with the inode of the container's cgroup, None if it is gone, and with the victim's record.
+        """Return the fact with the inode of the container's cgroup, None if it is gone, and with more of the victim.
 
         Of one that was logged long ago only the log tells: its PID may be another's by now.
         """
-        kill, is_fresh = fact.kill, not fact.is_late
         inode = None if fact.id is None or self._cgroup_root is None else _inode(self._cgroup_root + fact.id.container_path)
-        pid, inside = self._pids(kill) if is_fresh and not fact.has_foreign_pid else (kill.pid, ())
-        namespace_pid = inside[-1] if inside else None
-        is_init = namespace_pid == 1 if inside else None
-        if fact.id is not None and is_fresh and pid is not None:
-            remembered = self._is_init(fact.container, inode, pid)
-            if remembered is not None:
-                is_init, namespace_pid = remembered, 1 if remembered else namespace_pid
-        limit_of = _text(kill.oom_memcg)
-        limit = kill.limit_bytes
-        if limit is None and kill.usage_bytes is None and limit_of and self._cgroup_root is not None and is_fresh:
-            limit = _limit(f"{self._cgroup_root}{limit_of}/memory.max")
-        victim = Victim(
-            time=fact.time,
-            sequence=kill.sequence,
-            identifier=fact.container,
-            cgroup=fact.cgroup,
-            scope=fact.scope,
-            limit_of=limit_of,
-            limit_bytes=limit,
-            usage_bytes=kill.usage_bytes,
-            pid=pid,
-            namespace_pid=namespace_pid,
-            is_init=is_init,
-            comm=_text(kill.comm),
-            uid=kill.uid,
-            oom_score_adj=kill.oom_score_adj,
-            total_vm_bytes=kill.total_vm_bytes,
-            anon_rss_bytes=kill.anon_rss_bytes,
-            file_rss_bytes=kill.file_rss_bytes,
-            shmem_rss_bytes=kill.shmem_rss_bytes,
-        )
+        victim = fact.victim
+        if not fact.is_late:
+            victim = self._with_limit(victim)
+            if not fact.has_foreign_pid:
+                victim = self._with_pids(victim, fact.kill)
+            if fact.id is not None and victim.pid is not None:
+                is_init = self._is_init(fact.container, inode, victim.pid)
+                if is_init is not None:
+                    victim = replace(victim, is_init=is_init, namespace_pid=1 if is_init else victim.namespace_pid)
         return replace(fact, inode=inode, victim=victim)
 
-    def _pids(self, kill: OomKill) -> tuple[int | None, tuple[int, ...]]:
-        """Return the pid of the process and its pids in each namespace, the victim dying or a zombie (/proc/PID/status Tgid, NStgid).
+    def _with_limit(self, victim: Victim) -> Victim:
+        """Add the limit that was hit, where the log has no line for it."""
+        if victim.limit_bytes is not None or victim.usage_bytes is not None or not victim.limit_of or self._cgroup_root is None:
+            return victim
+        try:
+            return replace(victim, limit_bytes=parse_once(f"{self._cgroup_root}{victim.limit_of}/memory.max", single))
+        except (ReadError, ValueError):  # ValueError: a NUL, which no path has
+            return victim
+
+    def _with_pids(self, victim: Victim, kill: OomKill) -> Victim:
+        """Add the pid of the process and that in its own namespace; the victim is dying or a zombie (/proc/PID/status Tgid, NStgid).
 
         The log may name a thread, whose status is there under its own number. Another name or user: it is another process by now.
         """
         if kill.pid is None or has_first_pids(self._proc_root) is False:  # as in the node of a kind cluster, which is a container
-            return kill.pid, ()
+            return victim
         try:
             status = parse_once(f"{self._proc_root}/{kill.pid}/status", Status)
             is_other = status.name != kill.comm or (None not in (kill.uid, status.uid) and status.uid != kill.uid)
             pid, inside = status.process, status.namespace_processes or status.namespace_pids
         except (ReadError, ValueError):
-            return kill.pid, ()
-        return (kill.pid, ()) if is_other or pid is None else (pid, inside)
+            return victim
+        if is_other or pid is None:
+            return victim
+        return replace(victim, pid=pid, namespace_pid=inside[-1], is_init=inside[-1] == 1) if inside else replace(victim, pid=pid)
 
 
 def _inode(path: str) -> int | None:
@@ -84,14 +72,3 @@ def _inode(path: str) -> int | None:
         return os.stat(path).st_ino
     except (OSError, ValueError):  # ValueError: a NUL, which no path has
         return None
-
-
-def _limit(path: str) -> int | None:
-    try:
-        return parse_once(path, single)
-    except (ReadError, ValueError):  # ValueError: a NUL, which no path has
-        return None
-
-
-def _text(raw: bytes | None) -> str:
-    return (raw or b"").decode(errors="backslashreplace")

@@ -97,8 +97,7 @@ class Register:
 
 def _log_kill(fact: OomKilled, labels: tuple[str, ...]) -> None:
     """Log that the OOM killer took a process, with all that is known of it."""
-    victim = asdict(fact.victim) if fact.victim else {}
-    known = {name: value for name, value in victim.items() if value is not None and name not in ("time", "identifier")}
+    known = {name: value for name, value in asdict(fact.victim).items() if value is not None and name not in ("time", "identifier")}
     known |= zip(CONTAINER, labels, strict=False)
     log.warning("OOM kill: its cgroup is known now" if fact.is_again else "OOM kill", extra=known)
 

@@ -11,6 +11,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 
 from agent.inotify import IN_CREATE, IN_DELETE, IN_IGNORED, IN_ISDIR, IN_MODIFY, IN_ONLYDIR, IN_Q_OVERFLOW, Inotify
 from agent.sources import Tell
@@ -141,8 +142,8 @@ class CgroupSource:
         for path in (*self._watches.unwatched, *(self._directories - found), *(present.keys() - found), *unknown):
             self._visits.setdefault(path, False)
         for path in unknown:  # nor was anybody told of its parents, if they are not known
-            while (path := path.rpartition("/")[0]) and path not in self._directories:
-                self._visits.setdefault(path, False)
+            for above in takewhile(lambda above: above not in self._directories, container_id.ancestors(path)):
+                self._visits.setdefault(above, False)
         self._instances.tell_of_the_empty()
         self._instances.forget_long_dead()
 

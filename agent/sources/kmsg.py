@@ -14,15 +14,13 @@ from agent.sources.kmsg_syslog import Syslog, open_syslog
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.base import Sample, counter
-from collectors.inquest.facts import NO_CONTAINER, LogClosed, LogRead, OomKilled
+from collectors.inquest.facts import LogClosed, LogRead, OomKilled
 from collectors.inquest.kill_state import Cursor
-from collectors.inquest.scope import scope_of_kill
-from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import Malformed, explain
 from collectors.kernel.kmsg import Record
 from collectors.kernel.log_paths import LogPaths
-from collectors.kernel.oom_log import OomKill, OomRecogniser, looks_like_oom
+from collectors.kernel.oom_log import OomRecogniser, looks_like_oom
 
 RECORDS = counter("coroner_kmsg_records_total", "Kernel log records read since the agent started (/dev/kmsg).", ())
 LOST = counter(
@@ -174,27 +172,17 @@ class KernelLog:
         if record.facility != 0:
             self._forged += looks_like_oom(record.text)
         elif kill is not None:
-            self._killed(kill, again=again)
-
-    def _killed(self, kill: OomKill, *, again: bool) -> None:
-        """Tell of a kill; `again`, when the log names the cgroup of the last one after it."""
-        cgroup = (kill.task_memcg or kill.group_memcg or b"").decode(errors="backslashreplace")
-        container = container_id.parse(cgroup)
-        self._tell(
-            OomKilled(
-                container=container.key if container else NO_CONTAINER,
-                source=self.status.source,
-                time=self._clock(),
-                kill=kill,
-                cgroup=cgroup,
-                id=container,
-                scope=scope_of_kill(kill, container),
-                is_late=self._place.is_catching_up,
-                is_again=again,
-                has_foreign_pid=self._paths.is_part,
-                cursor=self._place.cursor,
+            self._tell(
+                OomKilled.of(
+                    kill,
+                    source=self.status.source,
+                    time=self._clock(),
+                    is_late=self._place.is_catching_up,
+                    is_again=again,
+                    has_foreign_pid=self._paths.is_part,
+                    cursor=self._place.cursor,
+                )
             )
-        )
 
 
 def _note(no_device: Blind, *, is_timed: bool) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from collectors.inquest.kill_state import Cursor, Victim
 from collectors.inquest.scope import scope_of_kill
+from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.last_words import LastWords
@@ -102,12 +103,12 @@ class OomKilled(Fact):
 
     kill: OomKill
     """What the log said, its paths as the agent's cgroup tree has them."""
-    cgroup: str
-    """Of the victim, or of the group that it was taken with; empty when the log names neither."""
     id: ContainerId | None
-    """The container that this cgroup belongs to."""
+    """The container that the cgroup belongs to which the log names for the victim; None: none, or it names none."""
     scope: str
     """Whose limit was hit (scope.SCOPES)."""
+    victim: Victim
+    """The record for the casebook; what /proc and the cgroup tell is added while the line is fresh, and `inode`."""
     is_late: bool = False
     """Logged while the agent was down: since then the container may have begun another life, and the PID be another process's."""
     is_again: bool = False
@@ -116,12 +117,60 @@ class OomKilled(Fact):
     """The node is a container, whose /proc has PIDs of its own; the log has the host's."""
     cursor: Cursor | None = None
     """The place in the kernel log that is read to with this one."""
-    victim: Victim | None = None
-    """The record for the casebook; it and `inode` are None until somebody has looked, while the line was fresh."""
+
+    @classmethod
+    def of(
+        cls,
+        kill: OomKill,
+        *,
+        source: str,
+        time: float,
+        is_late: bool = False,
+        is_again: bool = False,
+        has_foreign_pid: bool = False,
+        cursor: Cursor | None = None,
+    ) -> "OomKilled":
+        """Make the fact of what the log says: nobody else takes the victim's cgroup apart, or decides whose limit was hit."""
+        cgroup = _text(kill.task_memcg or kill.group_memcg)
+        container = container_id.parse(cgroup)
+        scope = scope_of_kill(kill, container)
+        victim = Victim(
+            time=time,
+            sequence=kill.sequence,
+            identifier=container.key if container else NO_CONTAINER,
+            cgroup=cgroup,
+            scope=scope,
+            limit_of=_text(kill.oom_memcg),
+            limit_bytes=kill.limit_bytes,
+            usage_bytes=kill.usage_bytes,
+            pid=kill.pid,
+            namespace_pid=None,
+            is_init=None,
+            comm=_text(kill.comm),
+            uid=kill.uid,
+            oom_score_adj=kill.oom_score_adj,
+            total_vm_bytes=kill.total_vm_bytes,
+            anon_rss_bytes=kill.anon_rss_bytes,
+            file_rss_bytes=kill.file_rss_bytes,
+            shmem_rss_bytes=kill.shmem_rss_bytes,
+        )
+        return cls(
+            container=container.key if container else NO_CONTAINER,
+            source=source,
+            time=time,
+            kill=kill,
+            id=container,
+            scope=scope,
+            victim=victim,
+            is_late=is_late,
+            is_again=is_again,
+            has_foreign_pid=has_foreign_pid,
+            cursor=cursor,
+        )
 
     @property
     def names_cgroup(self) -> bool:
-        """Whether `cgroup` is the victim's own: of a group's member the log names the group's alone."""
+        """Whether the log names the victim's own cgroup: of a group's member it names the group's alone."""
         return self.kill.task_memcg is not None
 
     @property
@@ -186,3 +235,7 @@ class LogClosed:
 
 LogFact = LogRead | LogClosed
 """How far the kernel log is read, which is no container's matter."""
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode(errors="backslashreplace")

@@ -55,7 +55,7 @@ class KillCounts:
         if fact.id is not None:
             self.instances.log(fact.id, fact.inode, fact.scope, is_late=fact.is_late)
         elif fact.names_cgroup:
-            self.sums.outside[self.tops.count(fact.cgroup, fact.scope, _NEVER)] += 1
+            self.sums.outside[self.tops.count(fact.victim.cgroup, fact.scope, _NEVER)] += 1
         else:
             self.sums.without_cgroup[fact.scope] += 1
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from agent.casebook import FILE, RETRY_SECONDS, peek
 from agent.postmortem import Postmortem
+from collectors.inquest.facts import OomKilled
 from collectors.inquest.instances import InstanceKills
 from collectors.inquest.kill_state import Cursor, Victim
 from collectors.inquest.kills import KillLedger
@@ -25,7 +26,7 @@ from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.kmsg import Record
 from collectors.kernel.oom_log import OomKill, OomRecogniser
 from tests.agent.test_casebook import BOOT, STATE, VICTIM, Desk, value
-from tests.kills import settle, told
+from tests.kills import settle
 
 A, B, C, D = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64), ContainerKey("d" * 64)
 
@@ -389,5 +390,6 @@ def test_every_victim_of_a_log_line_is_stored_and_the_next_page_has_its_count(
 def count(ledger: KillLedger, kill: OomKill, desk: Desk, *, late: bool) -> None:
     """Do what the register does with a kill."""
     postmortem = Postmortem(proc_root=str(desk.proc), cgroup_root=None, is_init=lambda _key, _inode, _pid: None)
-    examined = postmortem.examine(replace(told(kill, late=late, cursor=Cursor(kill.sequence, kill.timestamp_us)), time=time.time()))
+    cursor = Cursor(kill.sequence, kill.timestamp_us)
+    examined = postmortem.examine(OomKilled.of(kill, source="kmsg", time=time.time(), is_late=late, cursor=cursor))
     ledger.logged(replace(examined, inode=None if examined.id is None else 5))

@@ -38,9 +38,7 @@ STATUS = "Name:\ta\\\\b\\n\nState:\tZ (zombie)\nTgid:\t70\nPid:\t77\nUid:\t1000\
 def examined(root: Path, kill: OomKill = KILL, *, late: bool = False) -> Victim:
     """Examine a victim on the node of a directory."""
     postmortem = Postmortem(proc_root=f"{root}/proc", cgroup_root=f"{root}/cgroup", is_init=lambda _key, _inode, _pid: None)
-    victim = postmortem.examine(told(kill, late=late)).victim
-    assert victim is not None
-    return victim
+    return postmortem.examine(told(kill, late=late)).victim
 
 
 def test_a_name_with_a_backslash_hides_nothing(tmp_path: Path) -> None:

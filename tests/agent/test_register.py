@@ -1,17 +1,20 @@
 """The register: what becomes of each fact, and of one that cannot be taken."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent.identities import Amended, Described, EndedUnseen, Identity, Listed, PodsListed
 from agent.sources import Told
-from collectors.inquest.facts import Born, Emptied, Exited, Removed, Started
+from collectors.inquest.facts import Born, Emptied, Exited, LogClosed, LogRead, Removed, Started
+from collectors.inquest.kill_state import Cursor
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
 from collectors.kernel.last_words import LastWords
 from tests.agent.desk import Desk
+from tests.kills import KILL, told
 from tests.tree import A, B, docker
 
 POD = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555"
@@ -162,6 +165,28 @@ def test_with_local_events_last_words_say_too_little_to_be_counted() -> None:
     desk.tell(Emptied(**of_cgroup(docker(A)), words=WORDS))
 
     assert desk.kills() == 0
+
+
+def test_a_kill_is_counted_examined_and_logged_under_the_name_of_its_container(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """And one that the log names no cgroup for is counted too."""
+    desk.tell(Described("docker", {A: WEB}))
+    line = replace(KILL, oom_memcg=docker(A).encode(), task_memcg=docker(A).encode(), limit_bytes=4096)
+    desk.tell(told(line))
+    desk.tell(told(KILL))
+
+    assert desk.kills() == 2
+    first, second = logged(caplog, "OOM kill")
+    assert (first["container"], first["cgroup"], first["scope"], first["limit_bytes"]) == ("web", docker(A), "container", 4096)
+    assert ("container" in second, second["cgroup"], second["scope"]) == (False, "", "ancestor")
+
+
+def test_how_far_the_kernel_log_is_read_is_known(desk: Desk) -> None:
+    """For the next agent, and for whoever must know whether silence means that there was no kill."""
+    desk.tell(LogRead(source="kmsg", cursor=Cursor(7, 7000)))
+    assert (desk.ledger.cursor, desk.ledger.log_is_followed) == (Cursor(7, 7000), True)
+
+    desk.tell(LogClosed(source="kmsg"))
+    assert (desk.ledger.cursor, desk.ledger.log_is_followed) == (Cursor(7, 7000), False)
 
 
 def test_a_fact_that_cannot_be_taken_stops_no_other_and_is_logged_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:

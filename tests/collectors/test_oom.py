@@ -15,7 +15,7 @@ from collectors.kernel.files import Forbidden
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.oom_log import OomKill
 from collectors.oom import Oom, read_last
-from tests.kills import told
+from tests.kills import KILL, told
 from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, tree
 
 Found = dict[tuple[str, tuple[str, ...]], float]
@@ -36,20 +36,8 @@ def events(root: Path, identifier: str, *, oom: int = 0, oom_kill: int = 0, grou
 
 def victim(path: str | None) -> OomKill:
     """Make a victim of which the kernel log says that its own cgroup's limit was hit; None: it does not say."""
-    unknown = dict.fromkeys(("total_vm_bytes", "anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes", "uid", "oom_score_adj"))
-    return OomKill(
-        sequence=1,
-        timestamp_us=1,
-        pid=77,
-        comm=b"app",
-        constraint="CONSTRAINT_MEMCG",
-        oom_memcg=path.encode() if path else None,
-        task_memcg=path.encode() if path else None,
-        is_global=False,
-        group=False,
-        group_memcg=None,
-        **unknown,
-    )
+    cgroup_path = path.encode() if path else None
+    return replace(KILL, oom_memcg=cgroup_path, task_memcg=cgroup_path)
 
 
 def logged(ledger: KillLedger, identifier: str) -> None:
@@ -317,17 +305,17 @@ def counts(*, oom: int = 0, oom_kill: int = 0, group: int = 0) -> str:
     return f"low 0\nhigh 0\nmax 0\noom {oom}\noom_kill {oom_kill}\noom_group_kill {group}\n"
 
 
-def kubepods(root: Path, *, container: int = 0, oom: int = 0, pod_oom: int = 0, slice_oom: int = 0, gone: int = 0) -> None:
+def kubepods(root: Path, *, container: int = 0, oom: int = 0, pod_oom: int = 0, top_oom: int = 0, gone: int = 0) -> None:
     """Let the kernel count: kills of the container, `oom` at each limit, and kills in containers that are gone."""
-    total = counts(oom=oom + pod_oom + slice_oom, oom_kill=container + gone)
-    tree(root, cgroup("/kubepods.slice", {"memory.events": total, "memory.events.local": counts(oom=slice_oom)}))
+    total = counts(oom=oom + pod_oom + top_oom, oom_kill=container + gone)
+    tree(root, cgroup("/kubepods.slice", {"memory.events": total, "memory.events.local": counts(oom=top_oom)}))
     tree(root, cgroup(POD, {"memory.events": total, "memory.events.local": counts(oom=pod_oom)}))
     tree(root, cgroup(IN_POD, {"memory.events": counts(oom=oom, oom_kill=container)}))
 
 
 @pytest.mark.parametrize(
     ("hit", "scope"),
-    [({"oom": 1}, "container"), ({"pod_oom": 1}, "pod"), ({"slice_oom": 1}, "ancestor"), ({}, "node")],
+    [({"oom": 1}, "container"), ({"pod_oom": 1}, "pod"), ({"top_oom": 1}, "ancestor"), ({}, "node")],
 )
 def test_without_a_log_the_limit_is_that_of_the_cgroup_whose_own_oom_rose(tmp_path: Path, hit: dict[str, int], scope: str) -> None:
     """If none did, the node itself was short of memory."""
@@ -352,7 +340,7 @@ def test_a_kill_at_the_pods_limit_after_one_at_its_own(tmp_path: Path) -> None:
     assert collect(collector, node(tmp_path)) == kills({A: 2}, container=1, pod=1)
 
 
-def test_a_container_that_came_and_went_unseen_is_in_its_slices_rise(tmp_path: Path) -> None:
+def test_a_container_that_came_and_went_unseen_is_in_the_rise_of_its_top_level_cgroup(tmp_path: Path) -> None:
     """The next pass counts it for the node, if nobody has told of it by then; when the log does after all, it is the same one."""
     ledger = KillLedger()
     collector = Oom(ledger)
@@ -367,8 +355,8 @@ def test_a_container_that_came_and_went_unseen_is_in_its_slices_rise(tmp_path: P
     assert collect(collector, replace(seen, names={**seen.names, C: LABELS[C]})) == kills({A: 0, C: 1}, ancestor=1)
 
 
-def test_what_the_log_named_first_is_not_counted_again_by_the_slice(tmp_path: Path) -> None:
-    """The cgroup was gone before it was read; the slice has the kill too."""
+def test_what_the_log_named_first_is_not_counted_again_by_the_top_level_cgroup(tmp_path: Path) -> None:
+    """The cgroup was gone before it was read; the top-level cgroup has the kill too."""
     ledger = KillLedger()
     collector = Oom(ledger)
     kubepods(tmp_path)
@@ -386,7 +374,7 @@ def test_what_the_log_named_first_is_not_counted_again_by_the_slice(tmp_path: Pa
     assert found["coroner_container_oom_kills_total", LABELS[C]] == 1
 
 
-def test_the_history_of_a_slice_is_history(tmp_path: Path) -> None:
+def test_the_history_of_a_top_level_cgroup_is_history(tmp_path: Path) -> None:
     """It was there before the agent."""
     collector = Oom(KillLedger())
     kubepods(tmp_path, container=3, oom=3, gone=40)
@@ -411,7 +399,7 @@ def test_a_group_above_the_container(tmp_path: Path, counts_groups: bool) -> Non
 
 
 @pytest.mark.parametrize(("group_set", "expected"), [("0", 3), ("1", 2)])
-def test_before_5_17_slices_tell_of_what_came_and_went_unseen(tmp_path: Path, group_set: str, expected: int) -> None:
+def test_before_5_17_top_level_cgroups_tell_of_what_came_and_went_unseen(tmp_path: Path, group_set: str, expected: int) -> None:
     """Some vendors' 4.19 print no line for the kill of a cgroup. Where a group was seen below, half of them are sure."""
     collector = Oom(KillLedger())
     old = {"memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n", "memory.oom.group": "0\n"}
@@ -453,7 +441,7 @@ def of_c(found: Found) -> float:
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_before_5_17_a_group_that_told_before_it_was_gone_is_not_counted_again_by_its_slice(tmp_path: Path, *, restarted: bool) -> None:
+def test_before_5_17_a_group_that_told_before_it_was_gone_is_not_counted_again_above(tmp_path: Path, *, restarted: bool) -> None:
     """Two processes were killed, the first one counted twice; no other group is there to be seen."""
     old = {"memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n", "memory.oom.group": "0\n"}
     tree(tmp_path, cgroup("/docker", old))

@@ -1,6 +1,7 @@
 """The ledger of OOM kills: each once, whatever memory.events and the kernel log say of it, and in any order."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from collectors.inquest import kills
 from collectors.inquest.kill_counts import Totals
 from collectors.inquest.kill_state import WHOLE_LOG, Cursor, Labels, State, Victim
 from collectors.inquest.kills import KillLedger, Round
@@ -19,7 +21,7 @@ from collectors.inquest.tally import Reading
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.oom_log import OomKill
-from tests.kills import told
+from tests.kills import KILL, told
 from tests.tree import LABELS, A, B, C, docker
 
 POD = "/kubepods.slice/kubepods-pod12345678_1234_1234_1234_123456789abc.slice"
@@ -30,23 +32,14 @@ IN_POD = f"{POD}/cri-containerd-{A}.scope"
 
 def kill(task: str | None, limit: str | None = None, *, is_global: bool = False, group: str | None = None) -> OomKill:
     """Make a victim as the kernel log tells of it: its cgroup, and the one whose limit was hit."""
-    return OomKill(
-        sequence=1,
-        timestamp_us=1,
-        pid=77,
-        comm=b"app",
+    return replace(
+        KILL,
         constraint="CONSTRAINT_NONE" if is_global else "CONSTRAINT_MEMCG",
         oom_memcg=os.fsencode(limit) if limit else None,
         task_memcg=os.fsencode(task) if task else None,
         is_global=is_global,
         group=group is not None,
         group_memcg=group.encode() if group else None,
-        total_vm_bytes=None,
-        anon_rss_bytes=None,
-        file_rss_bytes=None,
-        shmem_rss_bytes=None,
-        uid=None,
-        oom_score_adj=None,
     )
 
 
@@ -101,8 +94,43 @@ def nonzero(totals: Totals) -> tuple[dict[Labels, int], dict[str, int]]:
 
 def first_of_group(identifier: ContainerKey) -> tuple[OomKill, OomKill]:
     """Make the first victim of a group whose report is missing: as its own line tells of it, and with the group line after that."""
-    nameless = kill(None)
-    return nameless, replace(nameless, group_memcg=docker(identifier).encode())
+    unnamed = kill(None)
+    return unnamed, replace(unnamed, group_memcg=docker(identifier).encode())
+
+
+# One incident
+
+ROW = re.compile(
+    r"^    (?:(?P<what>memory.events|last words) +E (?P<E>\d) +G (?P<G>\d) +oom (?P<oom>\d)|kernel log +(?P<pid>\d+)) +"
+    r"kills (?P<kills>\d) ",
+    re.MULTILINE,
+)
+
+
+def test_the_incident_in_the_description_of_the_ledger_comes_out_as_it_says() -> None:
+    """Row by row; the container is gone when its last words were read."""
+    ledger = started()
+    inode: int | None = 1
+    rows = list(ROW.finditer(kills.__doc__ or ""))
+    for row in rows:
+        reading = Reading(int(row["E"] or 0), int(row["G"] or 0), int(row["oom"] or 0))
+        if row["what"] == "memory.events":
+            with ledger.round() as this_round:
+                this_round.read(container(A), 1, reading)
+                this_round.settle(LABELS)
+        elif row["what"] == "last words":
+            ledger.read_last(container(A), 1, reading)
+            inode = None
+        else:
+            ledger.logged(told(own(A), inode))
+
+        expected = int(row["kills"])
+        assert nonzero(settle(ledger)) == (({LABELS[A]: expected}, {"container": expected}) if expected else ({}, {})), row[0]
+    assert [row["pid"] for row in rows if row["pid"]] == ["88", "86", "87", "89"]
+    assert len(rows) == 9
+
+    ledger.close(A, LABELS[A])
+    assert nonzero(settle(ledger, names={B: LABELS[A]})) == ({LABELS[A]: 4}, {"container": 4})
 
 
 # Each once
@@ -357,7 +385,7 @@ def test_a_container_cannot_pass_its_kills_off_as_those_of_another() -> None:
 # Victims whose cgroup the log does not name
 
 
-def test_a_nameless_victim_that_memory_events_has_is_not_counted_twice() -> None:
+def test_a_victim_without_a_cgroup_that_memory_events_has_is_not_counted_twice() -> None:
     """The kernel counts before it logs, so a reading made after the line was read has the kill."""
     ledger = started(Events(A, 1, 0), Events(B, 2, 0))
     ledger.logged(told(kill(None), None))
@@ -365,7 +393,7 @@ def test_a_nameless_victim_that_memory_events_has_is_not_counted_twice() -> None
     assert nonzero(settle(ledger, Events(A, 1, 1, oom=1), Events(B, 2, 0))) == ({LABELS[A]: 1}, {"container": 1})
 
 
-def test_a_nameless_victim_stays_explained_after_its_container_is_closed() -> None:
+def test_a_victim_without_a_cgroup_stays_explained_after_its_container_is_closed() -> None:
     """It must not come back 15 minutes later as another kill."""
     ledger = started(Events(A, 1, 0))
     ledger.logged(told(kill(None), None))
@@ -375,7 +403,7 @@ def test_a_nameless_victim_stays_explained_after_its_container_is_closed() -> No
     assert nonzero(settle(ledger, names={})) == ({}, {"ancestor": 1})
 
 
-def test_a_nameless_victim_that_nobody_has_stays() -> None:
+def test_a_victim_without_a_cgroup_that_nobody_has_stays() -> None:
     """It was counted, so it stays counted: later kills of containers are others."""
     ledger = started(Events(A, 1, 0))
     ledger.logged(told(kill(None, is_global=True), None))
@@ -385,7 +413,7 @@ def test_a_nameless_victim_that_nobody_has_stays() -> None:
 
 
 @pytest.mark.parametrize("round_between", ["no", "begun", "ended"])
-def test_a_nameless_victim_that_the_log_names_after_all_is_its_containers_alone(round_between: str) -> None:
+def test_a_victim_without_a_cgroup_that_the_log_names_after_all_is_its_containers_alone(round_between: str) -> None:
     """The line of its group comes microseconds later. If a round has counted it as nobody's meanwhile, that stays: no count ever falls."""
     ledger = started(Events(A, 1, 0))
     before, after = first_of_group(A)
@@ -437,7 +465,7 @@ def test_a_kernel_that_has_lost_count_does_not_stop_the_agent() -> None:
     assert settle(ledger).by_container[LABELS[A]] == 250_000
 
 
-def test_nameless_victims_of_two_scopes() -> None:
+def test_victims_without_a_cgroup_of_two_scopes() -> None:
     """One that was nobody's, and then one that memory.events has: two, whatever their scopes are."""
     ledger = started(Events(A, 1, 0))
     ledger.logged(told(kill(None), None))
@@ -447,7 +475,7 @@ def test_nameless_victims_of_two_scopes() -> None:
     assert sum(settle(ledger, Events(A, 1, 1)).by_scope.values()) == 2
 
 
-def test_each_nameless_victim_keeps_its_scope() -> None:
+def test_each_victim_without_a_cgroup_keeps_its_scope() -> None:
     """One after the other, nobody's."""
     ledger = started(Events(A, 1, 0))
     ledger.logged(told(kill(None), None))
@@ -458,7 +486,7 @@ def test_each_nameless_victim_keeps_its_scope() -> None:
 
 
 def test_a_closed_container_explains_no_more_than_it_had() -> None:
-    """Its kill was named, so the nameless one is another, whether it has kills at all or none."""
+    """Its kill was named, so the one without a cgroup is another, whether it has kills at all or none."""
     ledger = started(Events(A, 1, 0), Events(B, 2, 0))
     ledger.logged(told(own(A), 1))
     settle(ledger, Events(A, 1, 1), Events(B, 2, 0))
@@ -470,7 +498,7 @@ def test_a_closed_container_explains_no_more_than_it_had() -> None:
 
 
 def test_a_kill_between_the_reading_and_the_sum() -> None:
-    """Its line was read, but the reading does not have it: it must not pass for the nameless one that the reading does have."""
+    """Its line was read, but the reading does not have it: it must not pass for the one without a cgroup that the reading does have."""
     ledger = started(Events(A, 1, 0))
     ledger.logged(told(kill(None), None))
     with ledger.round() as this_round:
@@ -493,7 +521,7 @@ def test_two_kills_of_which_each_source_saw_another_one_count_once() -> None:
     assert settle(ledger).by_container[LABELS[A]] == 1
 
 
-def test_a_nameless_victim_may_be_taken_for_a_kill_whose_line_was_lost() -> None:
+def test_a_victim_without_a_cgroup_may_be_taken_for_a_kill_whose_line_was_lost() -> None:
     """The limit of the bookkeeping: one kill in a container that was never logged, and one of the host without a name."""
     ledger = started(Events(A, 1, 0))
     settle(ledger, Events(A, 1, 1))
@@ -693,12 +721,12 @@ class World:
             case "group":
                 self.kill(life, victims=1 + number)
             case "ending":
-                self.kill(life, ending=True, line=("named", "lost", "nameless")[number % 3] if self.rounds else "named")
+                self.kill(life, ending=True, line=("named", "lost", "unnamed")[number % 3] if self.rounds else "named")
             case "unseen":
                 self.kill(life, line="lost" if self.rounds else "named")  # before the first pass only the log can know it
-            case "nameless":
-                self.kill(life, line="nameless")
-            case "host" | "nameless host":
+            case "unnamed":
+                self.kill(life, line="unnamed")
+            case "host" | "unnamed host":
                 self.kill_elsewhere(named=action == "host")
             case "deliver":
                 self.deliver()
@@ -729,7 +757,7 @@ class World:
 
 
 ACTIONS = (
-    *("kill", "kill", "group", "unseen", "nameless", "host", "nameless host"),
+    *("kill", "kill", "group", "unseen", "unnamed", "host", "unnamed host"),
     *("deliver", "step", "step", "end", "again", "forget", "crash"),
 )
 STEPS = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 7)), max_size=50)
@@ -794,7 +822,7 @@ def test_before_5_17_the_total_is_never_too_high(steps: list[tuple[str, int]], w
 @given(STEPS)
 def test_before_5_17_a_whole_log_that_names_all_makes_it_exact(steps: list[tuple[str, int]]) -> None:
     """K is what there was."""
-    world = play(steps, without=frozenset({"unseen", "nameless", "nameless host"}), is_old=True)
+    world = play(steps, without=frozenset({"unseen", "unnamed", "unnamed host"}), is_old=True)
 
     assert world.total == world.true_total
     assert_nothing_falls(world)
@@ -804,7 +832,7 @@ def test_before_5_17_a_whole_log_that_names_all_makes_it_exact(steps: list[tuple
 @given(STEPS)
 def test_with_a_whole_log_that_names_all_cgroups_the_containers_are_right(steps: list[tuple[str, int]]) -> None:
     """Whatever was read of memory.events."""
-    world = play(steps, without=frozenset({"unseen", "nameless", "nameless host"}))
+    world = play(steps, without=frozenset({"unseen", "unnamed", "unnamed host"}))
 
     assert world.total == world.true_total
     assert_containers_are_right(world)
@@ -815,20 +843,20 @@ def test_with_a_whole_log_that_names_all_cgroups_the_containers_are_right(steps:
 @given(STEPS)
 def test_with_whole_readings_the_containers_are_right(steps: list[tuple[str, int]]) -> None:
     """Whatever was lost of the log."""
-    world = play(steps, without=frozenset({"nameless host"}), careful=True)
+    world = play(steps, without=frozenset({"unnamed host"}), careful=True)
 
     assert_containers_are_right(world)
     assert_nothing_falls(world)
-    if not any(action == "nameless" for action, _ in steps):
+    if not any(action == "unnamed" for action, _ in steps):
         assert world.total == world.true_total
 
 
 @settings(deadline=None)
 @given(STEPS)
-@example([("nameless", 0), ("deliver", 0), ("step", 0), ("step", 0), ("end", 0), ("kill", 1), ("end", 1)])
+@example([("unnamed", 0), ("deliver", 0), ("step", 0), ("step", 0), ("end", 0), ("kill", 1), ("end", 1)])
 def test_with_whole_readings_of_the_top_level_cgroup_the_total_is_right(steps: list[tuple[str, int]]) -> None:
     """Whatever was lost of the log, whatever was read of containers before they were gone, and whenever the agent was killed."""
-    world = play(steps, without=frozenset({"host", "nameless host"}), with_tops=True)
+    world = play(steps, without=frozenset({"host", "unnamed host"}), with_tops=True)
 
     assert world.total == world.true_total
     assert all(value <= world.truth[labels] for labels, value in world.totals[-1].by_container.items())
@@ -838,7 +866,7 @@ def test_with_whole_readings_of_the_top_level_cgroup_the_total_is_right(steps: l
 @given(STEPS)
 def test_with_a_whole_log_the_top_level_cgroup_adds_nothing(steps: list[tuple[str, int]]) -> None:
     """What the log names is known; each container has its own."""
-    world = play(steps, without=frozenset({"unseen", "nameless", "nameless host", "host"}), with_tops=True)
+    world = play(steps, without=frozenset({"unseen", "unnamed", "unnamed host", "host"}), with_tops=True)
 
     assert world.total == world.true_total
     assert_containers_are_right(world)
@@ -846,7 +874,7 @@ def test_with_a_whole_log_the_top_level_cgroup_adds_nothing(steps: list[tuple[st
 
 
 @given(st.lists(st.tuples(st.sampled_from((*ACTIONS, "ending")), st.integers(0, 7)), max_size=50))
-@example([("step", 0)] * 5 + [("kill", 0), ("step", 0), ("step", 0), ("nameless", 0), ("step", 0), ("kill", 0), ("deliver", 0)])
+@example([("step", 0)] * 5 + [("kill", 0), ("step", 0), ("step", 0), ("unnamed", 0), ("step", 0), ("kill", 0), ("deliver", 0)])
 def test_whatever_was_seen_the_total_is_never_too_high(steps: list[tuple[str, int]]) -> None:
     """And never below what each source knows by itself."""
     world = play(steps)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.kernel.container_id import ContainerId, parse
+from collectors.kernel.container_id import ContainerId, ancestors, parse
 
 A = "a" * 64
 B = "0123456789abcdef" * 4
@@ -207,3 +207,9 @@ def test_the_runtime_that_is_told_goes_before_the_one_that_the_path_suggests(pat
     assert identifier is not None
     assert identifier.told(told).url == url
     assert identifier.told(told).key == identifier.key
+
+
+@pytest.mark.parametrize(("path", "above"), [("/a/b/c", ["/a/b", "/a"]), ("/a", []), ("/", []), ("", [])])
+def test_the_cgroups_above_one(path: str, above: list[str]) -> None:
+    """The nearest first, without the root."""
+    assert list(ancestors(path)) == above
