@@ -37,3 +37,9 @@ class Verdict:
     """The facts without which it could not be told, or not for sure."""
     sources: tuple[str, ...] = ()
     """Who told of it: labels of coroner_source_up."""
+    rule: str = ""
+    """Which of the rules for causes held."""
+    how: str = ""
+    """How the exit status was learnt: Exited.how; empty if it was not."""
+    timeline: tuple[tuple[float, str], ...] = ()
+    """What happened and when, the first first."""

@@ -15,13 +15,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.casebook import FILE, RETRY_SECONDS, peek
+from agent.casebook import FILE, CaseKey, peek
+from agent.casebook.file import RETRY_SECONDS
 from agent.postmortem import Postmortem
 from collectors.inquest.facts import OomKilled
 from collectors.inquest.instances import InstanceKills
 from collectors.inquest.kill_state import Cursor, Victim
 from collectors.inquest.kills import KillLedger
 from collectors.inquest.top_cgroups import TopCgroup
+from collectors.inquest.verdict import Verdict
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.kmsg import Record
 from collectors.kernel.oom_log import OomKill, OomRecogniser
@@ -153,7 +155,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("where", ["rows", "misfit_victim", "write", "add_victims"])
+@pytest.mark.parametrize("where", ["kills.rows", "victims.misfit", "rows.write", "victims.add"])
 def test_no_fault_of_a_record_or_a_statement_raises_or_discards_the_file(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
 ) -> None:
@@ -165,7 +167,7 @@ def test_no_fault_of_a_record_or_a_statement_raises_or_discards_the_file(
     book = desk.opened()
     book.save(STATE, replace(VICTIM, sequence=1))
     with monkeypatch.context() as patch:
-        patch.setattr(f"agent.tables.{where}", fail)
+        patch.setattr(f"agent.casebook.{where}", fail)
         book.save(replace(STATE, cursor=Cursor(1300, 5)), replace(VICTIM, sequence=2))
         assert value(book, "up") == 0
         assert type(error).__name__ in book.reason or str(error) in book.reason
@@ -175,7 +177,7 @@ def test_no_fault_of_a_record_or_a_statement_raises_or_discards_the_file(
 
     assert (value(book, "up"), book.reason) == (1, "")
     found = [row["sequence"] for row in book.victims(10)]
-    assert found == ([3, 1] if where == "misfit_victim" else [3, 2, 1])
+    assert found == ([3, 1] if where == "victims.misfit" else [3, 2, 1])
     assert not (desk.state / f"{FILE}.broken").exists()
     assert desk.kept() == replace(STATE, cursor=Cursor(1400, 5))
 
@@ -221,6 +223,17 @@ STORED = {
         "boot_id = x'00'",
         "sequence = 0.5",
     ],
+    "verdicts": [
+        "boot_id = x'00'",
+        "instance = 'x'",
+        "cause = x'00'",
+        "ended = 9e999",
+        "exit_code = 'x'",
+        "signal = -1",
+        "evidence = x'5b5d'",
+    ],
+    "deaths": ["cause = x'00'", "count = 'many'", "count = -1"],
+    "open_cases": ["boot_id = x'00'", "instance = -1", "facts = x'00'"],
     "epoch": ["boot_id = x'00'", "started = 'x'", "sequence = 1.5", "time_us = 'x'"],
 }
 
@@ -237,14 +250,19 @@ def test_a_poisoned_row_in_the_file_is_dropped_and_the_others_come_back(
     book = desk.opened()
     book.save(STATE, replace(VICTIM, sequence=1))
     book.save(STATE, replace(VICTIM, sequence=2))
+    for instance in (1, 2):
+        verdict = Verdict(container=A, instance=instance, cause="killed", ended=VICTIM.time)
+        assert book.close_case(verdict, ("", "", f"c{instance}"))
+        book.keep_case(CaseKey(BOOT, A, 10 + instance), "facts")
     book.close()
     row = {"lives": "inode = 7", "slices": "path = '/docker'", "sums": "name = 'outside'", "identities": "container = 'db'"}
-    desk.sql(f"UPDATE {table} SET {change} WHERE {row.get(table, 'number = 2' if table == 'victims' else '1')}")
+    row |= {"victims": "number = 2", "verdicts": "number = 2", "deaths": "container = 'c2'", "open_cases": "instance = 12"}
+    desk.sql(f"UPDATE {table} SET {change} WHERE {row.get(table, '1')}")
     again = desk.book()
 
     with monkeypatch.context() as patch:
         if is_full:
-            patch.setattr("agent.tables.forget", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
+            patch.setattr("agent.casebook.schema.forget", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
         state, _ = again.open()
 
     expected: dict[str, Any] = {
@@ -256,7 +274,10 @@ def test_a_poisoned_row_in_the_file_is_dropped_and_the_others_come_back(
     }
     assert state == (None if table == "epoch" else replace(STATE, **expected.get(table, {})))
     assert [row["sequence"] for row in again.victims(10)] == ([1] if table == "victims" else [2, 1])
-    json.dumps(again.victims(10), allow_nan=False)
+    json.dumps([again.victims(10), again.verdicts(10)], allow_nan=False)
+    assert sorted(row["instance"] for row in again.verdicts(10)) == ([1] if table == "verdicts" else [1, 2])
+    assert sorted(labels[2] for labels, _ in again.deaths()) == (["c1"] if table == "deaths" else ["c1", "c2"])
+    assert sorted(key.instance for key in again.open_cases()) == ([11] if table == "open_cases" else [11, 12])
     assert (value(again, "set_aside_total"), value(again, "failures_total"), value(again, "up")) == (0 if is_full else 1, 0, 1)
     settle(KillLedger(again, state), {})
     again.close()

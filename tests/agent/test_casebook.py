@@ -17,8 +17,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.casebook import FILE, KEEP_SECONDS, RETRY_SECONDS, TIDY_SECONDS, VERSION, Casebook, peek
-from agent.tables import KEEP_VICTIMS, MIGRATIONS
+from agent.casebook import FILE, KEEP_SECONDS, TIDY_SECONDS, Casebook, peek
+from agent.casebook.file import RETRY_SECONDS
+from agent.casebook.schema import MIGRATIONS, version
+from agent.casebook.victims import KEEP_VICTIMS
 from collectors.inquest.instances import InstanceKills
 from collectors.inquest.kill_state import Cursor, State, Victim
 from collectors.inquest.top_cgroups import TopCgroup
@@ -273,7 +275,7 @@ def test_old_victims_and_identities_are_forgotten(desk: Desk, by_housekeeping: b
 def test_victims_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest make room."""
     assert KEEP_VICTIMS >= 1000
-    monkeypatch.setattr("agent.tables.KEEP_VICTIMS", 3)
+    monkeypatch.setattr("agent.casebook.victims.KEEP_VICTIMS", 3)
     book = desk.opened()
     for sequence in range(10):
         book.save(STATE, replace(VICTIM, sequence=sequence))
@@ -407,8 +409,7 @@ def test_an_older_schema_is_brought_up_to_date(desk: Desk, monkeypatch: pytest.M
     desk.opened().save(STATE, VICTIM)
     desk.books[0].close()
     steps = (*MIGRATIONS, ("ALTER TABLE victims ADD COLUMN colour TEXT", "UPDATE victims SET colour = 'red'"))
-    monkeypatch.setattr("agent.tables.MIGRATIONS", steps)
-    monkeypatch.setattr("agent.casebook.VERSION", len(steps))
+    monkeypatch.setattr("agent.casebook.schema.MIGRATIONS", steps)
 
     for _ in range(2):
         assert desk.kept() == STATE
@@ -423,7 +424,7 @@ SCHEMAS = sorted(Path(__file__).with_name("casebooks").glob("version-*.sql"))
 
 def test_there_is_a_casebook_of_every_version() -> None:
     """Whoever adds a step keeps what it starts from."""
-    assert [path.name for path in SCHEMAS] == [f"version-{number}.sql" for number in range(1, VERSION + 1)]
+    assert [path.name for path in SCHEMAS] == [f"version-{number}.sql" for number in range(1, version() + 1)]
 
 
 @pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.stem)
@@ -466,11 +467,11 @@ def test_a_step_that_fails_leaves_the_old_schema(desk: Desk, monkeypatch: pytest
     desk.opened().save(STATE)
     desk.books[0].close()
     steps = (*MIGRATIONS, ("ALTER TABLE victims ADD COLUMN colour TEXT", "INSERT INTO sums SELECT * FROM sums"))
-    monkeypatch.setattr("agent.tables.MIGRATIONS", steps)
+    monkeypatch.setattr("agent.casebook.schema.MIGRATIONS", steps)
     book = desk.book()
     assert book.open() == (None, True)
     book.close()
-    monkeypatch.setattr("agent.tables.MIGRATIONS", MIGRATIONS)
+    monkeypatch.setattr("agent.casebook.schema.MIGRATIONS", MIGRATIONS)
 
     assert desk.kept() == STATE
 
@@ -479,7 +480,7 @@ def test_a_newer_schema_is_not_touched(desk: Desk) -> None:
     """A newer agent may come back to it."""
     desk.opened().save(STATE)
     desk.books[0].close()
-    desk.sql(f"PRAGMA user_version={VERSION + 1}")
+    desk.sql(f"PRAGMA user_version={version() + 1}")
     before = desk.file.read_bytes()
     book = desk.book()
 
@@ -526,9 +527,9 @@ def test_a_full_disk(desk: Desk) -> None:
     """The file may not grow: nothing is half written, and it is tried again."""
     book = desk.opened()
     book.save(STATE)
-    assert book._connection is not None
-    pages = book._connection.execute("PRAGMA page_count").fetchone()[0]
-    book._connection.execute(f"PRAGMA max_page_count={pages}")
+    assert book._file.connection is not None
+    pages = book._file.connection.execute("PRAGMA page_count").fetchone()[0]
+    book._file.connection.execute(f"PRAGMA max_page_count={pages}")
     many = {(ContainerKey(f"{number:064}"), number): InstanceKills(path="/docker/x" * 10) for number in range(1000)}
 
     assert not saved(book, replace(STATE, cursor=Cursor(2000, 5), instances=many))
@@ -631,7 +632,7 @@ def test_a_look_after_a_reboot_says_that_it_is_of_another_boot(desk: Desk) -> No
     assert peek(str(desk.state), str(desk.proc)) == (STATE, False)
 
 
-@pytest.mark.parametrize("trouble", ["none", "empty", "garbage", "of another version", "not begun", "a directory"])
+@pytest.mark.parametrize("trouble", ["none", "no file", "empty", "garbage", "of another version", "not begun", "a directory"])
 def test_a_look_at_what_cannot_be_read_is_nothing_and_changes_nothing(desk: Desk, trouble: str, caplog: pytest.LogCaptureFixture) -> None:
     """It is not moved aside, not made, not migrated: that is for the agent to do."""
     path = desk.file
@@ -642,7 +643,7 @@ def test_a_look_at_what_cannot_be_read_is_nothing_and_changes_nothing(desk: Desk
         book.save(STATE)
         book.close()
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute(f"PRAGMA user_version={VERSION + 1}")
+            connection.execute(f"PRAGMA user_version={version() + 1}")
     elif trouble == "not begun":
         desk.opened().close()
     elif trouble == "a directory":
