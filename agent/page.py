@@ -1,7 +1,7 @@
 """Samples to the bytes that a scrape is answered with: OpenMetrics 1.0 or Prometheus text 0.0.4.
 
 prometheus_client renders the agent's own few metrics (`registry_lines`); the thousands of a node are rendered here, from
-label text that is kept from page to page. A sample's line is the same in both formats, so what is kept serves both.
+label text that is kept from page to page. It is the same in both formats, so what is kept serves both.
 https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -10,7 +10,6 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from hashlib import blake2b
 from math import isfinite
 
@@ -25,13 +24,16 @@ PLAIN_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 """The Content-Type of a page rendered with openmetrics=False."""
 
 _EOF = b"# EOF\n"
-_GZIP = 16 + zlib.MAX_WBITS
+_GZIP = 16 + 14  # gzip, with a window of 2^14 bytes
 _MAX_VALUE_BYTES = 256  # a pod's cgroup path has some 180, and an image with its digest not many fewer
 _DIGEST_BYTES = 4
 
 # Control characters, line and paragraph separators, what reorders text on a screen (Unicode's Bidi_Control), and the
 # surrogates that stand for bytes which were not UTF-8.
 _HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_Texts = dict[tuple[tuple[str, ...], tuple[str, ...]], str]
+"""Label text by the names and the values of the labels: the 40 metrics of a container share one."""
 
 
 class Page:
@@ -48,12 +50,12 @@ class Page:
         """Render one whole page, as `parts` does."""
         return b"".join(self.parts(samples, openmetrics=openmetrics, extra=extra))
 
-    def parts(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> list[bytes]:
+    def parts(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> Iterator[bytes]:
         """Render one page, in pieces that need not be joined to be compressed: that of a large node has megabytes.
 
         `extra` are lines of other metrics in the same format (see registry_lines). Families come in the order of their first sample.
-        Of two samples with the same metric and labels the first is kept, for the second would make the page invalid. What was
-        rendered is remembered for the next page, no longer.
+        Of two samples with the same metric and labels the first is kept, for the second would make the page invalid. Label text is
+        remembered for the next page, no longer.
         Raises ValueError for a sample whose number of label values is not that of its metric.
         """
         by_metric: defaultdict[Metric, list[Sample]] = defaultdict(list)
@@ -61,48 +63,49 @@ class Page:
             by_metric[sample[0]].append(sample)
 
         families: dict[Metric, _Family] = {}
-        parts: list[bytes] = []
+        made: _Texts = {}
         for metric, group in by_metric.items():
             labels = [sample[1] for sample in group]
             values = [sample[2] for sample in group]
             family = self._last.get(metric)
-            if family is None or family.values != values or family.labels != labels:
-                family = _Family(metric, labels, values, family)
+            if family is None or family.labels != labels:
+                family = _Family(metric, labels, family, made)
             families[metric] = family
             self.duplicates += len(values) - family.distinct
-            parts += (_header(metric, openmetrics), family.lines)
+            yield _header(metric, openmetrics)
+            yield family.lines(metric.name, values)
         self._last = families
-        return [*parts, extra, _EOF if openmetrics else b""]
+        yield extra
+        if openmetrics:
+            yield _EOF
 
 
 class _Family:
-    """The samples of one metric on one page, rendered: `series` are their lines up to the value."""
+    """The labels of one metric's samples on one page, and their text; `distinct` counts those that differ."""
 
-    __slots__ = ("distinct", "labels", "lines", "series", "values")
+    __slots__ = ("distinct", "labels", "texts")
 
-    def __init__(self, metric: Metric, labels: list[tuple[str, ...]], values: list[float], last: "_Family | None") -> None:
-        self.labels = labels
-        self.values = values
-        if last is not None and labels == last.labels:
-            self.series: list[str] = last.series
-            self.distinct: int = last.distinct
-        else:
-            known = dict(zip(last.labels, last.series, strict=True)) if last is not None else {}
-            self.series = [known.get(each) or _series(metric, each) for each in labels]
-            self.distinct = len(set(self.series))
-        self.lines = self._lines().encode()
+    def __init__(self, metric: Metric, labels: list[tuple[str, ...]], last: "_Family | None", made: _Texts) -> None:
+        known = dict(zip(last.labels, last.texts, strict=True)) if last is not None else {}
+        self.labels: list[tuple[str, ...]] = labels
+        self.texts: list[str] = [known.get(each) or _shared_text(metric, each, made) for each in labels]
+        self.distinct = len(set(self.texts))
 
-    def _lines(self) -> str:
-        series, values = self.series, self.values
-        if self.distinct < len(series):
+    def lines(self, name: str, values: list[float]) -> bytes:
+        """Render the samples with these values."""
+        texts = self.texts
+        if self.distinct < len(texts):
             # By the text and not by the labels: two label sets may have become equal when they were sanitised.
             first: dict[str, float] = {}
-            for text, value in zip(series, values, strict=True):
+            for text, value in zip(texts, values, strict=True):
                 first.setdefault(text, value)
-            series, values = list(first), list(first.values())
+            texts, values = list(first), list(first.values())
         if isfinite(sum(values)):  # asked once for all, because asking each would take a tenth of the time of a page
-            return "".join([f"{text}{+value}\n" for text, value in zip(series, values, strict=True)])
-        return "".join([f"{text}{_number(value)}\n" for text, value in zip(series, values, strict=True)])
+            lines = [f"{text}{+value!r}" for text, value in zip(texts, values, strict=True)]
+        else:
+            lines = [f"{text}{_number(value)}" for text, value in zip(texts, values, strict=True)]
+        next_line = f"\n{name}"
+        return f"{name}{next_line.join(lines)}\n".encode()
 
 
 def _header(metric: Metric, openmetrics: bool) -> bytes:
@@ -115,11 +118,18 @@ def _header(metric: Metric, openmetrics: bool) -> bytes:
     return f"# HELP {name} {text}\n# TYPE {name} {metric.kind}\n".encode()
 
 
-def _series(metric: Metric, labels: tuple[str, ...]) -> str:
+def _shared_text(metric: Metric, labels: tuple[str, ...], made: _Texts) -> str:
+    text = made.get((metric.labels, labels))
+    if text is None:
+        text = made[metric.labels, labels] = _text(metric, labels)
+    return text
+
+
+def _text(metric: Metric, labels: tuple[str, ...]) -> str:
     if len(labels) != len(metric.labels):
         raise ValueError(f"{metric.name} has the labels {metric.labels}, but a sample of it has the values {labels}")
-    pairs = ",".join([f'{name}="{_label_text(value)}"' for name, value in zip(metric.labels, labels, strict=True)])
-    return f"{metric.name}{{{pairs}}} " if pairs else f"{metric.name} "
+    pairs = ",".join([f'{name}="{_value_text(value)}"' for name, value in zip(metric.labels, labels, strict=True)])
+    return f"{{{pairs}}} " if pairs else " "
 
 
 def _number(value: float) -> str:
@@ -130,8 +140,7 @@ def _number(value: float) -> str:
     return "-Inf" if value < 0 else "NaN"
 
 
-@lru_cache(maxsize=8192)  # a container's values come once per metric; room for those of a large node
-def _label_text(value: str) -> str:
+def _value_text(value: str) -> str:
     if not value.isprintable():
         value = _HOSTILE.sub("\ufffd", value)
     if len(value) > _MAX_VALUE_BYTES // 4:
@@ -180,8 +189,12 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def compress(parts: Iterable[bytes]) -> bytes:
-    """Compress with gzip. Level 1: level 9 takes nine times as long for a quarter less. Equal pages give equal bytes."""
-    gzip = zlib.compressobj(level=1, wbits=_GZIP)
+    """Compress with gzip. Equal pages give equal bytes.
+
+    Level 1: level 9 takes nine times as long for a quarter less. The window and memLevel take half of the memory of the usual ones (zlib.h,
+    deflateInit2), for as many bytes in the same time.
+    """
+    gzip = zlib.compressobj(level=1, wbits=_GZIP, memLevel=7)
     return b"".join((*map(gzip.compress, parts), gzip.flush()))
 
 

@@ -170,13 +170,13 @@ def test_memory_changes_nothing(pages: list[tuple[bool, list[tuple[Metric, str, 
 def test_labels_are_kept_for_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Label text is rendered once, whichever format asks, and forgotten when a page did not need it."""
     rendered: list[tuple[str, ...]] = []
-    render_series = page._series
+    render_text = page._text
 
     def counting(metric: Metric, labels: tuple[str, ...]) -> str:
         rendered.append(labels)
-        return render_series(metric, labels)
+        return render_text(metric, labels)
 
-    monkeypatch.setattr(page, "_series", counting)
+    monkeypatch.setattr(page, "_text", counting)
     page_ = Page()
     stays, goes = ("shop", "web-0", "app"), ("shop", "web-1", "app")
     both: list[Sample] = [(USAGE, goes, 1), (USAGE, stays, 2)]
@@ -192,6 +192,22 @@ def test_labels_are_kept_for_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
     page_.render([], openmetrics=True)
     page_.render([(USAGE, stays, 6)], openmetrics=True)
     assert rendered == [goes, stays, goes, stays]
+
+
+def test_metrics_with_the_same_labels_share_their_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container has some 40 metrics, and its label text would be most of what a page holds."""
+    made: list[str] = []
+    render_text = page._text
+
+    def counting(metric: Metric, labels: tuple[str, ...]) -> str:
+        made.append(metric.name)
+        return render_text(metric, labels)
+
+    monkeypatch.setattr(page, "_text", counting)
+    labels, image = ("shop", "web-0", "app"), ("app", "registry/app:1")
+    Page().render([(USAGE, labels, 1), (KILLS, labels, 2), (INFO, image, 1)], openmetrics=True)
+
+    assert made == [USAGE.name, INFO.name]
 
 
 @BOTH_FORMATS
@@ -327,7 +343,7 @@ def test_accepts_gzip(accept_encoding: str, accepted: bool) -> None:
 
 def test_compress() -> None:
     """A compressed page is smaller, comes back whole and does not hold the time it was made."""
-    parts = Page().parts([(USAGE, ("shop", f"web-{index}", "app"), index) for index in range(1000)], openmetrics=True)
+    parts = list(Page().parts([(USAGE, ("shop", f"web-{index}", "app"), index) for index in range(1000)], openmetrics=True))
     body = b"".join(parts)
     compressed = compress(parts)
 
