@@ -73,6 +73,7 @@ class Sampler:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # or what it worked on would be kept until the next one
         self.files.close()
         self.process_table.close()
 
@@ -139,6 +140,7 @@ class Gather:
                     if node is not None and collector.name in names:
                         node = self._with_files(node)
                         await self._one(collector, node, deadline, [])
+                del node  # or it would be kept as long as there are scrapes
                 self._ended = self._clock()
 
     async def run(self, job: Callable[[], T]) -> T:

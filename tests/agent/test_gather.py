@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
@@ -289,3 +290,31 @@ async def test_a_patrol_that_hangs_is_left_behind_like_a_pass(census: FakeCensus
     resync.cancel()
     assert successes(result) == {"oom": 0, "memory": 1}
     assert stuck.runs == 1
+
+
+async def test_the_sampling_thread_keeps_nothing_of_its_last_job(census: FakeCensus) -> None:
+    """The samples of a large node are megabytes, and the next scrape may be far away."""
+
+    class Job:
+        def __call__(self) -> None: ...
+
+    one, job = gather(census), Job()
+    kept = weakref.ref(job)
+    await one.run(job)
+    del job
+
+    await until(lambda: kept() is None)
+
+
+async def test_a_patrol_keeps_nothing_of_its_node(census: FakeCensus, release: threading.Event) -> None:
+    """While there are scrapes it rests, with what it has."""
+    nodes: list[weakref.ref[Node]] = []
+    census.before = lambda: wait(release) if census.taken == 2 else None
+    one = gather(census, Fake("oom"), counted=lambda node: nodes.append(weakref.ref(node)))
+    resync = asyncio.create_task(one.resync(0, {"oom"}, timeout=3600))
+
+    try:
+        await until(lambda: census.taken == 2 and nodes[0]() is None)
+    finally:
+        release.set()
+        resync.cancel()
