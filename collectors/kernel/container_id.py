@@ -14,7 +14,7 @@ ID is 64 hexadecimal digits. UID is the pod's, with `_` for `-` in systemd's nam
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 _POD = re.compile(r"(?:^|-)pod([0-9a-f]{8}([-_])[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12}|[0-9a-f]{32})(?=$|\.slice(?:$|:))")
@@ -79,11 +79,11 @@ class ContainerId:
     """Id of the outermost container when nested, else ""."""
     container_path: str
     """The container's own cgroup: the path up to and including the component with the id; "" when it is not known."""
+    key: ContainerKey = field(init=False, repr=False, compare=False)
+    """What tells containers apart: the id, and for one inside another also whose word that id is."""
 
-    @property
-    def key(self) -> ContainerKey:
-        """Return what tells containers apart: the id, and for one inside another also whose word that id is."""
-        return ContainerKey.of(self.host_id, self.id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ContainerKey.of(self.host_id, self.id))  # once: it is asked for some 20 times a pass
 
     @classmethod
     def of_key(cls, key: ContainerKey) -> "ContainerId":

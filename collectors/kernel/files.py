@@ -139,7 +139,10 @@ class KernelFiles:
 
         `parse` raises ValueError for content it does not understand, which becomes Malformed with the path. Raises ReadError.
         """
-        file = self._file(directory, name)
+        try:
+            file = self._directories[directory][name]
+        except KeyError:
+            file = self._directories.setdefault(directory, {})[name] = _File(-1)
         raw = self._read(file, directory, name)
         if raw != file.raw:
             try:
@@ -164,15 +167,6 @@ class KernelFiles:
     def close(self) -> None:
         """Close everything."""
         self.retain(())
-
-    def _file(self, directory: str, name: str) -> _File:
-        files = self._directories.get(directory)
-        if files is None:
-            files = self._directories[directory] = {}
-        file = files.get(name)
-        if file is None:
-            file = files[name] = _File(-1)
-        return file
 
     def _read(self, file: _File, directory: str, name: str) -> bytes:
         if file.fd >= 0:
