@@ -31,7 +31,6 @@ from agent.sources import Source
 from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
 from agent.sources.kmsg import KernelLog
-from agent.sources.kubernetes import KubernetesSource
 from agent.sources.oci import OciSource
 from agent.status import Status, have_answered
 from agent.supervise import keep_running
@@ -87,6 +86,8 @@ class App:
         if config.bundles:
             names.append(OciSource(bundles=config.bundles, tell=tell, identities=identities))
         if config.kubernetes.access:
+            from agent.sources.kubernetes import KubernetesSource  # noqa: PLC0415 - not every node is one of Kubernetes
+
             names.append(KubernetesSource(access=config.kubernetes.access, tell=tell, identities=identities, pod_labels=config.pod_labels))
         cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
         self.sources: list[Source] = [self.kernel_log, *names, *([cgroup] if cgroup else [])]

@@ -6,7 +6,6 @@ Everything that is wrong is gathered, so that one run names it all.
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 Values = Mapping[str, Any]
@@ -131,5 +130,7 @@ def parse_value(flag: Flag, text: str, where: str, values: dict[str, Any], probl
 
 def hint(given: str, known: Iterable[str]) -> str:
     """Say which of the known names was probably meant."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for an error alone
+
     close = get_close_matches(given, known, n=1, cutoff=0.8)  # at the default of 0.6 the common prefix would do
     return f"did you mean {close[0]}?" if close else "see coroner --help"

@@ -4,13 +4,11 @@ Which settings there are is config.py's to say.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from agent.flags import SWITCH, Flag, hint, parse, parse_value, split
+from agent.flags import Flag, hint, parse, parse_value, split
 
 PREFIX = "CORONER_"
 CONFIG_FILE = "config.file"
@@ -76,77 +74,10 @@ class Loader:
 
     def file(self, path: str) -> dict[str, Any]:
         """Return the values of a YAML file, whose keys are nested, dotted or both."""
-        try:
-            with open(path, "rb") as stream:
-                # Nodes and not values: they know their line, their type before conversion, and which key comes twice.
-                root = yaml.compose(stream, Loader=yaml.SafeLoader)
-        except OSError as error:
-            self.problems.append(f"cannot read file {path}: {error.strerror}")
-            return {}
-        except yaml.YAMLError as error:
-            self.problems.append(f"cannot parse file {path} as YAML: {' '.join(str(error).split())}")
-            return {}
-        if root is None or _is_null(root):
-            return {}
-        if not isinstance(root, yaml.MappingNode):
-            self.problems.append(f"file {path}: got {_shown(root)}, expected settings such as log.level: debug")
-            return {}
+        from agent.settings_file import read  # noqa: PLC0415 - PyYAML holds 1 MiB, and few agents have a file
 
         allowed = {name: setting for name, setting in self._settings.items() if name != CONFIG_FILE}
-        groups = {name[:dot] for name in allowed for dot, character in enumerate(name) if character == "."}
-        values: dict[str, Any] = {}
-        seen: set[str] = set()
-        for name, key, value in _leaves(root, groups):
-            where = f"file {path}:{key.start_mark.line + 1}"
-            setting = allowed.get(name)
-            if name in groups and _is_null(value):
-                pass  # all that was in it is commented out
-            elif name in groups:
-                self.problems.append(f"{where} {name}: got {_shown(value)}, expected settings below it")
-            elif setting is None:
-                self.problems.append(f"{where}: unknown setting {name!r}; {hint(name, allowed)}")
-            elif name in seen:
-                self.problems.append(f"{where} {name}: got it twice, expected it once")
-            elif setting.kind.is_list and isinstance(value, yaml.SequenceNode):
-                self._parse_list(setting, value, path, f"{where} {name}", values)
-            elif not isinstance(value, yaml.ScalarNode) or value.tag != f"tag:yaml.org,2002:{setting.kind.tag}":
-                kind = "" if setting.kind is SWITCH else "text: "
-                self.problems.append(f"{where} {name}: got {_shown(value)}, expected {kind}{setting.kind.allowed}")
-            else:
-                self._parse(setting, value.value, f"{where} {name}", values)
-            seen.add(name)
-        return values
+        return read(path, allowed, self.problems)
 
     def _parse(self, setting: Setting, text: str, where: str, values: dict[str, Any]) -> None:
         parse_value(setting, text, where, values, self.problems)
-
-    def _parse_list(self, setting: Setting, node: yaml.SequenceNode, path: str, where: str, values: dict[str, Any]) -> None:
-        before = len(self.problems)
-        for item in node.value:
-            place = f"file {path}:{item.start_mark.line + 1} {setting.name}"
-            if not isinstance(item, yaml.ScalarNode) or item.tag != "tag:yaml.org,2002:str" or not item.value or "," in item.value:
-                self.problems.append(f"{place}: got {_shown(item)} in the list, expected text without a comma: {setting.kind.allowed}")
-            else:
-                self._parse(setting, item.value, place, {})
-        if len(self.problems) == before:
-            self._parse(setting, ",".join(item.value for item in node.value), where, values)
-
-
-def _leaves(mapping: yaml.MappingNode, groups: Collection[str], above: str = "") -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-    """Yield the dotted name, the key and the value of each setting; mappings other than the groups are values."""
-    for key, value in mapping.value:
-        name = above + (key.value if isinstance(key, yaml.ScalarNode) else _shown(key))
-        if name in groups and isinstance(value, yaml.MappingNode):
-            yield from _leaves(value, groups, f"{name}.")
-        else:
-            yield name, key, value
-
-
-def _is_null(node: yaml.Node) -> bool:
-    return node.tag == "tag:yaml.org,2002:null"
-
-
-def _shown(node: yaml.Node) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return f"{node.tag.rpartition(':')[2]} {node.value!r}"
-    return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"

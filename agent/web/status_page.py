@@ -5,8 +5,6 @@ import platform
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-import psutil
-
 from agent import __version__
 from agent.status import Status
 
@@ -30,6 +28,8 @@ def status_page(
     *, telemetry_path: str, sources: Iterable[Status], collectors: Iterable[str], failures: Mapping[str, str], notes: Iterable[str]
 ) -> str:
     """Render the whole page; every text in it is escaped."""
+    import psutil  # noqa: PLC0415 - it holds more than 1 MiB, and few look at this page
+
     node = html.escape(platform.node())
     process = psutil.Process()
     with process.oneshot():
