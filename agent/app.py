@@ -75,7 +75,7 @@ class App:
         kept = kept or keep(config)
         self.casebook = kept.casebook
         ledger = KillLedger(kept.casebook, kept.state, same_boot=kept.same_boot)
-        cgroup_root = self._find_cgroup_root()
+        cgroup_root = _find_cgroup_root(config, self.cgroup_status, self.notes)
         self.inits = Inits(config.procfs)
         postmortem = Postmortem(proc_root=config.procfs, cgroup_root=cgroup_root, is_init=self.inits.is_init)
         tell = Register(identities=identities, ledger=ledger, inits=self.inits, postmortem=postmortem, local_events=local_events).tell
@@ -223,31 +223,6 @@ class App:
             notes=[*self.notes, *([f"Casebook: {self.casebook.reason}"] if self.casebook.reason else [])],
         )
 
-    def _find_cgroup_root(self) -> str | None:
-        try:
-            root = cgroupfs.find_root(self.config.cgroupfs, f"{self.config.procfs}/self/mountinfo")
-        except ReadError as error:
-            self.cgroup_status.down(
-                f"{error}: so nobody can tell where cgroup v2 is mounted, and it is not at {self.config.cgroupfs} itself; set "
-                "--path.procfs to where procfs is mounted, or --path.cgroupfs to where the host's hierarchy is"
-            )
-            return None
-        if root is None:
-            self.cgroup_status.down(
-                f"{self.config.cgroupfs}: no cgroup v2 here or below (cgroup v1 is not supported); boot with "
-                "systemd.unified_cgroup_hierarchy=1, or set --path.cgroupfs to where the host's hierarchy is mounted"
-            )
-            return None
-        try:
-            missing = [name for name in ("memory", "cpu", "pids", "io") if name not in cgroupfs.controllers(root)]
-        except ReadError as error:
-            self.cgroup_status.down(str(error))
-            return root
-        if missing:
-            self.notes.append(f"cgroup v2 at {root} has no controller {', '.join(missing)}: what they measure is absent")
-            log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
-        return root
-
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
         """Judge /proc by the pass that has just read it."""
         if not node.scans:
@@ -262,6 +237,33 @@ class App:
             )
         else:
             self.proc_status.up()
+
+
+def _find_cgroup_root(config: Config, status: Status, notes: list[str]) -> str | None:
+    """Find where cgroup v2 is mounted; None and why not in the status. `notes` are for the status page."""
+    try:
+        root = cgroupfs.find_root(config.cgroupfs, f"{config.procfs}/self/mountinfo")
+    except ReadError as error:
+        status.down(
+            f"{error}: so nobody can tell where cgroup v2 is mounted, and it is not at {config.cgroupfs} itself; set "
+            "--path.procfs to where procfs is mounted, or --path.cgroupfs to where the host's hierarchy is"
+        )
+        return None
+    if root is None:
+        status.down(
+            f"{config.cgroupfs}: no cgroup v2 here or below (cgroup v1 is not supported); boot with "
+            "systemd.unified_cgroup_hierarchy=1, or set --path.cgroupfs to where the host's hierarchy is mounted"
+        )
+        return None
+    try:
+        missing = [name for name in ("memory", "cpu", "pids", "io") if name not in cgroupfs.controllers(root)]
+    except ReadError as error:
+        status.down(str(error))
+        return root
+    if missing:
+        notes.append(f"cgroup v2 at {root} has no controller {', '.join(missing)}: what they measure is absent")
+        log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
+    return root
 
 
 def _ignore(_node: Node) -> None:

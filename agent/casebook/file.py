@@ -87,7 +87,7 @@ class CasebookFile:
         """Say why nothing is kept."""
         self.failures += failed
         if reason != self.reason:
-            log.log(logging.WARNING if failed else logging.INFO, "casebook", extra={"reason": reason})
+            log.log(logging.WARNING if failed else logging.INFO, "casebook is not kept in its file", extra={"reason": reason})
         self.reason = reason
 
     def fail(self, error: Exception) -> bool:

@@ -81,7 +81,7 @@ def choose(
             "NODE_NAME in the environment (downward API: spec.nodeName), or kubernetes.node-name": node_name,
         },
     }
-    problems = [f"kubernetes.source: got {source}, expected with it {want}" for want, there in wants.get(source, {}).items() if not there]
+    problems = [f"kubernetes.source: {source} also needs {want}" for want, there in wants.get(source, {}).items() if not there]
     if source in ("auto", "kubelet") and kubelet_url and not re.fullmatch(r"https://[^/?#@\s]+", kubelet_url):
         problems.append(f"kubernetes.kubelet-url: got {kubelet_url!r}, expected https://HOST:PORT; without TLS the token is anybody's")
     if problems:

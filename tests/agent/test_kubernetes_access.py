@@ -84,5 +84,5 @@ def test_what_is_missing_for_a_source_that_was_asked_for_is_a_problem(source: st
     assert choice.access is None
     assert len(choice.problems) == len(names)
     for problem, expected in zip(choice.problems, names, strict=True):
-        assert re.match(rf"kubernetes\.source: got {source}, expected |kubernetes\.kubelet-url: got '.*', expected ", problem)
+        assert re.match(rf"kubernetes\.source: {source} also needs |kubernetes\.kubelet-url: got '.*', expected ", problem)
         assert all(name in problem for name in expected)
