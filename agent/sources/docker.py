@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 from agent.identities import KnownIdentities, Listed, is_digest
 from agent.inotify import appearance
 from agent.sources import Tell
-from agent.sources.docker_facts import EVENTS, IDENTIFIER, SOURCE, facts_of_container, facts_of_event, identities_of, image_of
+from agent.sources.docker_facts import (
+    EVENTS,
+    IDENTIFIER,
+    SOURCE,
+    facts_of_container,
+    facts_of_event,
+    id_of_event,
+    identities_of,
+    image_of,
+    nanoseconds_of,
+)
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind, rest
 from agent.words import in_words
@@ -133,7 +143,8 @@ class DockerSource:
             for change in facts_of_container(content):
                 self._tell(change)
         else:
-            self._since = _timestamp(content.get("timeNano", 0)) if content.get("timeNano") else self._since
+            nanoseconds = nanoseconds_of(content)
+            self._since = self._since if nanoseconds is None else _timestamp(nanoseconds)
             for fact in facts_of_event(content, clock=self._clock(), wall=self._wall()):
                 self._tell(fact)
 
@@ -203,10 +214,12 @@ class _Listener:
             for identifier in digests.keys() - self._images.keys():
                 answers = answers and self._look(client, identifier)
             for event in self._stream:
-                self._since = _timestamp(event.get("timeNano") or int(self._wall() * 1e9))
+                if not isinstance(event, dict):
+                    continue
+                self._since = _timestamp(nanoseconds_of(event) or int(self._wall() * 1e9))
                 self._post(("event", event))
                 if answers and event.get("Action") == "die":  # and nothing else tells whether Docker will start it again
-                    answers = self._look(client, str((event.get("Actor") or {}).get("ID")))
+                    answers = self._look(client, id_of_event(event))
 
     def _look(self, client: "APIClient", identifier: str) -> bool:
         """Inspect a container; false if there was no answer in time. It is not asked for its image again."""

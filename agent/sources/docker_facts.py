@@ -29,6 +29,9 @@ _STATES: Mapping[str, tuple[str, type[Created | Started | Paused | Resumed]]] = 
 EVENTS = (*_STATES, "rename", "kill", "stop", "die", "died", "destroy", "remove")
 """The events to ask for. Those of exec are not among them: a probe makes three every few seconds."""
 
+_LAST_NANOSECOND = 2**63 - 1
+"""Docker is written in Go, whose time.UnixNano() is an int64."""
+
 _NUMBER = re.compile("[0-9]{1,3}")
 _KUBERNETES_NAME = re.compile("[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _POD_UID = re.compile("[0-9A-Za-z-]{1,64}")
@@ -42,7 +45,8 @@ def identities_of(containers: list[dict[str, Any]], clock: float) -> dict[Contai
         if not IDENTIFIER.fullmatch(identifier):
             continue
         # A container that others link to is listed under those names as well; its own is the one without a second slash.
-        names = [name.removeprefix("/") for name in container.get("Names") or () if isinstance(name, str)]
+        listed = container.get("Names")
+        names = [name.removeprefix("/") for name in (listed if isinstance(listed, list) else ()) if isinstance(name, str)]
         own = next((name for name in names if "/" not in name), names[0] if names else None)
         state = str(container.get("State"))
         identities[identifier] = _identity(own, container.get("Image"), state, _mapping(container.get("Labels")), clock)
@@ -51,12 +55,12 @@ def identities_of(containers: list[dict[str, Any]], clock: float) -> dict[Contai
 
 def facts_of_event(event: Mapping[str, Any], *, clock: float, wall: float) -> Iterator[Told]:
     """Yield what an event tells, in its own time, or `wall` where it has none; `clock` is the identities', now."""
-    actor = _mapping(event.get("Actor"))
-    identifier, attributes, action = ContainerKey(actor.get("ID")), _mapping(actor.get("Attributes")), str(event.get("Action"))
+    identifier, action = ContainerKey(id_of_event(event)), str(event.get("Action"))
+    attributes = _mapping(_mapping(event.get("Actor")).get("Attributes"))
     if not IDENTIFIER.fullmatch(identifier):
         return
-    nanoseconds = event.get("timeNano")
-    time = nanoseconds / 10**9 if isinstance(nanoseconds, int) and nanoseconds > 0 else wall
+    nanoseconds = nanoseconds_of(event)
+    time = wall if nanoseconds is None else nanoseconds / 10**9
     if action in _STATES:
         state, kind = _STATES[action]
         yield Described(SOURCE, {identifier: _identity(attributes.get("name"), attributes.get("image"), state, attributes, clock)})
@@ -79,6 +83,17 @@ def facts_of_event(event: Mapping[str, Any], *, clock: float, wall: float) -> It
                 yield Exited(container=identifier, source=SOURCE, time=time, how="runtime", code=code)
         case "destroy" | "remove":
             yield Removed(container=identifier, source=SOURCE, time=time)
+
+
+def id_of_event(event: Mapping[str, Any]) -> str:
+    """Return the id of the container that an event is of; another text if it does not say."""
+    return str(_mapping(event.get("Actor")).get("ID"))
+
+
+def nanoseconds_of(event: Mapping[str, Any]) -> int | None:
+    """Return when an event happened, nanoseconds since 1970; None if it does not say."""
+    nanoseconds = event.get("timeNano")
+    return nanoseconds if isinstance(nanoseconds, int) and 0 < nanoseconds <= _LAST_NANOSECOND else None
 
 
 def facts_of_container(container: Mapping[str, Any]) -> Iterator[Told]:

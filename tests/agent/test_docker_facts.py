@@ -85,7 +85,7 @@ def test_an_end_without_an_exit_code_is_an_end_all_the_same(code: object) -> Non
     assert told(event("die", exitCode=code)) == [EndedUnseen("docker", A)]
 
 
-@pytest.mark.parametrize("time", [None, "yesterday", 0, -5, 1.5])
+@pytest.mark.parametrize("time", [None, "yesterday", 0, -5, 1.5, pytest.param(10**400, id="larger than any")])
 def test_an_event_without_a_time_is_told_as_of_now(time: object) -> None:
     """It was learnt then."""
     (fact,) = told(event("stop", time=time))

@@ -445,7 +445,15 @@ async def test_an_answer_that_is_not_dockers_is_called_so(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "row",
-    [{}, {"Id": None}, {"Id": "../../etc"}, {"Id": "a" * 63}, {"Id": WEB, "Names": None, "State": None}, {"Id": WEB, "Names": [7]}],
+    [
+        {},
+        {"Id": None},
+        {"Id": "../../etc"},
+        {"Id": "a" * 63},
+        {"Id": WEB, "Names": None, "State": None},
+        {"Id": WEB, "Names": [7]},
+        {"Id": WEB, "Names": 7},
+    ],
 )
 async def test_a_list_that_makes_no_sense_names_nobody(daemon: Daemon, row: dict[str, Any]) -> None:
     """An id is 64 hex digits; a container without a name has none."""
@@ -457,8 +465,15 @@ async def test_a_list_that_makes_no_sense_names_nobody(daemon: Daemon, row: dict
     assert following.name(WEB) == ""
 
 
-@pytest.mark.parametrize("line", [{}, {"Action": "start"}, {"Action": "start", "Actor": {"ID": "x"}}, {"Action": "start", "Actor": None}])
-async def test_an_event_that_makes_no_sense_is_passed_over(daemon: Daemon, line: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        *({}, [], 7),
+        *({"Action": "start"}, {"Action": "start", "Actor": {"ID": "x"}}, {"Action": "start", "Actor": None}),
+        *({"Action": "die", "Actor": ["x"]}, {"timeNano": "x"}, {"timeNano": 1.5}),
+    ],
+)
+async def test_an_event_that_makes_no_sense_is_passed_over(daemon: Daemon, line: Any) -> None:
     """The one behind it still counts."""
     daemon.events = [line, event("start", WEB, "web")]
     following = Following(daemon.url)
