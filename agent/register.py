@@ -69,20 +69,24 @@ class Register:
                     oom.read_last(self._ledger, fact.id, fact.cgroup, fact.words)
                 _log_end(fact, self._identities.known.get(fact.container))
             case OomKilled():
-                self._count(self._postmortem.examine(fact))
+                self._count(fact)
             case LogRead():
                 self._ledger.log_read(fact.cursor)
             case LogClosed():
                 self._ledger.log_closed()
 
     def _count(self, killed: OomKilled) -> None:
-        """Count a kill, and log it with the name that its container has on the page, or will have."""
+        """Count a kill, whatever can be found out about it, and log it with the name that its container has on the page, or will have."""
+        try:
+            if killed.id is not None:
+                self._identities.hear(killed.source, killed.container)
+            killed = self._postmortem.examine(killed)
+        finally:
+            self._ledger.logged(killed)
         labels: tuple[str, ...] = ()
         if killed.id is not None:
-            self._identities.hear(killed.source, killed.container)
             identity = self._identities.known.get(killed.container)
             labels = self._ledger.names.get(killed.container) or (identity.name if identity else ())
-        self._ledger.logged(killed)
         _log_kill(killed, labels)
 
     def _ask_for_name(self, born: Born) -> None:

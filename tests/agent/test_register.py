@@ -12,6 +12,7 @@ from collectors.inquest.facts import Born, Emptied, Exited, LogClosed, LogRead, 
 from collectors.inquest.kill_state import Cursor
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.last_words import LastWords
 from tests.agent.desk import Desk
 from tests.kills import KILL, told
@@ -178,6 +179,19 @@ def test_a_kill_is_counted_examined_and_logged_under_the_name_of_its_container(d
     first, second = logged(caplog, "OOM kill")
     assert (first["container"], first["cgroup"], first["scope"], first["limit_bytes"]) == ("web", docker(A), "container", 4096)
     assert ("container" in second, second["cgroup"], second["scope"]) == (False, "", "ancestor")
+
+
+def test_a_kill_counts_although_looking_for_its_name_fails(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """A source that is asked for the name may fail in a way that nobody has thought of: the kernel log tells of the kill only once."""
+
+    def look(_key: ContainerKey) -> None:
+        raise RuntimeError
+
+    desk.identities.when_heard(look)
+    desk.tell(told(replace(KILL, oom_memcg=docker(A).encode(), task_memcg=docker(A).encode()), cursor=Cursor(7, 7000)))
+
+    assert (desk.kills(), desk.ledger.cursor) == (1, Cursor(7, 7000))
+    assert len(logged(caplog, "fact not taken")) == 1
 
 
 def test_how_far_the_kernel_log_is_read_is_known(desk: Desk) -> None:
