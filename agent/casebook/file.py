@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
+from urllib.parse import quote
 
 from agent.casebook import schema
 from agent.words import in_words
@@ -117,7 +118,7 @@ class CasebookFile:
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file, over a connection of its own: others write meanwhile. Raises sqlite3.Error."""
-        with closing(sqlite3.connect(f"file:{self._path}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(uri(self._path, "mode=rw"), uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:
@@ -163,6 +164,11 @@ class CasebookFile:
             with suppress(sqlite3.Error):
                 self.connection.close()
         self.connection = None
+
+
+def uri(path: str, how: str) -> str:
+    """Return the address of a file for SQLite: in it `#`, `?` and `%` mean something (https://www.sqlite.org/uri.html)."""
+    return f"file:{quote(os.fsencode(path))}?{how}"
 
 
 def as_text(raw: bytes) -> str:

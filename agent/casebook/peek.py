@@ -6,11 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
-from urllib.parse import quote
 
 from agent.casebook import kills, schema, verdicts
 from agent.casebook.cases import Cases, Deaths
-from agent.casebook.file import FILE, as_text, boot_id
+from agent.casebook.file import FILE, as_text, boot_id, uri
 from agent.casebook.schema import Execute
 from collectors.inquest.kill_state import State
 
@@ -68,9 +67,11 @@ def _reading(directory: str) -> Iterator[Execute]:
     if not directory:
         raise CannotPeek("--path.state is empty")
     path = f"{directory}/{FILE}"
-    how = "" if os.path.exists(f"{path}-wal") else "&immutable=1"  # without a log nobody writes, and SQLite shall not make one
+    how = (
+        "mode=ro" if os.path.exists(f"{path}-wal") else "mode=ro&immutable=1"
+    )  # without a log nobody writes, and SQLite shall not make one
     try:
-        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro{how}", uri=True, timeout=1)) as connection:
+        with closing(sqlite3.connect(uri(path, how), uri=True, timeout=1)) as connection:
             connection.text_factory = as_text
             connection.execute("BEGIN")
             version = connection.execute("PRAGMA user_version").fetchone()[0]

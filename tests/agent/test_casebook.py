@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.casebook import FILE, KEEP_SECONDS, TIDY_SECONDS, Casebook, peek
+from agent.casebook import FILE, KEEP_SECONDS, TIDY_SECONDS, Casebook, peek, peek_deaths
 from agent.casebook.file import RETRY_SECONDS
 from agent.casebook.schema import MIGRATIONS, version
 from agent.casebook.victims import KEEP_VICTIMS
@@ -326,6 +326,20 @@ def test_housekeeping_keeps_the_log_of_writes_short(desk: Desk) -> None:
     assert max(grown) < 2 * grown[0]
     assert saved(book)
     assert desk.kept() == STATE
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41b", "a b", "a\udcff"])
+def test_the_name_of_the_directory_is_nothing_but_a_name(desk: Desk, name: str) -> None:
+    """It may be any, also one that means something in an address, or is not UTF-8: housekeeping and whoever looks find the same file."""
+    directory = f"{desk.proc.parent}/{name}"
+    with closing(Casebook(directory, str(desk.proc))) as book:
+        book.open()
+        book.save(STATE)
+        book.tidy()
+
+        assert b"web-0" in Path(directory, FILE).read_bytes(), "the write-ahead log was not folded into it"
+        assert peek(directory, str(desk.proc)) == (STATE, True)
+        assert peek_deaths(directory) == {}
 
 
 # What goes wrong
