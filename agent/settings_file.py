@@ -10,16 +10,7 @@ from agent.flags import SWITCH, Flag, hint, parse_value
 
 def read(path: str, allowed: Mapping[str, Flag], problems: list[str]) -> dict[str, Any]:
     """Return the values of the settings in a file, whose keys are nested, dotted or both. Adds what is wrong to `problems`."""
-    try:
-        with open(path, "rb") as stream:
-            # Nodes and not values: they know their line, their type before conversion, and which key comes twice.
-            root = yaml.compose(stream, Loader=yaml.SafeLoader)
-    except OSError as error:
-        problems.append(f"cannot read file {path}: {error.strerror}")
-        return {}
-    except yaml.YAMLError as error:
-        problems.append(f"cannot parse file {path} as YAML: {' '.join(str(error).split())}")
-        return {}
+    root = _composed(path, problems)
     if root is None or _is_null(root):
         return {}
     if not isinstance(root, yaml.MappingNode):
@@ -49,6 +40,22 @@ def read(path: str, allowed: Mapping[str, Flag], problems: list[str]) -> dict[st
             parse_value(setting, value.value, f"{where} {name}", values, problems)
         seen.add(name)
     return values
+
+
+def _composed(path: str, problems: list[str]) -> yaml.Node | None:
+    """Return the document in a file; None if there is none, or none that can be read."""
+    try:
+        with open(path, "rb") as stream:
+            # Nodes and not values: they know their line, their type before conversion, and which key comes twice.
+            root: yaml.Node | None = yaml.compose(stream, Loader=yaml.SafeLoader)
+            return root
+    except OSError as error:
+        problems.append(f"cannot read file {path}: {error.strerror}")
+    except yaml.YAMLError as error:
+        problems.append(f"cannot parse file {path} as YAML: {' '.join(str(error).split())}")
+    except RecursionError:
+        problems.append(f"cannot parse file {path} as YAML: it is nested too deeply")
+    return None
 
 
 def _parse_list(setting: Flag, node: yaml.SequenceNode, path: str, where: str, problems: list[str]) -> dict[str, Any]:

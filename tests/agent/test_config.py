@@ -320,6 +320,7 @@ def test_yaml_spellings_of_false(word: str, yaml_file: YamlFile) -> None:
         ("a: 1\n---\nb: 2", "cannot parse file PATH as YAML: expected a single document .*"),
         ("\x01", "cannot parse file PATH as YAML: unacceptable character #x0001: special characters are not allowed .*"),
         ("a: *b", "cannot parse file PATH as YAML: found undefined alias 'b' .*"),
+        pytest.param("[" * 10_000, "cannot parse file PATH as YAML: it is nested too deeply", id="deep"),
     ],
 )
 def test_file_of_something_else(content: str, problem: str, yaml_file: YamlFile) -> None:
