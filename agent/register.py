@@ -78,9 +78,9 @@ class Register:
     def _count(self, killed: OomKilled) -> None:
         """Count a kill, whatever can be found out about it, and log it with the name that its container has on the page, or will have."""
         try:
+            killed = self._postmortem.examine(killed)
             if killed.id is not None:
                 self._identities.hear(killed.source, killed.container)
-            killed = self._postmortem.examine(killed)
         finally:
             self._ledger.logged(killed)
         labels: tuple[str, ...] = ()

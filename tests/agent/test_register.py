@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,6 +193,20 @@ def test_a_kill_counts_although_looking_for_its_name_fails(desk: Desk, caplog: p
 
     assert (desk.kills(), desk.ledger.cursor) == (1, Cursor(7, 7000))
     assert len(logged(caplog, "fact not taken")) == 1
+
+
+def test_a_victim_is_examined_before_its_name_is_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is dying: /proc has it for a moment, and a name may need a file to be read."""
+    status = tmp_path / "77/status"
+    status.parent.mkdir()
+    status.write_text("Name:\tapp\nTgid:\t77\nNStgid:\t77\t3\n")
+    desk = Desk(proc_root=str(tmp_path))
+    desk.identities.when_heard(lambda _key: status.unlink())
+
+    desk.tell(told(replace(KILL, task_memcg=docker(A).encode())))
+
+    (line,) = logged(caplog, "OOM kill")
+    assert (line["pid"], line["namespace_pid"]) == (77, 3)
 
 
 def test_how_far_the_kernel_log_is_read_is_known(desk: Desk) -> None:
