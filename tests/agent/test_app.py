@@ -96,3 +96,22 @@ async def test_what_few_nodes_need_is_imported_where_it_is_needed(library: str) 
     output, _ = await process.communicate()
 
     assert output.decode().split() == ["True", "False"]
+
+
+@pytest.mark.parametrize("given", [None, "/elsewhere.pem"])
+async def test_no_public_authority_is_in_memory_and_the_environment_is_as_it_was(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp would load some 140 for its client, of which nothing here makes use."""
+    if given is None:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    else:
+        monkeypatch.setenv("SSL_CERT_FILE", given)
+    code = (
+        "import gc, os, ssl, agent.__main__; contexts = [one for one in gc.get_objects() if isinstance(one, ssl.SSLContext)]; "
+        "print(len(contexts) > 0, sum(one.cert_store_stats()['x509'] for one in contexts), os.environ.get('SSL_CERT_FILE'))"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+
+    assert output.decode().split() == ["True", "0", str(given)]
