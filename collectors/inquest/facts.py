@@ -46,7 +46,10 @@ class Born(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Fact):
-    """Its init runs."""
+    """Its init runs. `pid` is that in the PID namespace of the agent's /proc."""
+
+    pid: int | None = None
+    comm: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,11 @@ class Configured(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched(Fact):
-    """Since `time` its source would have told of every stop request: silence means that there was none."""
+    """Since `time` its source would have told of all that is of this kind: its silence means that there was none. A later one of the same
+    source and kind says that there was a gap before it.
+    """
+
+    kind: Literal["stops", "signals", "oom_kills"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +184,18 @@ class OomKilled(Fact):
     def scope_without_cgroup(self) -> str:
         """Whose limit was hit as far as was known while the log had not named the cgroup."""
         return scope_of_kill(self.kill, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OomVictim(Fact):
+    """The OOM killer took one of its processes: what of an OomKilled matters to why the container ended."""
+
+    pid: int
+    comm: str
+    scope: str
+    """Whose limit was hit (scope.SCOPES)."""
+    is_init: bool | None
+    """Whether it was PID 1 of the container; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
