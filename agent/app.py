@@ -55,6 +55,9 @@ OWN_CGROUP = "/sys/fs/cgroup"
 WALK_SECONDS = 10.0
 """The cgroup tree is walked at least so often, scraped or not: notifications are hints, and this finds what they miss."""
 
+_FIRST_LOG_SECONDS = 60.0
+"""How long the baseline waits for the kernel log to be read to its end: not for ever, a flood may go on."""
+
 _FIRST_NAMES_SECONDS = 3.0
 """How long one page waits for the first list of names: a daemon has a minute of scrapes for that, one page has not."""
 
@@ -195,7 +198,8 @@ class App:
         return done.samples
 
     async def _first_pass(self) -> None:
-        await self.kernel_log.status.looked(_FIRST_NAMES_SECONDS)  # what was logged while the agent was down has its names there
+        # What was logged while the agent was down has its names there; and who is ready has told history from what is to come.
+        await self.kernel_log.status.looked(_FIRST_LOG_SECONDS)
         await self._collect(DEFAULT_SCRAPE_SECONDS)
         self._ready.set()
         # What is alive now stays: looking through it again and again would stop the event loop for longer than all else here.
