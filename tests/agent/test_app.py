@@ -82,7 +82,7 @@ async def test_one_page_waits_for_all_sources_at_once(app: App) -> None:
     together = asyncio.Barrier(4)
     app.sources = [Silent(together) for _ in range(4)]
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         page = await app.page()
 
     assert b"coroner_build_info" in page

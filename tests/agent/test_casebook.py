@@ -296,7 +296,7 @@ async def test_housekeeping_waits_until_there_is_something_to_do(desk: Desk, mon
             await asyncio.sleep(0.001)
 
     async def until(tidied: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while len(done) < tidied:
                 await looks(1)
 

@@ -146,7 +146,7 @@ class Host:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for a condition, with a deadline."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not condition():
                 await asyncio.sleep(0.002)
 

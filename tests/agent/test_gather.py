@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import cast
@@ -66,7 +67,12 @@ def wait(event: threading.Event) -> None:
     event.wait()
 
 
-def gather(census: FakeCensus, *collectors: Fake, counted: Callable[[Node], None] = lambda node: None) -> Gather:
+def gather(
+    census: FakeCensus,
+    *collectors: Fake,
+    counted: Callable[[Node], None] = lambda node: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Gather:
     """Make a Gather over fakes."""
     return Gather(
         census=cast("Census", census),
@@ -74,6 +80,7 @@ def gather(census: FakeCensus, *collectors: Fake, counted: Callable[[Node], None
         proc_root="/nowhere",
         assess=lambda node, failures: None,
         counted=counted,
+        clock=clock,
     )
 
 
@@ -157,8 +164,8 @@ async def test_a_stuck_collector_is_left_behind_and_not_started_again(census: Fa
     before = Fake("before", lambda node: seen_files.append(node.files))
     one = gather(census, before, stuck, after)
 
-    first = await one.collect(0.4)
-    second = await one.collect(0.4)
+    first = await one.collect(4)
+    second = await one.collect(4)
 
     assert successes(first) == successes(second) == {"before": 1, "stuck": 0, "after": 1}
     assert values(second) == {"before", "after"}
@@ -168,16 +175,31 @@ async def test_a_stuck_collector_is_left_behind_and_not_started_again(census: Fa
     assert durations["stuck"] > durations["after"]
 
     release.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while (await one.collect(5)).failures:
             await asyncio.sleep(0)
     assert stuck.runs == 2
 
 
-async def test_several_stuck_collectors_still_leave_time_for_the_rest(census: FakeCensus, release: threading.Event) -> None:
-    """Each may take half of what is left, so the last one always has some."""
-    result = await gather(census, *(Fake(f"stuck{n}", lambda _node: wait(release)) for n in range(4)), Fake("last")).collect(1)
+async def test_several_stuck_collectors_still_leave_time_for_the_rest(
+    census: FakeCensus, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take half of what is left, so the last one always has some. Only the time that is waited in vain passes here."""
+    now, stuck, patiences, real = [0.0], 4, list[float](), asyncio.wait
 
+    async def wait_in_vain(futures: "tuple[asyncio.Future[object]]", *, timeout: float) -> object:
+        patiences.append(timeout)
+        if len(patiences) == 1 or len(patiences) > 1 + stuck:  # the census, and the last collector
+            return await real(futures)
+        now[0] += timeout
+        return set(), set(futures)
+
+    monkeypatch.setattr("agent.gather.asyncio.wait", wait_in_vain)
+    collectors = *(Fake(f"stuck{n}", lambda _node: wait(release)) for n in range(stuck)), Fake("last")
+
+    result = await gather(census, *collectors, clock=lambda: now[0]).collect(64)
+
+    assert patiences == [32, 32, 16, 8, 4, 2]
     assert successes(result)["last"] == 1
     assert sum(successes(result).values()) == 1
 
@@ -221,7 +243,7 @@ async def test_a_failure_is_logged_once_and_its_end_too(census: FakeCensus, capl
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, with a deadline."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.002)
 

@@ -49,7 +49,7 @@ class Host:
 
     async def looked(self) -> None:
         """Wait until nobody looks for a newborn container's PID 1 any more."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while self.inits._looks:
                 await asyncio.sleep(0)
 

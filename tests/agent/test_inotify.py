@@ -215,7 +215,7 @@ async def test_what_appears_under_a_name_is_told_and_nothing_else(tmp_path: Path
     """Made there or moved there; nothing is told any more when the block has ended, and no descriptor is left."""
     before = open_descriptors()
     told = asyncio.Event()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         with appearance(f"{tmp_path}/docker.sock", told.set):
             for make in ((tmp_path / "docker.sock").touch, lambda: (tmp_path / "new").rename(tmp_path / "docker.sock")):
                 (tmp_path / "new").touch()

@@ -85,7 +85,7 @@ class Follower:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition, with a deadline."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not condition():
                 await asyncio.sleep(0)
 

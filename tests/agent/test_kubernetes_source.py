@@ -78,7 +78,7 @@ class Following:
 
     async def until(self, condition: Callable[[], bool], task: asyncio.Task[None] | None = None) -> None:
         """Wait for a condition, with a deadline; a follower that fails meanwhile fails the test."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not condition():
                 if task is not None and task.done():
                     task.result()
@@ -86,7 +86,7 @@ class Following:
 
     async def blind(self, match: str) -> str:
         """Follow until it is blind, and return why."""
-        async with self.run() as task, asyncio.timeout(20):
+        async with self.run() as task, asyncio.timeout(120):
             with pytest.raises(Blind, match=match) as caught:
                 await task
         return str(caught.value)
@@ -139,7 +139,7 @@ async def test_a_container_that_nobody_has_named_ends_the_rest(account: Path, mo
     """The API may be back, and whoever is born while it is away wants a name. Those that have one are no reason to ask."""
     following = Following("https://127.0.0.1:1", account, mode)
     following.identities.put("oci", {A: Identity(("shop", "web-0", "app"))})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         resting = asyncio.create_task(following.source.rest(3600))
         await asyncio.sleep(0)
         following.identities.ask(A)
@@ -606,7 +606,7 @@ async def test_a_new_list_that_is_too_old_as_well_is_blindness(cluster: Kubernet
     async with following.run() as task:
         await following.until(lambda: cluster.watches == 1, task)
         cluster.send("<html>\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             with pytest.raises(Blind, match="not a list of events"):
                 await task
     async with following.run() as task:
@@ -696,7 +696,7 @@ async def test_a_watch_that_fails_is_blindness_and_then_a_new_list(
     async with following.run() as task:
         await following.until(lambda: cluster.watches == 1, task)
         cluster.send(event)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             with pytest.raises(Blind, match=message):
                 await task
     async with following.run() as task:
@@ -712,7 +712,7 @@ async def test_an_event_without_end_is_given_up(cluster: Kubernetes, account: Pa
     async with following.run() as task:
         await following.until(lambda: cluster.watches == 1, task)
         cluster.send("x" * 2000)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             with pytest.raises(Blind, match="not a list of events: one is longer than 1000 bytes"):
                 await task
 
@@ -734,7 +734,7 @@ async def test_after_blindness_the_watch_is_resumed_without_a_list(cluster: Kube
         await following.until(lambda: cluster.watches == 1, task)
         cluster.instead = [answer(503)]
         cluster.end()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             with pytest.raises(Blind, match="answered 503"):
                 await task
     cluster.delete("web")

@@ -111,7 +111,7 @@ class Node:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition, with a deadline."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not condition():
                 await asyncio.sleep(0.005)
 
@@ -1005,7 +1005,7 @@ async def test_id_that_is_told_of_while_others_are_read_is_not_read_twice(node: 
         node.write(identifier, containerd(identifier[-3:]))
     opened = spy_on_opening(monkeypatch)
     task = asyncio.create_task(node.source.follow())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while "config.json" not in opened:
             await asyncio.sleep(0)
     assert opened.count("config.json") < 20, "it is in the middle of it"

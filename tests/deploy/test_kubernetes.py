@@ -188,7 +188,9 @@ def test_components_that_contradict_each_other_are_refused(names: list[str], tmp
 @pytest.mark.parametrize("names", CONTRADICTIONS, ids="+".join)
 def test_kubectl_refuses_components_that_contradict_each_other(names: list[str], tmp_path: Path) -> None:
     """The real kustomize too, by the operation `test` of a JSON patch, or the name that is there already."""
-    done = subprocess.run([_kubectl(), "kustomize", _combination(tmp_path, names)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [_kubectl(), "kustomize", _combination(tmp_path, names)], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode != 0
     assert re.search("testing .* failed|test failed|already registered id", done.stderr), done.stderr
 
@@ -480,4 +482,4 @@ def _kubectl() -> str:
 
 
 def _run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout

@@ -67,7 +67,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def get(url: str, **headers: str) -> str:
     """Return a page, empty if nobody answers."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=120) as response:
             body: bytes = response.read()
     except OSError:
         return ""
@@ -76,7 +76,7 @@ def get(url: str, **headers: str) -> str:
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait for a condition, with a deadline."""
-    deadline = monotonic() + 60
+    deadline = monotonic() + 240
     while not condition():
         assert monotonic() < deadline
         sleep(0.05)
@@ -85,12 +85,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def command(*arguments: str, environ: dict[str, str] | None = None, **options: Any) -> "subprocess.CompletedProcess[str]":
     """Run coroner until it ends."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.run([CORONER, *arguments], env=ENVIRONMENT | (environ or {}), text=True, check=False, timeout=60, **options)
+    return subprocess.run([CORONER, *arguments], env=ENVIRONMENT | (environ or {}), text=True, check=False, timeout=120, **options)
 
 
 def test_one_page_can_be_printed_without_a_server() -> None:
     """`coroner metrics` makes one pass over this machine; its page has this very process in it."""
-    done = subprocess.run([CORONER, "metrics", "--docker.url="], env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([CORONER, "metrics", "--docker.url="], env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=120)
 
     families = {family.name: family for family in parse_text(done.stdout)}
     assert families["coroner_pid_namespace_processes"].samples[0].value >= 1
@@ -157,7 +157,7 @@ def test_sigterm_ends_it_with_0_although_a_read_hangs_and_a_scrape_waits(start: 
 
     process.send_signal(signal.SIGTERM)
 
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     scrape.join()
     assert process.returncode == 0, errors
 
@@ -201,7 +201,7 @@ def test_a_taken_port_is_said_with_the_flag_that_changes_it(start: Start) -> Non
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
     assert done.returncode == 1
@@ -227,7 +227,7 @@ def test_a_reader_that_has_read_enough_is_no_news(arguments: list[str]) -> None:
 def test_output_that_cannot_be_written_is_said(arguments: list[str], redirection: str, reason: str) -> None:
     """A script that keeps a page must not take nothing for one."""
     shell = ["sh", "-c", f'"$@" {redirection}', "sh", CORONER, *arguments]
-    done = subprocess.run(shell, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    done = subprocess.run(shell, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
 
     assert (done.returncode, done.stderr) == (1, f"coroner: cannot write to standard output: {reason}\n")
 
@@ -235,7 +235,7 @@ def test_output_that_cannot_be_written_is_said(arguments: list[str], redirection
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 def test_bad_configuration_ends_with_2_although_nobody_can_be_told(redirection: str) -> None:
     """Whoever started it still sees which of the two it was."""
-    done = subprocess.run(["sh", "-c", f'"$@" {redirection}', "sh", CORONER, "--typo"], env=ENVIRONMENT, check=False, timeout=60)
+    done = subprocess.run(["sh", "-c", f'"$@" {redirection}', "sh", CORONER, "--typo"], env=ENVIRONMENT, check=False, timeout=120)
 
     assert done.returncode == 2
 
@@ -279,7 +279,7 @@ def test_a_hang_up_ends_nothing_and_sigterm_still_does(start: Start) -> None:
         assert line, "it ended and did not say a word"
     assert get(f"{url}/healthz") == "ok\n"
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 0
 
 
@@ -294,7 +294,7 @@ def test_an_agent_whose_log_nobody_reads_any_more_runs_on_and_ends_with_0(start:
     assert get(f"{url}/metrics")
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=120) == 0
 
 
 @pytest.mark.parametrize(("end", "command", "code"), [("SIGTERM", "", 0), ("SIGINT", "", 0), ("SIGINT", "metrics", 130)])
@@ -313,7 +313,7 @@ def test_a_signal_before_it_serves_is_heeded_too(end: str, command: str, code: i
         if not command:
             process.send_signal(signal.SIGHUP)
         process.send_signal(getattr(signal, end))
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
         process.communicate()

@@ -19,9 +19,9 @@ GUEST = Path(__file__).parent / "guest"
 INSIDE = "CORONER_LAB" in os.environ
 NOTHING_MAY_BE_SKIPPED = os.environ.get("CI") == "true"
 
-TEST_SECONDS = 120  # a slower test is failed inside, by pytest-timeout, with its stack
-HANG_SECONDS = 30  # no report after that much more: the guest itself hangs
-BOOT_SECONDS = 60
+TEST_SECONDS = 480  # a slower test is failed inside, by pytest-timeout, with its stack
+HANG_SECONDS = 120  # no report after that much more: the guest itself hangs
+BOOT_SECONDS = 240
 MOST_GUESTS = 2
 WORTH_A_BOOT = 10
 

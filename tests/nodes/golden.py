@@ -36,7 +36,7 @@ VARYING = ("coroner_casebook_saves_total", "coroner_scrape_collector_duration_se
 """Metrics whose values are another every time."""
 
 ZOMBIES_FIRST_SEEN = 1_700_000_000
-_SECONDS = 10.0
+_SECONDS = 120.0
 
 Families = dict[str, tuple[str, str, dict[tuple[tuple[str, str], ...], float]]]
 """Name -> type, help, and the values by labels."""

@@ -18,6 +18,7 @@ from tests.lab.guest.node import (
     DOCKER_URL,
     PODMAN_URL,
     PYTHON_TREES,
+    SLOWNESS,
     Daemon,
     Podman,
     Run,
@@ -103,7 +104,7 @@ def _answers(url: str) -> bool:
 @pytest.fixture(name="docker", scope="session")
 def docker_client(dockerd: Daemon, images: Path) -> Iterator[DockerClient]:
     """Connect to Docker, which has the image busybox."""
-    with closing(DockerClient(DOCKER_URL)) as client:
+    with closing(DockerClient(DOCKER_URL, timeout=SLOWNESS * 60)) as client:
         client.images.load(images.read_bytes())
         yield client
 

@@ -13,7 +13,7 @@ import psutil
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.lab.guest.images import BUSYBOX, PAUSE
-from tests.lab.guest.node import CGROUPS, in_parallel, wait_for
+from tests.lab.guest.node import CGROUPS, SLOWNESS, in_parallel, wait_for
 
 SOCKET = Path("/run/containerd/containerd.sock")
 BUNDLES = Path("/run/containerd/io.containerd.runtime.v2.task/k8s.io")
@@ -79,7 +79,7 @@ class Cri:
         request, answer = GetMessageClass(description.input_type), GetMessageClass(description.output_type)
         path = f"/{self._services[service].full_name}/{method}"
         call = self._channel.unary_unary(path, request_serializer=request.SerializeToString, response_deserializer=answer.FromString)
-        return call(request(**fields), timeout=seconds, wait_for_ready=True)
+        return call(request(**fields), timeout=SLOWNESS * seconds, wait_for_ready=True)
 
     def answers(self) -> bool:
         """Say whether containerd is up."""

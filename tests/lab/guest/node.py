@@ -1,6 +1,7 @@
 """What the tests of the lab use: the agent and Docker as processes, and the kernel's own account of a container."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -24,6 +25,8 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 CGROUPS = Path("/sys/fs/cgroup")
 DOCKER_URL = "unix:///run/docker.sock"
 PODMAN_URL = "unix:///run/podman.sock"
+SLOWNESS = 4
+"""A machine that is shared may be so many times slower than an idle one: every deadline is that much longer."""
 NO_KERNEL_LOG = ["setpriv", "--bounding-set=-syslog,-sys_admin", "--inh-caps=-all"]
 """Starts an agent that may not read the kernel log in any way, with restricted_kernel_log."""
 PYTHON_TREES = sorted({"/usr", "/lib", "/lib64", sys.base_prefix})
@@ -41,10 +44,10 @@ FORMATS = {
 
 
 def wait_for(condition: Callable[[], T], seconds: float, message: str) -> T:
-    """Return the condition's value as soon as it is true; after so many seconds fail with the message."""
-    deadline = time.monotonic() + seconds
+    """Return the condition's value as soon as it is true; fail with the message after SLOWNESS times so many seconds."""
+    deadline = time.monotonic() + SLOWNESS * seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"after {seconds} s: {message}"
+        assert time.monotonic() < deadline, f"after {SLOWNESS * seconds} s: {message}"
         time.sleep(0.05)
     return value
 
@@ -114,10 +117,10 @@ class Daemon:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CORONER_")}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + SLOWNESS * seconds
         while not self._is_ready():
             assert self._process.poll() is None, f"{self._command[0]} ended with {self._process.returncode}:\n{self.log}"
-            assert time.monotonic() < deadline, f"{self._command[0]} is not ready after {seconds} s:\n{self.log}"
+            assert time.monotonic() < deadline, f"{self._command[0]} is not ready after {SLOWNESS * seconds} s:\n{self.log}"
             time.sleep(0.05)
 
     @property
@@ -135,7 +138,7 @@ class Daemon:
         """Send SIGTERM; return the exit code and the seconds that it took."""
         start = time.monotonic()
         self.process.terminate()
-        return self.process.wait(seconds), time.monotonic() - start
+        return self.process.wait(SLOWNESS * seconds), time.monotonic() - start
 
     def kill(self) -> None:
         """Send SIGKILL if it runs."""
@@ -174,13 +177,24 @@ class Agent(Daemon):
 
     def get(self, path: str, **headers: str) -> str:
         """Return the body of a page; raise HTTPError unless the status is 200."""
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers), timeout=30) as response:
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers), timeout=SLOWNESS * 30) as response:
             body: bytes = response.read()
         return body.decode()
 
     def scrape(self, *, openmetrics: bool = False) -> dict[Series, float]:
         """Return every sample of /metrics, in that format."""
         return samples(self.get("/metrics", Accept=FORMATS[openmetrics][0]), openmetrics=openmetrics)
+
+    def victims(self, awaited: int = 0) -> list[dict[str, Any]]:
+        """Return the victims on the API, newest first, as soon as there are so many: memory.events may tell of a kill before the log."""
+        found: list[dict[str, Any]] = []
+
+        def are_there() -> bool:
+            found[:] = json.loads(self.get("/api/v1/victims"))["victims"]
+            return len(found) >= awaited
+
+        wait_for(are_there, 60, f"not {awaited} victims but {found}")
+        return found
 
     def value(self, name: str, **labels: str) -> float | None:
         """Scrape; return the value of the one series of that name that has these labels, None when there is none."""

@@ -1,11 +1,12 @@
 """A node that is a container itself (kind, k3d, minikube): the agent's tree begins there, the kernel log's paths at the host's root."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 
-from tests.lab.guest.node import CGROUPS, Agent, Run, StartAgent, in_parallel, wait_for
+from tests.lab.guest.node import CGROUPS, Agent, Run, StartAgent, docker_containers, in_parallel, wait_for
 
 HOST = "428406e4f18a1cb65e9691d40b63f3d92c95c1b0d15b5c427bed470b6832cd6e"
 POD = "/kubelet/kubepods/pod1788d98a-0700-426a-8701-2312e4cc2163"
@@ -26,11 +27,17 @@ TWO_KILLS = "while [ ! -e /go ]; do sleep 0.1; done; tail /dev/zero; tail /dev/z
 
 
 @pytest.fixture
-def node(run: Run) -> Path:
-    """Return where the cgroup of the node shall be, in that of Docker's containers."""
-    run("true", name="docker-has-its-cgroup")
+def node(docker: DockerClient) -> Iterator[Path]:
+    """Yield where the cgroup of the node shall be, in that of Docker's containers; at the end it is removed, when all in it are gone."""
+    with docker_containers(docker) as run:
+        run("true", name="docker-has-its-cgroup")
     (CGROUPS / "docker/cgroup.subtree_control").write_text("+memory +pids +cpu +io")
-    return CGROUPS / "docker" / HOST
+    directory = CGROUPS / "docker" / HOST
+    yield directory
+    wait_for(lambda: "populated 0" in (directory / "cgroup.events").read_text(), 30, "the node still has processes")
+    for made in sorted((path for path in directory.rglob("*") if path.is_dir()), reverse=True):
+        made.rmdir()
+    directory.rmdir()
 
 
 def killed_twice(coroner: Agent, name: str) -> bool:
@@ -38,7 +45,7 @@ def killed_twice(coroner: Agent, name: str) -> bool:
     return coroner.value("coroner_container_oom_kills_total", container=name) == 2
 
 
-def test_in_a_node_that_is_a_container_each_kill_counts_once_and_those_of_the_host_do_not(agent: StartAgent, run: Run, node: Path) -> None:
+def test_in_a_node_that_is_a_container_each_kill_counts_once_and_those_of_the_host_do_not(node: Path, agent: StartAgent, run: Run) -> None:
     """The log names /docker/HOST/kubelet/...: one life, two kills; another container of the host is no business of this node."""
     coroner = agent(under=["sh", "-ec", NODE, str(node)])
     names = {"inside": {"cgroup_parent": f"/docker/{HOST}{POD}"}, "elsewhere": {}}
@@ -54,7 +61,7 @@ def test_in_a_node_that_is_a_container_each_kill_counts_once_and_those_of_the_ho
     wait_for(lambda: killed_twice(coroner, "inside"), 30, "not two on the page")
     kills = {labels: value for (name, labels), value in coroner.scrape().items() if name == "coroner_oom_kills_total"}
     assert sum(kills.values()) == 2
-    victims = json.loads(coroner.get("/api/v1/victims"))["victims"]
+    victims = coroner.victims(2)
     assert [(victim["container"], victim["cgroup"], victim["scope"]) for victim in victims] == 2 * [
         ("inside", f"{POD}/{inside.id}", "container")
     ]

@@ -1,6 +1,5 @@
 """OOM kills: each counted once, whoever dies, and however soon the container is gone."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -234,7 +233,7 @@ def test_a_victim_whose_leader_has_ended_is_one_kill(agent: StartAgent, run_pyth
     run_python(f"import os, signal\nif not os.fork():\n exec({LEADER_ENDS!r})\nos.wait()\nsignal.pause()", name="threads", mem_limit="60m")
 
     wait_for(lambda: kills(coroner, "threads") == 1, 60, "not on the page")
-    [victim] = json.loads(coroner.get("/api/v1/victims"))["victims"]
+    [victim] = coroner.victims(1)
     assert (victim["container"], victim["scope"]) == ("threads", "container")
     assert [kills(coroner, "threads") for _ in range(3)] == [1, 1, 1]
     assert node_kills(coroner) == {"container": 1, "pod": 0, "ancestor": 0, "node": 0}
@@ -305,7 +304,7 @@ def test_a_victim_is_on_the_api_and_in_the_log(agent: StartAgent, run: Run) -> N
     container = run("sh", "-c", "sleep 1; tail /dev/zero; sleep 1000", name="web", mem_limit="16m")
     wait_for(lambda: kills(coroner, "web") == 1, 30, "not on the page")
 
-    [victim] = json.loads(coroner.get("/api/v1/victims"))["victims"]
+    [victim] = coroner.victims(1)
 
     assert {key: victim[key] for key in ("container", "comm", "scope", "uid", "limit_bytes", "cgroup", "limit_of")} == {
         "container": "web",
@@ -324,7 +323,7 @@ def test_a_victim_is_on_the_api_and_in_the_log(agent: StartAgent, run: Run) -> N
     assert "is_init=False comm=tail" in line
     coroner.kill()
     coroner.start()
-    assert json.loads(coroner.get("/api/v1/victims"))["victims"] == [victim]
+    assert coroner.victims(1) == [victim]
 
 
 def test_of_a_victim_that_is_gone_at_once_it_is_known_whether_it_was_init(agent: StartAgent, run: Run) -> None:
@@ -336,7 +335,7 @@ def test_of_a_victim_that_is_gone_at_once_it_is_known_whether_it_was_init(agent:
     expected = {f"/docker/{container.id}": is_init for container, is_init in zip(containers, inits, strict=True)}
 
     def victims() -> dict[str, bool | None]:
-        return {victim["cgroup"]: victim["is_init"] for victim in json.loads(coroner.get("/api/v1/victims"))["victims"]}
+        return {victim["cgroup"]: victim["is_init"] for victim in coroner.victims()}
 
     wait_for(lambda: victims().keys() >= expected.keys(), 60, "not all victims were told of")
     assert victims() == expected
