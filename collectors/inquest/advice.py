@@ -4,27 +4,22 @@ from collectors.inquest.exit_status import name_of
 from collectors.inquest.verdict import Verdict
 from collectors.inquest.words import duration
 
-_OOM_OF_CHILD = "oom-of-child"
-
 _BY_RULE = {
     "oom-of-init": (
-        "Raise its memory limit, or make it need less: memory.peak and the victim's rss in the record say how much it had. "
+        "Raise its memory limit, or make it need less: the peak of its memory and the victim's in the record say how much it had. "
         "If the limit of its pod or of the node was hit, look at what else runs there."
     ),
-    "oom-of-group": (
-        "Raise its memory limit, or make it need less. memory.oom.group ended all of its processes together; with the kernel log (CAP_SYSLOG) "
-        "the record would name the first of them."
+    "oom-of-group": ("Raise its memory limit, or make it need less: memory.oom.group ended all of its processes together."),
+    "oom-of-child": (
+        "Its child was killed for lack of memory, and its init passed that on as 137: raise the memory limit, or run the program "
+        "as the init (exec), so that its end is seen as it is."
     ),
-    _OOM_OF_CHILD: (
-        "Its child was killed for lack of memory, and its init passed that on as 137: raise the memory limit, or run the program as the init "
-        "(exec), so that its end is seen as it is."
-    ),
-    "fault": "The program has a defect, or was built for another processor: look at the last lines of its log, and allow core dumps to see where.",
+    "fault": "The program has a defect, or was built for another processor: look at the end of its log, and let it dump core to see where.",
     "fault-of-child": "A child of its init has a defect: the line of the kernel log names the program and the address.",
-    "stop-signal": "It was sent its stop signal and ended in time. Stop it by the runtime's stop rather than by a signal, so that the record says so.",
+    "stop-signal": "It was sent its stop signal and ended in time. Ask for a stop rather than for a signal, so that the record says so.",
     "signal": (
-        "Somebody sent it a fatal signal without asking for a stop (docker kill, docker rm -f, kill -9): use stop, so that it may finish what "
-        "it does. --source.signals tells who sends it."
+        "Somebody sent it a fatal signal without asking for a stop (docker kill, docker rm -f, kill -9): use stop, so that it may "
+        "finish what it does. --source.signals tells who sends it."
     ),
 }
 
@@ -73,6 +68,6 @@ def _forced(verdict: Verdict) -> str:
             "(docker run --init), or name a signal that it handles (STOPSIGNAL)."
         )
     return (
-        f"It did not end after {signal} within {grace}: handle {signal} in its init (exec instead of a shell wrapper, or docker run --init), "
-        "or give it more time (stop_grace_period, terminationGracePeriodSeconds)."
+        f"It did not end after {signal} within {grace}: handle {signal} in its init (exec instead of a shell wrapper, or "
+        "docker run --init), or give it more time (stop_grace_period, terminationGracePeriodSeconds)."
     )

@@ -35,8 +35,10 @@ def may_be_sigkill(case: Case) -> bool:
 
 
 def sigkill_or_no_status(case: Case) -> bool:
-    """SIGKILL ended it, which the log alone says too: the kernel does not log a victim that is ending already."""
-    return case.exit is None or case.exit.is_sigkill
+    """SIGKILL ended it; of an end just after the OOM kill that needs no status: the kernel logs no victim that is ending already."""
+    if case.exit is not None:
+        return case.exit.is_sigkill
+    return case.init_victim is not None and case.ended is not None and case.init_victim.time >= case.ended - AT_THE_END
 
 
 def ended_by_sigkill(case: Case) -> bool:

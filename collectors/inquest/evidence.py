@@ -7,7 +7,7 @@ from collectors.inquest.conditions import mirrored_oom_victim
 from collectors.inquest.exit_status import Exit, name_of
 from collectors.inquest.facts import Emptied, Exited, Paused, Watched
 from collectors.inquest.rules import Rule
-from collectors.inquest.stop_conditions import asked_at
+from collectors.inquest.stop_conditions import asked_at, stop_signal_at
 from collectors.inquest.stops import Stop
 from collectors.inquest.words import duration, limit_of, mebibytes, process, quoted
 
@@ -99,7 +99,7 @@ def _signal_as_stop(case: Case) -> list[str]:
 
 
 def _kill(case: Case) -> list[str]:
-    kill, asked = case.kill, stop_time(case)
+    kill, asked = case.kill, stop_signal_at(case)
     if kill is None:
         return []
     by = f" by {quoted(kill.by)}" if kill.by else ""

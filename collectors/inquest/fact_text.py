@@ -1,7 +1,7 @@
 """Facts of an open case as text, for the casebook, and back. Pure.
 
-Only what the verdict uses is kept: of a cgroup its inode, of last words the OOM kills and the peak of memory. A newer Coroner may have kinds
-and fields that this one does not know; they are left out.
+Only what the verdict uses is kept: of a cgroup its inode, of last words the OOM kills and the peak of memory. A newer Coroner may have
+kinds and fields that this one does not know; they are left out.
 """
 
 import json
@@ -63,7 +63,7 @@ _KINDS = {kind.__name__: kind for kind in KINDS}
 
 def to_text(facts: Iterable[Fact]) -> str:
     """Spell the facts of one container, without those that matter to no verdict. Raises ValueError for facts of several containers."""
-    told = [fact for fact in facts if isinstance(fact, KINDS)]
+    told = [fact for fact in facts if isinstance(fact, KINDS) and isfinite(fact.time)]
     containers = {fact.container for fact in told}
     if len(containers) > 1:
         raise ValueError(f"the facts are of {len(containers)} containers: a case is one's")
@@ -84,7 +84,7 @@ def from_text(text: str) -> tuple[Fact, ...]:
 
 def _spelled(fact: Fact) -> dict[str, Any]:
     kind = type(fact).__name__
-    values = {"kind": kind, "source": fact.source, "time": fact.time, "inode": fact.inode}
+    values = {"fact": kind, "source": fact.source, "time": fact.time, "inode": fact.inode}
     if isinstance(fact, Born | Emptied):
         values["inode"] = fact.cgroup.inode if fact.inode is None else fact.inode
     if isinstance(fact, Emptied) and fact.words is not None:
@@ -92,45 +92,31 @@ def _spelled(fact: Fact) -> dict[str, Any]:
         values["memory_peak"] = fact.words.memory_peak
         values["oom_kill"] = None if events is None else events.oom_kill
         values["oom_group_kill"] = None if events is None else events.oom_group_kill
-    own = {name: getattr(fact, name) for name in (*_REQUIRED.get(kind, ()), *_OPTIONAL.get(kind, ()))}
-    if "kind" in own:
-        own["of"] = own.pop("kind")  # of a Watched
-    return {name: value for name, value in {**values, **own}.items() if value is not None and value != ""}
+    values |= {name: getattr(fact, name) for name in (*_REQUIRED.get(kind, ()), *_OPTIONAL.get(kind, ()))}
+    return {name: value for name, value in values.items() if value is not None and not (isinstance(value, float) and not isfinite(value))}
 
 
 def _read(container: ContainerKey, kept: object) -> Fact | None:
-    if not isinstance(kept, dict) or not isinstance(kept.get("kind"), str):
-        raise ValueError("a fact is no object with a kind")
-    kind = kept["kind"]
+    kind = kept.get("fact") if isinstance(kept, dict) else None
+    if not isinstance(kept, dict) or not isinstance(kind, str):
+        raise ValueError("a fact does not say of which kind it is")  # noqa: TRY004 - what is wrong is the text
     if kind not in _KINDS:
         return None
-    common = _values(kept, {"time": _is_number}, {"inode": _is_whole, "source": _is_text})
-    values = {"container": container, "source": "", **common}
+    values: dict[str, Any] = {"container": container, **_values(kept, {"source": _is_text, "time": _is_number}, {"inode": _is_whole})}
     if kind in ("Born", "Emptied"):
-        return _of_cgroup(kept, container, values)
-    required = _REQUIRED.get(kind, {})
-    if kind == "Watched":
-        values["kind"] = _values({"kind": kind, "of": kept.get("of")}, {"of": required["kind"]}, {})["of"]
-        required = {}
-    filled = {"comm": "", "scope": "", "text": ""}  # empty text is not spelled
-    given = {**{name: empty for name, empty in filled.items() if name in required}, **kept}
-    return _KINDS[kind](**values, **_values(given, required, _OPTIONAL.get(kind, {})), **_unknown_init(kind, kept))
+        values |= {"id": ContainerId.of_key(container), "cgroup": Cgroup("", "", values.get("inode", 0), has_children=False)}
+    if kind == "Emptied":
+        values["words"] = _words(_values(kept, {}, _WORDS))
+    if kind == "OomVictim":
+        values["is_init"] = None
+    return _KINDS[kind](**(values | _values(kept, _REQUIRED.get(kind, {}), _OPTIONAL.get(kind, {}))))
 
 
-def _unknown_init(kind: str, kept: Mapping[str, Any]) -> dict[str, None]:
-    return {"is_init": None} if kind == "OomVictim" and "is_init" not in kept else {}
-
-
-def _of_cgroup(kept: Mapping[str, Any], container: ContainerKey, values: dict[str, Any]) -> Fact:
-    cgroup = Cgroup("", "", values.get("inode", 0), has_children=False)
-    if kept["kind"] == "Born":
-        return Born(**values, id=ContainerId.of_key(container), cgroup=cgroup)
-    told = _values(kept, {}, _WORDS)
-    words = None
-    if told:
-        events = MemoryEvents(0, 0, 0, None, told.get("oom_kill"), told.get("oom_group_kill"))
-        words = LastWords(memory_events=events, memory_peak=told.get("memory_peak"))
-    return Emptied(**values, id=ContainerId.of_key(container), cgroup=cgroup, words=words)
+def _words(told: Mapping[str, Any]) -> LastWords | None:
+    if not told:
+        return None
+    events = MemoryEvents(0, 0, 0, None, told.get("oom_kill"), told.get("oom_group_kill"))
+    return LastWords(memory_events=events, memory_peak=told.get("memory_peak"))
 
 
 def _values(kept: Mapping[str, Any], required: Mapping[str, _Check], optional: Mapping[str, _Check]) -> dict[str, Any]:
@@ -139,10 +125,10 @@ def _values(kept: Mapping[str, Any], required: Mapping[str, _Check], optional: M
     for name, check in {**required, **optional}.items():
         value = kept.get(name)
         if value is None and name in required:
-            raise ValueError(f"{kept['kind']} has no {name}")
+            raise ValueError(f"{kept['fact']} has no {name}")
         if value is not None:
             if not check(value):
-                raise ValueError(f"{name} of {kept['kind']} is {value!r:.50}")
+                raise ValueError(f"{name} of {kept['fact']} is {value!r:.50}")
             values[name] = value
     return values
 

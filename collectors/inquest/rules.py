@@ -52,17 +52,15 @@ RULES = (
     Rule("fault", "crashed", (c.ended_by_fault,), ((EXACT, c.fault_is_sure),)),
     Rule("fault-of-child", "crashed", (c.mirrors_fault, c.fault_logged)),
     # A stop that was asked for for certain.
-    Rule("stop-then-kill", "forced_kill", (s.stop_asked, s.stop_signal_known, s.killed_after_stop_signal)),
-    Rule("stop-until-deadline", "forced_kill", (s.stop_asked, c.may_be_sigkill, s.deadline_passed), ((EXACT, c.exit_is_exact),)),
+    Rule("stop-then-kill", "forced_kill", (s.stop_signal_is_milder, c.ended_by_sigkill, s.kill_told)),
+    Rule("stop-until-deadline", "forced_kill", (s.deadline_passed, c.may_be_sigkill), ((EXACT, c.exit_is_exact),)),
     Rule("stop-or-oom", "unknown", (s.stop_asked, c.may_be_sigkill, c.no_kill_told, c.oom_possible), ((OOM, c.never),)),
-    Rule("stop-without-grace", "unknown", (s.stop_asked, c.may_be_sigkill, s.grace_unknown), ((GRACE, c.never),)),
-    Rule("stop-without-signals", "unknown", (s.stop_asked, c.may_be_sigkill, s.stop_signals_unknown), ((SIGNALS, c.never),)),
+    Rule("stop-without-grace", "unknown", (s.grace_unknown, c.may_be_sigkill), ((GRACE, c.never),)),
+    Rule("stop-without-signals", "unknown", (s.stop_signals_unknown, c.may_be_sigkill), ((SIGNALS, c.never),)),
     Rule("stop", "stopped", (s.stop_asked,), ((SIGNALS, s.sigkill_is_explained),)),
     # A stop signal, and nobody who says whose.
-    Rule(
-        "stop-signal", "stopped", (s.stop_signal_sent, s.ended_by_itself, s.within_grace), ((SETTINGS, s.has_settings), (STOP, s.watched))
-    ),
-    Rule("stop-signal-then-kill", "forced_kill", (s.unwatched, s.stop_signal_sent, s.killed_after_grace), ((STOP, c.never),)),
+    Rule("stop-signal", "stopped", (s.within_grace, s.ended_by_itself), ((SETTINGS, s.has_settings), (STOP, s.watched))),
+    Rule("stop-signal-then-kill", "forced_kill", (s.killed_after_grace, s.unwatched), ((STOP, c.never),)),
     # A signal, and no stop.
     Rule("signal-unwatched", "unknown", (c.ended_by_signal, s.unwatched), ((STOP, c.never), (OOM, c.oom_excluded_or_kill_told))),
     Rule("signal-or-oom", "unknown", (c.ended_by_sigkill, c.no_kill_told, c.oom_possible), ((OOM, c.never),)),

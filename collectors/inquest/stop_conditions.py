@@ -30,14 +30,14 @@ def stop_asked(case: Case) -> bool:
     return case.stop is not None
 
 
-def stop_signal_known(case: Case) -> bool:
-    """The signal of that stop is known."""
-    return case.stop is not None and case.stop.signal is not None
+def stop_signal_is_milder(case: Case) -> bool:
+    """A stop was asked for, with a signal other than SIGKILL."""
+    return case.stop is not None and case.stop.signal not in (None, signals.SIGKILL)
 
 
-def killed_after_stop_signal(case: Case) -> bool:
-    """SIGKILL was sent, ended it, and was not the stop signal itself."""
-    return ended_by_sigkill(case) and case.kill is not None and case.stop is not None and case.stop.signal != signals.SIGKILL
+def kill_told(case: Case) -> bool:
+    """Somebody told of a SIGKILL that was sent."""
+    return case.kill is not None
 
 
 def deadline_passed(case: Case) -> bool:
@@ -49,29 +49,26 @@ def deadline_passed(case: Case) -> bool:
 
 
 def grace_unknown(case: Case) -> bool:
-    """How long the stop was to wait is needed to know who sent SIGKILL."""
-    return _is_unexplained(case) and case.stop is not None and _is_request(case) and case.stop.grace is None
+    """Of a stop only the request is told, and not how long it was to wait before SIGKILL."""
+    return case.stop is not None and not case.stop.is_returned and case.stop.grace is None and not _signals_known(case)
 
 
 def stop_signals_unknown(case: Case) -> bool:
-    """Nobody told of the signals of a stop that has returned."""
-    return not _is_request(case) and (_is_unexplained(case) or (case.kill is not None and not stop_signal_known(case)))
+    """Nobody told of the signals of a stop that has returned, or not of the first."""
+    if case.stop is None or not case.stop.is_returned:
+        return False
+    return case.stop.signal is None if case.kill is not None else not _signals_known(case)
 
 
 def sigkill_is_explained(case: Case) -> bool:
     """Either it was no SIGKILL, or the signals are known."""
-    return not ended_by_sigkill(case) or not _is_unexplained(case)
+    return not ended_by_sigkill(case) or _signals_known(case)
 
 
-def _is_unexplained(case: Case) -> bool:
-    """Whether the signals of the stop are not known."""
+def _signals_known(case: Case) -> bool:
+    """Whether it is known if the stop sent SIGKILL."""
     is_kill = case.stop is not None and case.stop.signal == signals.SIGKILL
-    return case.kill is None and not case.signal_watchers and not is_kill
-
-
-def _is_request(case: Case) -> bool:
-    """Whether the stop is known from its request, not from its return."""
-    return case.stop is not None and not case.stop.is_returned
+    return is_kill or case.kill is not None or bool(case.signal_watchers)
 
 
 def has_settings(case: Case) -> bool:
@@ -85,9 +82,14 @@ def asked_at(case: Case) -> float | None:
     return next((fact.time for fact in reversed(case.asking) if fact.signal == wanted), None)
 
 
-def stop_signal_sent(case: Case) -> bool:
-    """The stop signal was sent, by whom is not known."""
-    return asked_at(case) is not None
+def stop_signal_at(case: Case) -> float | None:
+    """Return when the stop signal was sent, where something other than SIGKILL is it; None if nobody told."""
+    stop = case.stop
+    if stop is None:
+        return asked_at(case)
+    if stop.signal == signals.SIGKILL:
+        return None
+    return stop.time if stop.is_returned else next((fact.time for fact in case.signals if fact.signal == stop.signal), None)
 
 
 def ended_by_itself(case: Case) -> bool:

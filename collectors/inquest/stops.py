@@ -106,8 +106,8 @@ def _stop_that_returned(returned: StopReturned, signalled: Sequence[Signalled], 
         kills[0] if kills and (settings.signal == signals.SIGKILL or returned.source in stop_watchers) else None,
     )
     by = f"{returned.source} stop"
-    if first is None:  # its signals were not seen
-        return Stop(None, settings.signal, by, settings.seconds, None, returned.source, is_returned=True)
+    if first is None:  # its signals were not seen, or not the first
+        return Stop(None, None if kills else settings.signal, by, settings.seconds, None, returned.source, is_returned=True)
     return Stop(first.time, first.signal, by, settings.seconds, None, returned.source, is_returned=True)
 
 

@@ -8,6 +8,7 @@ from collectors.inquest.case import Case, case_of
 from collectors.inquest.evidence import sentences, stop_time
 from collectors.inquest.facts import NO_CONTAINER, Created, Fact, Removed, Started, Watched
 from collectors.inquest.rules import RULES
+from collectors.inquest.stop_conditions import stop_signal_at
 from collectors.inquest.stops import SECOND
 from collectors.inquest.timeline import timeline
 from collectors.kernel.container_id import ContainerKey
@@ -79,7 +80,7 @@ def judge(facts: Iterable[Fact]) -> Verdict:
         signal=None if end is None else end.signal,
         stop_signal=stop_signal,
         stop_seconds=_between(asked, ended),
-        grace_seconds=_between(asked, killed),
+        grace_seconds=_between(stop_signal_at(case), killed),
         evidence=sentences(rule, case),
         missing=rule.missing(case),
         sources=tuple(sorted({fact.source for fact in case.facts if not isinstance(fact, Watched)})),
