@@ -3,7 +3,6 @@
 import signal as signals
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 
 from collectors.inquest.exit_status import Exit, believed, resolved
 from collectors.inquest.facts import (
@@ -30,6 +29,7 @@ from collectors.inquest.stops import (
     Stop,
     asking_signals,
     certain_stop,
+    is_possible,
     sent,
     settings_of,
     watchers,
@@ -56,7 +56,6 @@ KINDS: tuple[type[Fact], ...] = (
 )
 """The facts that matter to why a container ended."""
 
-_END_OF_TIME = 1e15
 AT_THE_END = 10.0
 """Seconds before the end within which a fault or an OOM kill has to do with it."""
 
@@ -113,6 +112,11 @@ class Case:
         return next((fact for fact in self.signals if fact.signal == signals.SIGKILL), None)
 
 
+def matters(fact: Fact) -> bool:
+    """Whether a verdict may depend on a fact: on its kind, and it has a time that can be."""
+    return isinstance(fact, KINDS) and is_possible(fact.time)
+
+
 def case_of(told: Iterable[Fact]) -> Case:
     """Put together what is known. A time that cannot be is that of nothing."""
     facts = _in_order(told)
@@ -160,7 +164,7 @@ def case_of(told: Iterable[Fact]) -> Case:
 
 def _in_order(told: Iterable[Fact]) -> tuple[Fact, ...]:
     """Return each fact once, by time; what happened at one time in an order that does not depend on how it was told."""
-    facts = {repr(fact): fact for fact in told if isinstance(fact, KINDS) and isfinite(fact.time) and 0 <= fact.time < _END_OF_TIME}
+    facts = {repr(fact): fact for fact in told if matters(fact)}
     return tuple(fact for _, fact in sorted(facts.items(), key=lambda item: (item[1].time, item[0])))
 
 
@@ -175,4 +179,4 @@ def _first(facts: Sequence[Fact], *kinds: type[Fact]) -> float | None:
 
 def _memory(facts: Sequence[Fact]) -> MemoryEvents | None:
     read = [fact.words.memory_events for fact in facts if isinstance(fact, Emptied) and fact.words is not None]
-    return next((events for events in reversed(read) if events is not None), None)
+    return next((events for events in reversed(read) if events is not None and events.oom_kill is not None), None)

@@ -6,11 +6,11 @@ kinds and fields that this one does not know; they are left out.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from math import isfinite
 from typing import Any, NoReturn
 
-from collectors.inquest.case import KINDS
-from collectors.inquest.facts import Born, Emptied, Fact
+from collectors.inquest.case import KINDS, matters
+from collectors.inquest.facts import Emptied, Fact
+from collectors.inquest.stops import is_possible
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.last_words import LastWords
@@ -26,8 +26,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and isfinite(value)
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and is_possible(value)
 
 
 def _is_truth(value: object) -> bool:
@@ -48,8 +48,8 @@ _REQUIRED: Mapping[str, Mapping[str, _Check]] = {
 
 _OPTIONAL: Mapping[str, Mapping[str, _Check]] = {
     "Started": {"pid": _is_whole, "comm": _is_text},
-    "Configured": {"stop_signal": _is_whole, "stop_seconds": _is_number},
-    "StopRequested": {"signal": _is_whole, "grace_seconds": _is_number, "by": _is_text},
+    "Configured": {"stop_signal": _is_whole, "stop_seconds": _is_seconds},
+    "StopRequested": {"signal": _is_whole, "grace_seconds": _is_seconds, "by": _is_text},
     "Signalled": {"is_accepted": _is_truth, "by": _is_text},
     "OomVictim": {"is_init": _is_truth},
     "Exited": {"status": _is_whole, "code": _is_whole, "signal": _is_whole, "reason": _is_text},
@@ -63,7 +63,7 @@ _KINDS = {kind.__name__: kind for kind in KINDS}
 
 def to_text(facts: Iterable[Fact]) -> str:
     """Spell the facts of one container, without those that matter to no verdict. Raises ValueError for facts of several containers."""
-    told = [fact for fact in facts if isinstance(fact, KINDS) and isfinite(fact.time)]
+    told = [fact for fact in facts if matters(fact)]
     containers = {fact.container for fact in told}
     if len(containers) > 1:
         raise ValueError(f"the facts are of {len(containers)} containers: a case is one's")
@@ -85,15 +85,15 @@ def from_text(text: str) -> tuple[Fact, ...]:
 def _spelled(fact: Fact) -> dict[str, Any]:
     kind = type(fact).__name__
     values = {"fact": kind, "source": fact.source, "time": fact.time, "inode": fact.inode}
-    if isinstance(fact, Born | Emptied):
-        values["inode"] = fact.cgroup.inode if fact.inode is None else fact.inode
     if isinstance(fact, Emptied) and fact.words is not None:
         events = fact.words.memory_events
         values["memory_peak"] = fact.words.memory_peak
         values["oom_kill"] = None if events is None else events.oom_kill
         values["oom_group_kill"] = None if events is None else events.oom_group_kill
     values |= {name: getattr(fact, name) for name in (*_REQUIRED.get(kind, ()), *_OPTIONAL.get(kind, ()))}
-    return {name: value for name, value in values.items() if value is not None and not (isinstance(value, float) and not isfinite(value))}
+    return {
+        name: value for name, value in values.items() if value is not None and not (isinstance(value, float) and not is_possible(value))
+    }
 
 
 def _read(container: ContainerKey, kept: object) -> Fact | None:
@@ -102,7 +102,7 @@ def _read(container: ContainerKey, kept: object) -> Fact | None:
         raise ValueError("a fact does not say of which kind it is")  # noqa: TRY004 - what is wrong is the text
     if kind not in _KINDS:
         return None
-    values: dict[str, Any] = {"container": container, **_values(kept, {"source": _is_text, "time": _is_number}, {"inode": _is_whole})}
+    values: dict[str, Any] = {"container": container, **_values(kept, {"source": _is_text, "time": _is_seconds}, {"inode": _is_whole})}
     if kind in ("Born", "Emptied"):
         values |= {"id": ContainerId.of_key(container), "cgroup": Cgroup("", "", values.get("inode", 0), has_children=False)}
     if kind == "Emptied":
@@ -115,7 +115,8 @@ def _read(container: ContainerKey, kept: object) -> Fact | None:
 def _words(told: Mapping[str, Any]) -> LastWords | None:
     if not told:
         return None
-    events = MemoryEvents(0, 0, 0, None, told.get("oom_kill"), told.get("oom_group_kill"))
+    kills, groups = told.get("oom_kill"), told.get("oom_group_kill")
+    events = None if kills is None and groups is None else MemoryEvents(0, 0, 0, None, kills, groups)
     return LastWords(memory_events=events, memory_peak=told.get("memory_peak"))
 
 

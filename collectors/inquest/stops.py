@@ -7,7 +7,7 @@ A stop is certain if somebody says so: the deletion of a pod, or a runtime whose
 import signal as signals
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from collectors.inquest.facts import Configured, Fact, Signalled, StopRequested, StopReturned, Watched
 
@@ -21,6 +21,8 @@ _LONGEST_GRACE = 30.0
 """Seconds a stop may be under way of which nothing is known; a longer grace is configured."""
 _SLACK = 10.0
 """Seconds that a runtime is late."""
+_END_OF_TIME = 1e15
+"""Seconds; more is none that anybody meant."""
 SECOND = 1.0
 """What times differ by that are cut to whole seconds, or taken by different clocks."""
 
@@ -49,11 +51,16 @@ class Stop:
     """A runtime said that it is done."""
 
 
+def is_possible(seconds: float | None) -> TypeGuard[float]:
+    """Whether a time or a duration is one that can be."""
+    return seconds is not None and 0 <= seconds < _END_OF_TIME  # NaN is in no range
+
+
 def settings_of(facts: Iterable[Fact]) -> Settings:
     """Return the settings; of several the last."""
     told = [fact for fact in facts if isinstance(fact, Configured)]
     numbers = [fact.stop_signal for fact in told if fact.stop_signal is not None and fact.stop_signal > 0]
-    seconds = [fact.stop_seconds for fact in told if fact.stop_seconds is not None and fact.stop_seconds >= 0]
+    seconds = [fact.stop_seconds for fact in told if is_possible(fact.stop_seconds)]
     return Settings(numbers[-1] if numbers else None, seconds[-1] if seconds else None)
 
 
@@ -89,7 +96,7 @@ def certain_stop(facts: Sequence[Fact], ended: float | None, settings: Settings,
     graces = [
         (fact.time + grace, grace)
         for fact in requests
-        if (grace := settings.seconds if fact.grace_seconds is None else fact.grace_seconds) is not None and grace >= 0
+        if is_possible(grace := settings.seconds if fact.grace_seconds is None else fact.grace_seconds)
     ]
     deadline, grace = min(graces, default=(None, None))
     number = next((fact.signal for fact in requests if fact.signal is not None), settings.signal)

@@ -19,7 +19,7 @@ from collectors.inquest.facts import (
     StopRequested,
     StopReturned,
 )
-from collectors.inquest.stops import SECOND
+from collectors.inquest.stops import SECOND, is_possible
 from collectors.inquest.words import duration, process, quoted
 
 _MOST = 60
@@ -62,7 +62,7 @@ def _words(fact: Fact) -> str:
     match fact:
         case StopRequested():
             by = f" by {quoted(fact.by)}" if fact.by else ""
-            grace = "" if fact.grace_seconds is None else f", with a grace of {duration(fact.grace_seconds)}"
+            grace = f", with a grace of {duration(fact.grace_seconds)}" if is_possible(fact.grace_seconds) else ""
             return f"a stop was asked for{by}{grace}"
         case Signalled():
             by = f" by {quoted(fact.by)}" if fact.by else ""
