@@ -104,7 +104,8 @@ class Case:
         """Whether the OOM killer did not take the init: the log would have told, or the kernel counted none."""
         if any(self.is_init(victim) is not False for victim in self.victims):
             return False
-        return self.is_oom_watched or (self.memory is not None and self.memory.oom_kill == 0)
+        counted = None if self.memory is None else self.memory.oom_kill
+        return counted == 0 or (self.is_oom_watched and (counted is None or bool(self.victims)))
 
     @property
     def kill(self) -> Signalled | None:

@@ -105,8 +105,8 @@ def init_was_oom_victim(case: Case) -> bool:
 
 
 def group_was_oom_killed(case: Case) -> bool:
-    """The kernel counted the kill of a whole memory.oom.group, and nobody read its log."""
-    return not case.is_oom_watched and not case.victims and case.memory is not None and bool(case.memory.oom_group_kill)
+    """The kernel counted the kill of a whole memory.oom.group, and its log told of no victim."""
+    return not case.victims and case.memory is not None and bool(case.memory.oom_group_kill)
 
 
 def oom_possible(case: Case) -> bool:

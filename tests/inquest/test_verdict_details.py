@@ -8,8 +8,10 @@ import pytest
 
 from collectors.inquest.facts import Created, Exited, Fact, Removed, Signalled, Started, StopRequested, StopReturned
 from collectors.inquest.verdict import Verdict, judge
+from collectors.kernel.cgroupfs import MemoryEvents
+from collectors.kernel.last_words import LastWords
 from tests.inquest.deaths import DEATHS
-from tests.inquest.told import INODE, KERNEL, START, TERM, at, deletion, die, kill, reaped, stop, traced, victim, watch
+from tests.inquest.told import INODE, KERNEL, START, TERM, at, deletion, die, emptied, fault, kill, reaped, stop, traced, victim, watch
 
 
 def told(*facts: Fact) -> Verdict:
@@ -118,6 +120,7 @@ def test_the_most_reliable_status_is_believed(first: int) -> None:
         (exited("reaped", status=0x8B), 139, 11),
         (exited("reaped", status=137 << 8), 137, None),
         (exited("reaped", status=0x137F), None, None),
+        (exited("reaped", status=0x0109), None, None),
         (exited("reaped", status=-1), None, None),
         (exited("reaped"), None, None),
         (exited("runtime", code=137), 137, None),
@@ -127,7 +130,7 @@ def test_the_most_reliable_status_is_believed(first: int) -> None:
         (exited("runtime", code=-1), None, None),
         (exited("kubelet", code=137, signal=9), 137, 9),
     ],
-    ids=["core", "exit 137", "stopped", "no status", "late", "137", "139", "134", "255", "negative", "kubelet's signal"],
+    ids=["core", "exit 137", "stopped", "nonsense", "no status", "late", "137", "139", "134", "255", "negative", "kubelet's signal"],
 )
 def test_what_a_status_says(fact: Exited, code: int | None, signal: int | None) -> None:
     """A code of 128 + n is a signal only where nothing else can be."""
@@ -189,3 +192,36 @@ def test_the_same_signal_told_by_two_sources_is_in_the_timeline_once() -> None:
 
     assert len(every(Signalled, facts)) == 2
     assert [text for _, text in told(*facts).timeline].count("SIGTERM was sent") == 1
+
+
+def test_a_fault_long_ago_is_none_of_its_end() -> None:
+    """A child crashed and was replaced; the code is the program's own."""
+    assert told(fault(20, 400), reaped(40, 139 << 8)).cause == "error"
+    assert told(fault(35, 400), reaped(40, 139 << 8)).cause == "crashed"
+
+
+def test_an_oom_kill_long_ago_is_not_mirrored() -> None:
+    """Only that of a child just before an exit with 137 is."""
+    assert told(victim(20, 400, is_init=False), reaped(40, 137 << 8)).rule == "failure"
+    assert told(victim(39, 400, is_init=False), reaped(40, 137 << 8)).evidence[0] == "mirrors OOM of PID 400 (java)"
+
+
+def test_a_core_dump_is_in_the_evidence() -> None:
+    """The kernel says so in the wait status."""
+    assert told(reaped(40, 0x8B)).evidence[0] == "its init was ended by SIGSEGV, with a core dump, says the kernel (reaped)"
+
+
+def test_a_kernel_that_counts_no_oom_kills_excludes_none() -> None:
+    """Nor does a second reading without them take away what the first said."""
+    facts = (watch("stops", "docker"), reaped(40, 9))
+    old = replace(emptied(40.2), words=LastWords(memory_events=MemoryEvents(0, 0, 0, None, None, None)))
+
+    assert judge((*facts, old)).missing == ("OOM kills",)
+    assert judge((*facts, old, emptied(40.1))).cause == "killed"
+
+
+def test_a_log_that_lost_a_kill_excludes_none() -> None:
+    """The kernel counted one, and the log, which was read, told of no victim; one of a whole group took the init too."""
+    assert told(reaped(40, 9), emptied(40.1, 1)).missing == ("OOM kills",)
+    assert told(reaped(40, 9), emptied(40.1, 2, 1)).rule == "oom-of-group"
+    assert told(reaped(40, 9), emptied(40.1, 2, 1), victim(20, 400, is_init=False)).cause == "killed"
