@@ -110,7 +110,7 @@ def test_order_and_repetition_change_nothing(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_fewer_facts_make_unknown_not_wrong(data: st.DataObject) -> None:
     """And what is certain stays so, however much is told on top."""
     death = data.draw(st.sampled_from(DEATHS))
@@ -125,7 +125,7 @@ def test_fewer_facts_make_unknown_not_wrong(data: st.DataObject) -> None:
 
 
 @given(st.lists(FACTS, max_size=12))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_whatever_is_told_there_is_a_verdict(facts: list[Fact]) -> None:
     """Of a known cause, without a negative duration, with text that can be printed and numbers that can be kept."""
     verdict = judge(facts)
