@@ -68,7 +68,8 @@ class Case:
     began: float | None
     """When its init was started, else when its cgroup was made."""
     ended: float | None
-    exit: Exit | None
+    end: Exit | None
+    """How its init ended; None: not told."""
     settings: Settings
     stop: Stop | None
     """The stop that was asked for for certain."""
@@ -145,7 +146,7 @@ def case_of(told: Iterable[Fact]) -> Case:
         facts=facts,
         began=began,
         ended=ended,
-        exit=end,
+        end=end,
         settings=settings,
         stop=stop,
         signals=signalled,
@@ -160,7 +161,7 @@ def case_of(told: Iterable[Fact]) -> Case:
     if end is None:
         return case
     is_kill_told = case.kill is not None or case.init_victim is not None
-    return replace(case, exit=resolved(end, is_kill_told=is_kill_told))
+    return replace(case, end=resolved(end, is_kill_told=is_kill_told))
 
 
 def _in_order(told: Iterable[Fact]) -> tuple[Fact, ...]:

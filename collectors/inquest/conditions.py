@@ -16,44 +16,44 @@ def never(_: Case) -> bool:
 
 def has_status(case: Case) -> bool:
     """The exit status is known."""
-    return case.exit is not None
+    return case.end is not None
 
 
 def has_no_status(case: Case) -> bool:
     """The exit status is not known."""
-    return case.exit is None
+    return case.end is None
 
 
 def exit_is_exact(case: Case) -> bool:
     """The exit status means one thing only."""
-    return case.exit is not None and case.exit.is_exact
+    return case.end is not None and case.end.is_exact
 
 
 def may_be_sigkill(case: Case) -> bool:
     """SIGKILL ended it, or it exited with 137."""
-    return case.exit is not None and case.exit.may_be_sigkill
+    return case.end is not None and case.end.may_be_sigkill
 
 
 def sigkill_or_no_status(case: Case) -> bool:
     """SIGKILL ended it; of an end just after the OOM kill that needs no status: the kernel logs no victim that is ending already."""
-    if case.exit is not None:
-        return case.exit.is_sigkill
+    if case.end is not None:
+        return case.end.is_sigkill
     return case.init_victim is not None and case.ended is not None and case.init_victim.time >= case.ended - AT_THE_END
 
 
 def ended_by_sigkill(case: Case) -> bool:
     """SIGKILL ended it."""
-    return case.exit is not None and case.exit.is_sigkill
+    return case.end is not None and case.end.is_sigkill
 
 
 def ended_by_signal(case: Case) -> bool:
     """A signal ended it."""
-    return case.exit is not None and case.exit.signal is not None
+    return case.end is not None and case.end.signal is not None
 
 
 def ended_by_fault(case: Case) -> bool:
     """A fault ended it."""
-    return case.exit is not None and case.exit.signal in FAULTS
+    return case.end is not None and case.end.signal in FAULTS
 
 
 def fault_is_sure(case: Case) -> bool:
@@ -63,7 +63,7 @@ def fault_is_sure(case: Case) -> bool:
 
 def mirrors_fault(case: Case) -> bool:
     """It exited with the code that shells and small inits give for a fault of their child."""
-    return case.exit is not None and case.exit.signal is None and case.exit.behind in FAULTS
+    return case.end is not None and case.end.signal is None and case.end.behind in FAULTS
 
 
 def no_fault_mirrored(case: Case) -> bool:
@@ -83,7 +83,7 @@ def mirrors_oom_kill(case: Case) -> bool:
 
 def mirrored_oom_victim(case: Case) -> OomVictim | None:
     """Return the child whose OOM kill its init mirrors with exit code 137, the last of several; None if it does not."""
-    if case.exit is None or case.exit.signal is not None or case.exit.behind != signals.SIGKILL or case.ended is None:
+    if case.end is None or case.end.signal is not None or case.end.behind != signals.SIGKILL or case.ended is None:
         return None
     near = [victim for victim in case.victims if victim.time >= case.ended - AT_THE_END]
     return near[-1] if near else None
@@ -91,12 +91,12 @@ def mirrored_oom_victim(case: Case) -> OomVictim | None:
 
 def code_is_zero(case: Case) -> bool:
     """It exited with 0."""
-    return case.exit is not None and case.exit.code == 0
+    return case.end is not None and case.end.code == 0
 
 
 def code_is_of_stop_signal(case: Case) -> bool:
     """It exited with 128 + a signal that stops are asked for with."""
-    return case.exit is not None and case.exit.behind in (*_OF_STOPS, case.settings.signal) and case.exit.behind is not None
+    return case.end is not None and case.end.behind in (*_OF_STOPS, case.settings.signal) and case.end.behind is not None
 
 
 def init_was_oom_victim(case: Case) -> bool:

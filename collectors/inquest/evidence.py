@@ -53,7 +53,7 @@ def _group(case: Case) -> list[str]:
 
 
 def _status(case: Case) -> list[str]:
-    end = case.exit
+    end = case.end
     if end is None:
         return ["nobody told how its init ended"]
     who = "the kernel" if end.how in ("reaped", "zombie") else {"kubelet": "the kubelet", "inspect": "inspect"}.get(end.how, "the runtime")

@@ -17,7 +17,7 @@ _FAULTS_OF_INIT = (4, 5, 7, 8, 11)
 """Of those what a code may mean: abort() in PID 1 ends as SEGV, for the kernel discards its ABRT, so 134 was chosen by a program."""
 
 _ORDER = ("reaped", "zombie", "runtime", "kubelet", "inspect")
-_LAST_SIGNAL = 64
+LAST_SIGNAL = 64
 _CORE = 0x80
 
 
@@ -48,7 +48,7 @@ class Exit:
     @property
     def behind(self) -> int | None:
         """The signal that a code beyond 128 stands for, be it the init's own or that of a child that it mirrors."""
-        return self.code - 128 if 0 < self.code - 128 <= _LAST_SIGNAL else None
+        return self.code - 128 if 0 < self.code - 128 <= LAST_SIGNAL else None
 
 
 def name_of(number: int) -> str:
@@ -56,7 +56,7 @@ def name_of(number: int) -> str:
     try:
         return signals.Signals(number).name
     except ValueError:
-        return f"SIGRTMIN+{number - 34}" if 34 < number < _LAST_SIGNAL else f"signal {number}"
+        return f"SIGRTMIN+{number - 34}" if 34 < number < LAST_SIGNAL else f"signal {number}"
 
 
 def believed(told: Iterable[Exited]) -> Exit | None:
@@ -80,11 +80,11 @@ def _read(fact: Exited) -> Exit | None:
         return None
     if fact.status is not None:
         return _of_status(fact, fact.status)
-    if fact.how == "kubelet" and fact.signal and 0 < fact.signal <= _LAST_SIGNAL:
+    if fact.how == "kubelet" and fact.signal and 0 < fact.signal <= LAST_SIGNAL:
         return Exit(fact.how, fact.time, 128 + fact.signal, fact.signal, is_exact=True)
     if fact.code is None or not 0 <= fact.code <= 0xFFFFFFFF:
         return None
-    return Exit(fact.how, fact.time, fact.code, None, is_exact=not 0 < fact.code - 128 <= _LAST_SIGNAL)
+    return Exit(fact.how, fact.time, fact.code, None, is_exact=not 0 < fact.code - 128 <= LAST_SIGNAL)
 
 
 def _of_status(fact: Exited, status: int) -> Exit | None:
@@ -94,6 +94,6 @@ def _of_status(fact: Exited, status: int) -> Exit | None:
     number = status & 0x7F
     if number == 0:
         return Exit(fact.how, fact.time, status >> 8, None, is_exact=True)
-    if number > _LAST_SIGNAL or status >> 8:  # stopped or continued, not ended
+    if number > LAST_SIGNAL or status >> 8:  # stopped or continued, not ended
         return None
     return Exit(fact.how, fact.time, 128 + number, number, is_exact=True, has_core=bool(status & _CORE))

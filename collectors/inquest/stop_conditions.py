@@ -94,7 +94,7 @@ def stop_signal_at(case: Case) -> float | None:
 
 def ended_by_itself(case: Case) -> bool:
     """It exited, or died of the stop signal; no SIGKILL did it."""
-    end = case.exit
+    end = case.end
     return end is not None and not end.may_be_sigkill and end.signal in (None, case.settings.signal or signals.SIGTERM)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
+from collectors.inquest.exit_status import LAST_SIGNAL
 from collectors.inquest.facts import Configured, Fact, Signalled, StopRequested, StopReturned, Watched
 
 KERNEL = "kernel"
@@ -56,10 +57,15 @@ def is_possible(seconds: float | None) -> TypeGuard[float]:
     return seconds is not None and 0 <= seconds < _END_OF_TIME  # NaN is in no range
 
 
+def is_signal(number: int | None) -> TypeGuard[int]:
+    """Whether there is such a signal."""
+    return number is not None and 0 < number <= LAST_SIGNAL
+
+
 def settings_of(facts: Iterable[Fact]) -> Settings:
     """Return the settings; of several the last."""
     told = [fact for fact in facts if isinstance(fact, Configured)]
-    numbers = [fact.stop_signal for fact in told if fact.stop_signal is not None and fact.stop_signal > 0]
+    numbers = [fact.stop_signal for fact in told if is_signal(fact.stop_signal)]
     seconds = [fact.stop_seconds for fact in told if is_possible(fact.stop_seconds)]
     return Settings(numbers[-1] if numbers else None, seconds[-1] if seconds else None)
 
@@ -81,7 +87,7 @@ def window(began: float | None, ended: float, settings: Settings, *, longest: fl
 
 def sent(facts: Iterable[Fact]) -> tuple[Signalled, ...]:
     """Return the signals that somebody sent to its init."""
-    return tuple(fact for fact in facts if isinstance(fact, Signalled) and fact.by != KERNEL)
+    return tuple(fact for fact in facts if isinstance(fact, Signalled) and fact.by != KERNEL and is_signal(fact.signal))
 
 
 def certain_stop(facts: Sequence[Fact], ended: float | None, settings: Settings, stop_watchers: frozenset[str]) -> Stop | None:
@@ -99,7 +105,7 @@ def certain_stop(facts: Sequence[Fact], ended: float | None, settings: Settings,
         if is_possible(grace := settings.seconds if fact.grace_seconds is None else fact.grace_seconds)
     ]
     deadline, grace = min(graces, default=(None, None))
-    number = next((fact.signal for fact in requests if fact.signal is not None), settings.signal)
+    number = next((fact.signal for fact in requests if is_signal(fact.signal)), settings.signal)
     return Stop(first.time, signals.SIGTERM if number is None else number, first.by, grace, deadline, first.source)
 
 

@@ -76,8 +76,8 @@ def _words(fact: Fact) -> str:
 
 
 def _end(case: Case) -> str:
-    if case.exit is None:
+    if case.end is None:
         return "ended"
-    if case.exit.signal is not None:
-        return f"ended by {name_of(case.exit.signal)}"
-    return f"ended with exit code {case.exit.code}"
+    if case.end.signal is not None:
+        return f"ended by {name_of(case.end.signal)}"
+    return f"ended with exit code {case.end.code}"

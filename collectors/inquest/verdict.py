@@ -62,7 +62,7 @@ def judge(facts: Iterable[Fact]) -> Verdict:
     """Say why one life of one container ended, from its facts in any order, some of them twice, some of them missing."""
     case = case_of(facts)
     rule = next(rule for rule in RULES if rule.holds(case))
-    ended, end, stop = case.ended, case.exit, case.stop
+    ended, end, stop = case.ended, case.end, case.stop
     started = _before(_time(case, Started), ended)
     asked = _before(stop_time(case), ended)
     killed = None if case.kill is None else case.kill.time

@@ -135,6 +135,8 @@ def test_whatever_is_told_there_is_a_verdict(facts: list[Fact]) -> None:
     for field in fields(verdict):
         value = getattr(verdict, field.name)
         assert not isinstance(value, float) or 0 <= value <= 1e15, field.name
+    assert all(number is None or 0 < number <= 64 for number in (verdict.signal, verdict.stop_signal))
+    assert verdict.exit_code is None or 0 <= verdict.exit_code < 2**32
     times = [time for time in (verdict.created, verdict.started, verdict.stop_requested) if time is not None]
     assert verdict.ended is None or all(time <= verdict.ended for time in times)
     assert verdict.ended is None or verdict.removed is None or verdict.ended <= verdict.removed
