@@ -57,7 +57,7 @@ class Register:
                 self._identities.amend(fact.source, fact.container, **fact.changes)
             case PodsListed():
                 self._identities.list_pods(fact.names, is_watched=fact.is_watched)
-            case Exited() | EndedUnseen():
+            case Exited(how="reaped" | "zombie" | "runtime" | "kubelet") | EndedUnseen():  # inspect tells of a life that may be over
                 self._identities.end(fact.source, fact.container, "exited")
             case Removed():
                 self._identities.end(fact.source, fact.container, "removed")

@@ -16,7 +16,7 @@ SOURCES = {
 
 HOME = {
     "aiohttp": ("agent.web", "agent.sources.kubernetes_client"),
-    "docker": ("agent.sources.docker",),
+    "docker": ("agent.sources.docker", "agent.sources.docker_listener", "agent.sources.docker_looks"),
     "sqlite3": ("agent.casebook",),
 }
 """Libraries that may be imported in these modules, and what is below them, alone."""

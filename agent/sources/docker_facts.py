@@ -1,6 +1,7 @@
-"""What Docker's lists, events and inspections say, turned to facts. Podman speaks the same, in places with words of its own. Pure.
+"""What Docker's lists and events say, turned to facts. Podman speaks the same, in places with words of its own. Pure.
 
-No field is believed to be there or to have its type. That a container ended while dockerd was down is in no event: a list tells.
+No field is believed to be there or to have its type. That a container ended while dockerd was down is in no event: a list tells
+(docker_lives.py), and who asks then (docker_inspect.py).
 https://docs.docker.com/reference/api/engine/version/v1.41/#tag/System/operation/SystemEvents
 """
 
@@ -49,14 +50,14 @@ def identities_of(containers: list[dict[str, Any]], clock: float) -> dict[Contai
         names = [name.removeprefix("/") for name in (listed if isinstance(listed, list) else ()) if isinstance(name, str)]
         own = next((name for name in names if "/" not in name), names[0] if names else None)
         state = str(container.get("State"))
-        identities[identifier] = _identity(own, container.get("Image"), state, _mapping(container.get("Labels")), clock)
+        identities[identifier] = _identity(own, container.get("Image"), state, mapping_of(container.get("Labels")), clock)
     return identities
 
 
 def facts_of_event(event: Mapping[str, Any], *, clock: float, wall: float) -> Iterator[Told]:
     """Yield what an event tells, in its own time, or `wall` where it has none; `clock` is the identities', now."""
     identifier, action = ContainerKey(id_of_event(event)), str(event.get("Action"))
-    attributes = _mapping(_mapping(event.get("Actor")).get("Attributes"))
+    attributes = mapping_of(mapping_of(event.get("Actor")).get("Attributes"))
     if not IDENTIFIER.fullmatch(identifier):
         return
     nanoseconds = nanoseconds_of(event)
@@ -70,13 +71,13 @@ def facts_of_event(event: Mapping[str, Any], *, clock: float, wall: float) -> It
             name, is_sandbox, pod_uid = _called(attributes.get("name"), attributes)
             yield Amended(SOURCE, identifier, {"name": name, "is_sandbox": is_sandbox, "pod_uid": pod_uid})
         case "kill":
-            signal = _number(attributes.get("signal"))
+            signal = number_of(attributes.get("signal"))
             if signal is not None:  # Podman does not say which one
                 yield Signalled(container=identifier, source=SOURCE, time=time, signal=signal)
         case "stop":
             yield StopReturned(container=identifier, source=SOURCE, time=time)
         case "die" | "died":
-            code = _number(attributes.get("exitCode"))
+            code = number_of(attributes.get("exitCode"))
             if code is None:
                 yield EndedUnseen(SOURCE, identifier)
             else:
@@ -87,7 +88,7 @@ def facts_of_event(event: Mapping[str, Any], *, clock: float, wall: float) -> It
 
 def id_of_event(event: Mapping[str, Any]) -> str:
     """Return the id of the container that an event is of; another text if it does not say."""
-    return str(_mapping(event.get("Actor")).get("ID"))
+    return str(mapping_of(event.get("Actor")).get("ID"))
 
 
 def nanoseconds_of(event: Mapping[str, Any]) -> int | None:
@@ -96,26 +97,13 @@ def nanoseconds_of(event: Mapping[str, Any]) -> int | None:
     return nanoseconds if isinstance(nanoseconds, int) and 0 < nanoseconds <= _LAST_NANOSECOND else None
 
 
-def facts_of_container(container: Mapping[str, Any]) -> Iterator[Told]:
-    """Yield what `docker inspect` alone tells: that a container waits to be started again, and the image that it was made from."""
-    identifier = ContainerKey(container.get("Id"))
-    if _mapping(container.get("State")).get("Status") == "restarting":
-        yield Amended(SOURCE, identifier, {"state": "restarting", "ended": None})
-    if image := image_of(container):
-        yield Amended(SOURCE, identifier, {"image": image})
-
-
-def image_of(container: Mapping[str, Any]) -> str:
-    """Return the image that a container was made from, as `docker inspect` spells it; "" if it does not say."""
-    return str(_mapping(container.get("Config")).get("Image") or "")
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
+def mapping_of(value: object) -> Mapping[str, Any]:
+    """Return an object of JSON; an empty one for what is none."""
     return value if isinstance(value, dict) else {}
 
 
-def _number(value: object) -> int | None:
-    """Parse a signal or an exit code; an event has them as text."""
+def number_of(value: object) -> int | None:
+    """Parse a signal or an exit code, which an event has as text; None for what is none."""
     return int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else None
 
 

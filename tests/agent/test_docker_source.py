@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
@@ -14,8 +15,11 @@ from agent.identities import Identity
 from agent.sources import docker
 from agent.sources.docker import DockerSource
 from agent.supervise import Blind
+from collectors.inquest.facts import Configured, Exited, Fact, Signalled, Started, StopReturned, Watched
 from collectors.kernel.container_id import ContainerKey
 from tests.agent.desk import Desk
+
+F = TypeVar("F", bound=Fact)
 
 WEB, DB, C = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64)
 
@@ -42,6 +46,7 @@ class Daemon:
         self.requests: list[web.Request] = []
         self.hang: set[str] = set()
         self.fail = False
+        self.headers: dict[str, str] = {}
         self.end_stream = asyncio.Event()
         self._socket = socket
         self._runner: web.AppRunner | None = None
@@ -50,6 +55,7 @@ class Daemon:
         """Listen."""
         app = web.Application()
         app.router.add_get("/version", self._version)
+        app.router.add_get("/_ping", self._ping)
         app.router.add_get("/{version}/containers/json", self._list)
         app.router.add_get("/{version}/containers/{identifier}/json", self._inspect)
         app.router.add_get("/{version}/events", self._stream)
@@ -77,13 +83,18 @@ class Daemon:
         await self._seen("version", request)
         return web.json_response({"ApiVersion": "1.41", "MinAPIVersion": "1.24"})
 
+    async def _ping(self, request: web.Request) -> web.Response:
+        await self._seen("ping", request)
+        return web.Response(text="OK", headers=self.headers)
+
     async def _list(self, request: web.Request) -> web.Response:
         await self._seen("list", request)
         return web.json_response(self.containers)
 
     async def _inspect(self, request: web.Request) -> web.Response:
-        await self._seen("inspect", request)
-        found = self.inspected.get(request.match_info["identifier"])
+        identifier = request.match_info["identifier"]
+        await self._seen(identifier, request)
+        found = self.inspected.get(identifier)
         return web.json_response({"message": "No such container"} if found is None else found, status=404 if found is None else 200)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
@@ -138,6 +149,10 @@ class Following:
             while not condition():
                 await asyncio.sleep(0.01)
 
+    def of(self, kind: type[F]) -> list[F]:
+        """Return the facts of a kind that were told."""
+        return [fact for fact in self.desk.facts if isinstance(fact, kind)]
+
     def name(self, identifier: ContainerKey) -> str:
         """What a container is called."""
         identity = self.identities.known.get(identifier)
@@ -177,10 +192,11 @@ async def test_what_happens_to_a_container_is_told_in_order(daemon: Daemon) -> N
         line["Actor"]["Attributes"] |= more
     following = Following(daemon.url)
     async with following.run():
-        await following.until(lambda: len(following.desk.facts) == len(daemon.events))
+        await following.until(lambda: len(following.desk.facts) == len(daemon.events) + 1)
 
     assert [(type(fact).__name__, fact.time - 1e9) for fact in following.desk.facts] == [
         ("Started", 0.0),
+        ("Watched", 0.0),
         ("Signalled", 1.0),
         ("Signalled", 11.0),
         ("Exited", 12.0),
@@ -261,16 +277,16 @@ async def test_an_image_is_called_as_when_the_container_was_made(daemon: Daemon)
 
 
 async def test_a_container_that_is_stuck_keeps_no_other_from_its_name(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`docker ps` works and `docker inspect` of it hangs: it is given up soon, is not asked for its image again, and nothing is blind."""
-    monkeypatch.setattr("agent.sources.docker._LOOK_SECONDS", 0.1)
+    """`docker ps` works and `docker inspect` of it hangs: no event waits for it, the others are inspected, and nothing is blind."""
+    monkeypatch.setattr("agent.sources.docker.LOOK_SECONDS", 0.5)
     daemon.containers = [{**listed(WEB, "web"), "Image": "sha256:12"}]
     daemon.events = [event("start", C, "cache"), event("die", C, "cache")]
-    daemon.hang = {"inspect"}
+    daemon.inspected = {C: {"Id": C, "State": {"Status": "restarting"}, "Config": {}}}
+    daemon.hang = {WEB}
     following = Following(daemon.url)
     async with following.run() as task:
-        await following.until(lambda: C in following.identities.known and following.identities.known[C].state == "exited")
+        await following.until(lambda: following.identities.known.get(C, Identity()).state == "restarting")
         assert following.status.is_up
-        assert not daemon.queries(f"{C}/json"), "in this window nobody else is waited for"
         daemon.end_stream.set()
         lists = len(daemon.queries("/containers/json"))
         await following.until(lambda: len(daemon.queries("/containers/json")) > lists + 1)
@@ -278,6 +294,108 @@ async def test_a_container_that_is_stuck_keeps_no_other_from_its_name(daemon: Da
 
     assert following.identities.known[WEB].image == "sha256:12"
     assert len(daemon.queries(f"{WEB}/json")) == 1
+
+
+async def test_events_do_not_wait_for_a_container_that_is_stuck(daemon: Daemon) -> None:
+    """Here they are all told before anybody has given it up."""
+    daemon.containers = [listed(WEB, "web")]
+    daemon.events = [event("start", C, "cache"), event("die", C, "cache")]
+    daemon.hang = {WEB}
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: C in following.identities.known and following.identities.known[C].state == "exited")
+        assert not daemon.queries(f"{C}/json")
+
+
+async def test_what_a_container_was_told_to_do_about_stops_is_asked_once(daemon: Daemon) -> None:
+    """Of each that is listed alive and of each that starts; a 404, a 500 and an answer that is none tell nothing, and stop no other."""
+    daemon.containers = [listed(WEB, "web"), listed(C, "c")]
+    daemon.events = [event("start", DB, "db", 10**18), event("start", DB, "db", 2 * 10**18)]
+    config = {"StopSignal": "SIGQUIT", "StopTimeout": 30}
+    daemon.inspected = {WEB: ["garbage"], C: {"Id": C, "Config": {}}, DB: {"Id": DB, "Config": config, "Created": "2020-01-01T00:00:00Z"}}
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: len(following.of(Configured)) == 2)
+        await following.until(lambda: len(following.of(Started)) == 2)
+
+    (default, own) = following.of(Configured)
+    assert (default.container, default.stop_signal, default.stop_seconds) == (C, 15, 10.0)
+    assert own == Configured(container=DB, source="docker", time=1_577_836_800.0, stop_signal=3, stop_seconds=30.0)
+    assert len(daemon.queries(f"{DB}/json")) == 1
+
+
+async def test_stops_are_watched_from_the_subscription_on_until_there_is_a_gap(daemon: Daemon) -> None:
+    """What lives is told of once per connection, what begins with its first event; a window that follows another is no gap."""
+    daemon.containers = [listed(WEB, "web"), listed(DB, "db", "exited")]
+    daemon.events = [event("create", C, "c", 10**18), event("start", C, "c", 10**18 + 10**9)]
+    before = time.time()
+    following = Following(daemon.url, window=0.05)
+    async with following.run() as task:
+        await following.until(lambda: len(following.of(Watched)) >= 3)
+        daemon.containers.append(listed(C, "c"))
+        daemon.end_stream.set()
+        await following.until(lambda: len(daemon.queries("/containers/json")) >= 4)
+        since = {fact.container: fact.time for fact in following.of(Watched)}
+        assert before < since[WEB] < time.time()
+        assert {(fact.container, fact.time) for fact in following.of(Watched)} == {(WEB, since[WEB]), (C, 1e9)}, "and no other time"
+        await daemon.stop()
+        with pytest.raises(Blind):
+            await task
+    daemon.events = []
+    await daemon.start()
+    async with following.run():
+        await following.until(lambda: following.of(Watched)[-1].container == C and following.of(Watched)[-1].time > since[WEB])
+
+    assert DB not in {fact.container for fact in following.of(Watched)}
+
+
+async def test_podman_never_says_that_a_container_was_asked_to_stop(daemon: Daemon) -> None:
+    """So its silence means nothing; it is known by a header."""
+    daemon.headers = {"Libpod-API-Version": "4.3.1"}
+    daemon.containers = [listed(WEB, "web")]
+    daemon.events = [event("create", C, "c"), event("start", C, "c"), event("kill", C, "c"), event("stop", C, "c")]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: bool(following.of(StopReturned)))
+
+    assert not following.of(Watched)
+    assert not following.of(Signalled)
+
+
+async def test_a_death_that_no_event_tells_of_is_found_by_the_next_list(daemon: Daemon) -> None:
+    """It happened before the agent came, or while the daemon was down: inspect has the times and the code. Each is asked for once."""
+    ended = {"Status": "exited", "StartedAt": "2026-01-01T00:00:00.5Z", "FinishedAt": "2026-01-01T00:01:00.25Z", "ExitCode": 3}
+    daemon.inspected = {each: {"Id": each, "State": ended, "Config": {}} for each in (WEB, DB)}
+    daemon.containers = [listed(WEB, "web"), {**listed(DB, "db", "exited"), "Status": "Exited (3) 2 weeks ago"}]
+    following = Following(daemon.url)
+    async with following.run() as task:
+        await following.until(lambda: [fact.container for fact in following.of(Exited)] == [DB])
+        await daemon.stop()
+        with pytest.raises(Blind):
+            await task
+    daemon.containers[0] = {**listed(WEB, "web", "exited"), "Status": "Exited (3) 1 second ago"}
+    await daemon.start()
+    async with following.run():
+        await following.until(lambda: len(following.of(Exited)) == 2)
+
+    begin = 1_767_225_600.0
+    assert following.of(Exited) == [
+        Exited(container=each, source="docker", time=begin + 60.25, how="inspect", code=3) for each in (DB, WEB)
+    ]
+    assert {(fact.container, fact.time) for fact in following.of(Started)} == {(DB, begin + 0.5), (WEB, begin + 0.5)}
+
+
+async def test_an_end_without_a_code_is_asked_for(daemon: Daemon) -> None:
+    """Where the event has one nothing more is told of it."""
+    daemon.events = [event("die", WEB, "web"), event("die", DB, "db", 10**18)]
+    daemon.events[1]["Actor"]["Attributes"]["exitCode"] = "4"
+    ended = {"Status": "exited", "StartedAt": "2026-01-01T00:00:00Z", "FinishedAt": "2026-01-01T00:00:01Z", "ExitCode": 7}
+    daemon.inspected = {each: {"Id": each, "State": ended, "Config": {}} for each in (WEB, DB)}
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: len(following.of(Configured)) == 2)
+
+    assert [(fact.container, fact.how, fact.code) for fact in following.of(Exited)] == [(DB, "runtime", 4), (WEB, "inspect", 7)]
 
 
 async def test_pause_and_unpause_are_states(daemon: Daemon) -> None:
@@ -393,7 +511,7 @@ async def test_a_service_may_take_long_to_say_its_version() -> None:
     assert 30 <= asked[0]["timeout"] < docker.WINDOW_SECONDS + docker._PATIENCE_SECONDS
 
 
-@pytest.mark.parametrize("what", ["version", "list", "events"])
+@pytest.mark.parametrize("what", ["version", "ping", "list", "events"])
 async def test_a_daemon_that_accepts_and_never_answers_blocks_nothing_and_is_given_up(
     daemon: Daemon, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,16 +571,19 @@ async def test_an_answer_that_is_not_dockers_is_called_so(tmp_path: Path) -> Non
         {"Id": WEB, "Names": None, "State": None},
         {"Id": WEB, "Names": [7]},
         {"Id": WEB, "Names": 7},
+        7,
+        {"Id": [], "Image": "sha256:12", "State": [], "Status": {}},
     ],
 )
-async def test_a_list_that_makes_no_sense_names_nobody(daemon: Daemon, row: dict[str, Any]) -> None:
-    """An id is 64 hex digits; a container without a name has none."""
+async def test_a_list_that_makes_no_sense_names_nobody(daemon: Daemon, row: Any) -> None:
+    """An id is 64 hex digits; a container without a name has none. The address of nothing else is asked for."""
     daemon.containers = [row, listed(DB, "db")]
     following = Following(daemon.url)
     async with following.run():
         await following.until(lambda: following.name(DB) == "db")
 
     assert following.name(WEB) == ""
+    assert {request.path.split("/")[-2] for request in daemon.requests if request.path.endswith("/json")} <= {"containers", WEB, DB}
 
 
 @pytest.mark.parametrize(

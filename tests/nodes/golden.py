@@ -25,6 +25,7 @@ from agent.app import App
 from agent.config import Config, load
 from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
+from agent.sources.docker_listener import Containers
 from agent.sources.oci import OciSource
 from collectors import NAMES
 from collectors.zombies import Zombies
@@ -108,7 +109,7 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
     if names.exists():
         for source in app.sources:
             if isinstance(source, DockerSource):
-                source._take("list", json.loads(names.read_text()))
+                source._take(Containers(json.loads(names.read_text()), opened=0.0, is_gap=True))
     return app, clock
 
 
