@@ -156,7 +156,7 @@ class DockerSource:
     def _happen(self, event: Mapping[str, Any]) -> None:
         nanoseconds = nanoseconds_of(event)
         self._since = self._since if nanoseconds is None else timestamp(nanoseconds)
-        wall = self._wall()
+        wall, event = self._wall(), self._lives.believed(event)
         for fact in facts_of_event(event, clock=self._clock(), wall=wall):
             self._tell(fact)
         watched, look = self._lives.happened(event, wall if nanoseconds is None else nanoseconds / 10**9)

@@ -55,7 +55,10 @@ def identities_of(containers: list[dict[str, Any]], clock: float) -> dict[Contai
 
 
 def facts_of_event(event: Mapping[str, Any], *, clock: float, wall: float) -> Iterator[Told]:
-    """Yield what an event tells, in its own time, or `wall` where it has none; `clock` is the identities', now."""
+    """Yield what an event tells, in its own time, or `wall` where it has none; `clock` is the identities', now.
+
+    A label of the container may be among its attributes instead of Docker's own word (Lives.believed).
+    """
     identifier, action = ContainerKey(id_of_event(event)), str(event.get("Action"))
     attributes = mapping_of(mapping_of(event.get("Actor")).get("Attributes"))
     if not IDENTIFIER.fullmatch(identifier):

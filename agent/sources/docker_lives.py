@@ -20,6 +20,9 @@ _LIVING = ("running", "paused", "restarting")
 _DEAD = ("exited", "dead", "stopped")
 """`stopped` is Podman's."""
 
+_FORGEABLE = frozenset({"exitCode", "signal"})
+"""Attributes of an event that a label of this name overwrites: Docker copies the labels last, and an image may have any."""
+
 _AGE = re.compile(r"(?:^Up |\) )(Less than a|About an?|[0-9]{1,6}) (second|minute|hour|day|week|month|year)s?\b")
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400, "month": 30 * 86400, "year": 365 * 86400}
 
@@ -50,6 +53,8 @@ class Lives:
         self._ended: set[ContainerKey] = set()
         self._looked: set[ContainerKey] = set()
         self._never_restarted: set[ContainerKey] = set()
+        self._forgers: set[ContainerKey] = set()
+        """Of which no event tells a signal or a code."""
         self._watched: dict[ContainerKey, float] = {}
         self._doubts: set[ContainerKey] = set()
         """Of whom the last list said something that no event has said, yet."""
@@ -73,6 +78,7 @@ class Lives:
         living: list[Look] = []
         watched: list[Watched] = []
         doubts: set[ContainerKey] = set()
+        self._forgers = {key for key, row in rows.items() if not _FORGEABLE.isdisjoint(mapping_of(row.get("Labels")))}
         for key, row in rows.items():
             state, age = row.get("State"), age_of(row.get("Status"))
             is_recent = is_gap and (age is None or age <= opened - since)
@@ -98,6 +104,16 @@ class Lives:
         looks = [Look(key, since) for _, key in dead[:MOST_DEAD]]
         return Round(watched, looks + living, max(0, len(dead) - MOST_DEAD))
 
+    def believed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an event without what is a label of its container, and not Docker's word."""
+        key, actor = ContainerKey(id_of_event(event)), mapping_of(event.get("Actor"))
+        attributes = mapping_of(actor.get("Attributes"))
+        if event.get("Action") in ("create", "start") and IDENTIFIER.fullmatch(key) and not _FORGEABLE.isdisjoint(attributes):
+            self._forgers.add(key)  # these events have no such attributes of their own
+        if key not in self._forgers:
+            return event
+        return {**event, "Actor": {**actor, "Attributes": {name: each for name, each in attributes.items() if name not in _FORGEABLE}}}
+
     def happened(self, event: Mapping[str, Any], time: float) -> tuple[Sequence[Watched], Look | None]:
         """Take an event; return from when on its container is watched, if that is to be told now, and whether to inspect it."""
         identifier, action = ContainerKey(id_of_event(event)), event.get("Action")
@@ -122,7 +138,7 @@ class Lives:
                 return (), None if identifier in self._never_restarted else Look(identifier)
             case "destroy" | "remove":
                 self._watched.pop(identifier, None)
-                for known in (self._ended, self._looked, self._never_restarted):
+                for known in (self._ended, self._looked, self._never_restarted, self._forgers):
                     known.discard(identifier)
         return (), None
 
@@ -138,7 +154,7 @@ class Lives:
 
     def _watch(self, key: ContainerKey, time: float) -> Sequence[Watched]:
         """Tell it for each life, but with the time that it has been so since: a later one would say that there was a gap."""
-        if not self._tells_stops:
+        if not self._tells_stops or key in self._forgers:
             return ()
         return (Watched(container=key, source=SOURCE, time=self._watched.setdefault(key, time), kind="stops"),)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent.identities import Amended, Described, EndedUnseen
 from agent.sources import Told
 from agent.sources import docker_facts as module
-from agent.sources.docker_facts import EVENTS, facts_of_container, facts_of_event, identities_of
+from agent.sources.docker_facts import EVENTS, facts_of_event, identities_of
 from collectors.inquest.facts import Created, Exited, Fact, Paused, Removed, Resumed, Signalled, Started, StopReturned
 from tests.tree import A
 
@@ -101,10 +101,13 @@ def test_no_event_raises_whatever_is_in_it(action: object, actor: object, attrib
         assert all(each.source == "docker" for each in told(line))
 
 
-@given(content=JSON)
-def test_no_inspection_raises_whatever_is_in_it(content: object) -> None:
-    """As above."""
-    assert all(isinstance(each, Amended) for each in facts_of_container({"Id": A, "State": content, "Config": content}))
+def test_an_event_without_attributes_is_told_as_far_as_it_goes() -> None:
+    """An end without a code, and nothing of a signal."""
+    bare = {"Actor": {"ID": A}, "timeNano": 1_700_000_000_250_000_000}
+
+    assert told({**bare, "Action": "die"}) == [EndedUnseen("docker", A)]
+    assert told({**bare, "Action": "kill"}) == []
+    assert told({**bare, "Action": "stop"}) == [StopReturned(**TOLD)]
 
 
 UID = "8dbc5577-d0e2-4706-8787-57d52c03ddf2"

@@ -14,8 +14,9 @@ from aiohttp import web
 from agent.identities import Identity
 from agent.sources import docker
 from agent.sources.docker import DockerSource
+from agent.sources.docker_looks import MOST_WAITING
 from agent.supervise import Blind
-from collectors.inquest.facts import Configured, Exited, Fact, Signalled, Started, StopReturned, Watched
+from collectors.inquest.facts import Configured, Exited, Fact, Removed, Signalled, Started, StopReturned, Watched
 from collectors.kernel.container_id import ContainerKey
 from tests.agent.desk import Desk
 
@@ -272,8 +273,7 @@ async def test_an_image_is_called_as_when_the_container_was_made(daemon: Daemon)
 
     assert following.identities.known[DB].image == "img:1"
     assert following.identities.known[C].image == "sha256:34", "it was removed meanwhile"
-    assert len(daemon.queries(f"{WEB}/json")) == 1
-    assert not daemon.queries(f"{DB}/json")
+    assert len(daemon.queries(f"{WEB}/json")) == len(daemon.queries(f"{C}/json")) == 1
 
 
 async def test_a_container_that_is_stuck_keeps_no_other_from_its_name(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,6 +383,23 @@ async def test_a_death_that_no_event_tells_of_is_found_by_the_next_list(daemon: 
         Exited(container=each, source="docker", time=begin + 60.25, how="inspect", code=3) for each in (DB, WEB)
     ]
     assert {(fact.container, fact.time) for fact in following.of(Started)} == {(DB, begin + 0.5), (WEB, begin + 0.5)}
+
+
+async def test_a_thousand_deaths_are_all_told_while_no_inspection_is_answered(daemon: Daemon) -> None:
+    """They are removed at once; the code is in the event. Who waits to be inspected are no more than the bound."""
+    ids = [ContainerKey(f"{number:064x}") for number in range(1000)]
+    daemon.events = [event(action, each, "job", 10**18) for each in ids for action in ("create", "start", "die", "destroy")]
+    for line in daemon.events:
+        if line["Action"] == "die":
+            line["Actor"]["Attributes"]["exitCode"] = "1"
+    daemon.hang = set(ids)
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: len(following.of(Removed)) == len(ids))
+        assert following.source._looks is not None
+        assert len(following.source._looks._waiting) <= MOST_WAITING
+
+    assert [fact.container for fact in following.of(Exited) if fact.code == 1] == ids
 
 
 async def test_an_end_without_a_code_is_asked_for(daemon: Daemon) -> None:

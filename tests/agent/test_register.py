@@ -71,7 +71,13 @@ def test_which_pods_there_are_is_known(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fact", "state"), [(Exited(**TOLD, how="runtime", code=1), "exited"), (Removed(**TOLD), "removed"), (Started(**TOLD), "running")]
+    ("fact", "state"),
+    [
+        (Exited(**TOLD, how="runtime", code=1), "exited"),
+        (Removed(**TOLD), "removed"),
+        (Started(**TOLD), "running"),
+        pytest.param(Exited(**TOLD, how="inspect", code=1), "running", id="the life before this one"),
+    ],
 )
 def test_an_end_ends_what_its_source_has_described(desk: Desk, fact: Told, state: str) -> None:
     """And nothing else does."""
