@@ -55,6 +55,7 @@ class Lives:
         self._never_restarted: set[ContainerKey] = set()
         self._forgers: set[ContainerKey] = set()
         """Of which no event tells a signal or a code."""
+        self._gone_forgers: set[ContainerKey] = set()
         self._watched: dict[ContainerKey, float] = {}
         self._doubts: set[ContainerKey] = set()
         """Of whom the last list said something that no event has said, yet."""
@@ -69,7 +70,7 @@ class Lives:
     def listed(self, containers: Iterable[Mapping[str, Any]], opened: float, *, is_gap: bool) -> Round:
         """Take a list; `opened` is when the events that follow it were subscribed to, `is_gap` if that was not at once after the last."""
         rows = {key: row for row in containers if (key := key_of(row)) is not None}
-        is_gap = is_gap or not self._doubts.isdisjoint(rows)
+        is_gap = is_gap or bool(self._doubts)
         since = min(self._told_until, opened)  # a clock may have been set back
         self._forget_all_but(rows)
         if is_gap:
@@ -78,7 +79,7 @@ class Lives:
         living: list[Look] = []
         watched: list[Watched] = []
         doubts: set[ContainerKey] = set()
-        self._forgers = {key for key, row in rows.items() if not _FORGEABLE.isdisjoint(mapping_of(row.get("Labels")))}
+        self._note_forgers({key for key, row in rows.items() if not _FORGEABLE.isdisjoint(mapping_of(row.get("Labels")))})
         for key, row in rows.items():
             state, age = row.get("State"), age_of(row.get("Status"))
             is_recent = is_gap and (age is None or age <= opened - since)
@@ -138,7 +139,7 @@ class Lives:
                 return (), None if identifier in self._never_restarted else Look(identifier)
             case "destroy" | "remove":
                 self._watched.pop(identifier, None)
-                for known in (self._ended, self._looked, self._never_restarted, self._forgers):
+                for known in (self._ended, self._looked, self._never_restarted):
                     known.discard(identifier)
         return (), None
 
@@ -157,6 +158,11 @@ class Lives:
         if not self._tells_stops or key in self._forgers:
             return ()
         return (Watched(container=key, source=SOURCE, time=self._watched.setdefault(key, time), kind="stops"),)
+
+    def _note_forgers(self, listed: set[ContainerKey]) -> None:
+        """Keep one that is listed no more until the next list: the events of its end may come after this one."""
+        kept = self._forgers - self._gone_forgers
+        self._forgers, self._gone_forgers = kept | listed, kept - listed
 
     def _forget_all_but(self, rows: Mapping[ContainerKey, object]) -> None:
         for known in (self._ended, self._looked, self._never_restarted):

@@ -179,6 +179,16 @@ def test_a_label_is_no_word_of_dockers(name: str, *, is_listed: bool) -> None:
     assert lives.believed(other) == other
 
 
+def test_a_label_is_no_word_of_dockers_of_one_that_was_removed_either() -> None:
+    """A list comes before the events of the moment before it. It is forgotten with the list after that."""
+    lives = connected()
+    lives.happened(lives.believed(event("start", exitCode="0")), NOW)
+    died = event("die", exitCode="0")
+    for is_forgotten in (False, True):
+        lives.listed([], NOW + 60, is_gap=False)
+        assert (lives.believed(died) == died) is is_forgotten
+
+
 def test_whether_it_has_ended_is_what_was_heard_last() -> None:
     """An inspection may be answered late."""
     lives = connected()
