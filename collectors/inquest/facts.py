@@ -208,7 +208,10 @@ class Faulted(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exited(Fact):
-    """Its init ended. One of `status` and `code` is told: a runtime's code is 128 + signal for a signal, and 137 may be either."""
+    """Its init ended. One of `status` and `code` is told: a runtime's code is 128 + signal for a signal, and 137 may be either.
+
+    Neither, if all that is left is that it did: Docker has started it again since, and keeps no code of the life before.
+    """
 
     how: Literal["reaped", "zombie", "runtime", "kubelet", "inspect"]
     """How the status was learnt, from the most reliable down."""

@@ -73,9 +73,9 @@ def ready(container: Container) -> Container:
     return container
 
 
-def is_gone(directory: Path) -> bool:
-    """Whether a cgroup was removed."""
-    return not directory.exists()
+def is_empty(directory: Path) -> bool:
+    """Whether nothing runs in a cgroup; who removes it is dockerd."""
+    return not directory.exists() or not (directory / "cgroup.procs").read_text()
 
 
 def has_exited(desk: Desk, container: Container) -> bool:
@@ -146,11 +146,17 @@ async def test_each_way_to_end_is_told_as_it_was(docker: DockerClient, run: Run)
         "exit": (("sh", "-c", "exit 3"), {}, None, ["runtime 3"]),
         "gone": (("sh", "-c", "exit 4"), {"auto_remove": True}, None, ["runtime 4", "Removed"]),
         "stop": (shell, {}, stop, ["signal 15", "runtime 5", "StopReturned"]),
-        "stop-int": (shell, {"stop_signal": "SIGKILL"}, stop, ["signal 9", "runtime 137", "StopReturned"]),
+        "stop-kill": (shell, {"stop_signal": "SIGKILL"}, stop, ["signal 9", "runtime 137", "StopReturned"]),
         "kill": (shell, {}, lambda container: container.kill(), ["signal 9", "runtime 137"]),
         "kill-term": (shell, {}, lambda container: container.kill("TERM"), ["signal 15", "runtime 5"]),
         "paused": (shell, {}, paused, ["Paused", "signal 15", "Resumed", "runtime 5", "StopReturned"]),
         "removed": (shell, {}, removed, ["signal 9", "runtime 137", "Removed"]),
+        "loop": (
+            ("sh", "-c", "exit 2"),
+            {"restart_policy": {"Name": "on-failure", "MaximumRetryCount": 1}},
+            None,
+            ["runtime 2", "Started", "Watched", "runtime 2"],
+        ),
         "host": (shell, {}, lambda container: os.kill(pid_of(container), signal.SIGKILL), ["runtime 137"]),
     }
 
@@ -173,8 +179,8 @@ async def test_each_way_to_end_is_told_as_it_was(docker: DockerClient, run: Run)
         )
         assert {fact.time for fact in facts if isinstance(fact, Watched)} == {facts[0].time}
     configured = {fact.container: fact for fact in desk.facts if isinstance(fact, Configured)}
-    signals = {name: configured[ContainerKey(containers[name].id)].stop_signal for name in ("stop", "stop-int")}
-    assert signals == {"stop": 15, "stop-int": 9}
+    signals = {name: configured[ContainerKey(containers[name].id)].stop_signal for name in ("stop", "stop-kill")}
+    assert signals == {"stop": 15, "stop-kill": 9}
     assert configured[ContainerKey(containers["stop"].id)].stop_seconds == 10
 
 
@@ -203,10 +209,12 @@ async def test_deaths_while_dockerd_is_down_are_told_once_it_is_back(docker: Doc
     def meanwhile() -> None:
         pids = {name: pid_of(containers[name]) for name in ("dead", "again")}
         dockerd.kill()
-        for name, pid in pids.items():
-            os.kill(pid, signal.SIGKILL)
-            wait_for(partial(is_gone, cgroup(containers[name])), 60, "it does not end")
-        dockerd.start()
+        try:
+            for name, pid in pids.items():
+                os.kill(pid, signal.SIGKILL)
+                wait_for(partial(is_empty, cgroup(containers[name])), 60, "it does not end")
+        finally:
+            dockerd.start()
 
     async with told_by(DOCKER_URL) as desk:
         started = await asyncio.to_thread(in_parallel, *(partial(start, name) for name in names))
