@@ -144,7 +144,8 @@ def test_of_one_that_was_started_again_the_end_of_the_life_before_is_left() -> N
 
     assert told(inspected(again), since=NEW_YEAR + 30) == [Created(**WHO, time=NEW_YEAR), *lives]
     assert told(inspected(again), since=NEW_YEAR + 70) == [Created(**WHO, time=NEW_YEAR)]
-    assert told(inspected(again | {"FinishedAt": ZERO})) == [Created(**WHO, time=NEW_YEAR), lives[1]]
+    for never in (ZERO, "2026-01-01T00:02:00Z", "then"):
+        assert told(inspected(again | {"FinishedAt": never})) == [Created(**WHO, time=NEW_YEAR), lives[1]]
 
 
 def test_one_that_waits_to_be_started_again_has_ended() -> None:

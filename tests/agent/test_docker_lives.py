@@ -138,6 +138,16 @@ def test_an_event_that_comes_after_the_list_that_knew_is_no_gap() -> None:
     assert lives.listed(rows, NOW + 120, is_gap=False).watched == []
 
 
+def test_one_that_waits_to_be_started_again_is_no_contradiction() -> None:
+    """Its end was told, and a list calls it alive."""
+    lives = connected()
+    lives.listed([row(A, "running")], NOW, is_gap=True)
+    lives.happened(event("die", exitCode="1"), NOW + 1)
+    for minutes in (1, 2):
+        assert lives.listed([row(A, "restarting")], NOW + 60 * minutes, is_gap=False).watched == []
+    assert lives.has_ended(A)
+
+
 def test_what_does_not_tell_stops_is_not_watched() -> None:
     """Podman."""
     lives = connected(tells_stops=False)
