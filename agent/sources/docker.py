@@ -174,7 +174,10 @@ class DockerSource:
         key = key_of(message.content)
         if key is None:
             return
-        self._images[key] = image_of(message.content)
+        image, known = image_of(message.content), self._identities.known.get(key)
+        self._images[key] = image
+        if image and (known is None or known.image != image):
+            self._tell(Amended(SOURCE, key, {"image": image}))
         self._lives.inspected(message.content)
         if is_restarting(message.content) and self._lives.has_ended(key):  # and was not started meanwhile
             self._tell(Amended(SOURCE, key, {"state": "restarting", "ended": None}))

@@ -9,7 +9,6 @@ from datetime import datetime
 from signal import SIGTERM, Signals
 from typing import Any, TypedDict
 
-from agent.identities import Amended
 from agent.sources import Told
 from agent.sources.docker_facts import IDENTIFIER, SOURCE, mapping_of
 from collectors.inquest.facts import Configured, Created, Exited, Started
@@ -46,8 +45,6 @@ def facts_of_container(container: object, *, wall: float, since: float | None) -
     key = key_of(content)
     if key is None:
         return
-    if image := image_of(content):
-        yield Amended(SOURCE, key, {"image": image})
     who = _Who(container=key, source=SOURCE)
     state = mapping_of(content.get("State"))
     created, started = _time(content.get("Created")), _time(state.get("StartedAt"))

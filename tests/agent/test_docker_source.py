@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from aiohttp import web
 
-from agent.identities import Identity
+from agent.identities import Amended, Identity
 from agent.sources import docker
 from agent.sources.docker import DockerSource
 from agent.sources.docker_looks import MOST_WAITING
@@ -311,7 +311,7 @@ async def test_what_a_container_was_told_to_do_about_stops_is_asked_once(daemon:
     """Of each that is listed alive and of each that starts; a 404, a 500 and an answer that is none tell nothing, and stop no other."""
     daemon.containers = [listed(WEB, "web"), listed(C, "c")]
     daemon.events = [event("start", DB, "db", 10**18), event("start", DB, "db", 2 * 10**18)]
-    config = {"StopSignal": "SIGQUIT", "StopTimeout": 30}
+    config = {"StopSignal": "SIGQUIT", "StopTimeout": 30, "Image": "img:1"}
     daemon.inspected = {WEB: ["garbage"], C: {"Id": C, "Config": {}}, DB: {"Id": DB, "Config": config, "Created": "2020-01-01T00:00:00Z"}}
     following = Following(daemon.url)
     async with following.run():
@@ -322,6 +322,7 @@ async def test_what_a_container_was_told_to_do_about_stops_is_asked_once(daemon:
     assert (default.container, default.stop_signal, default.stop_seconds) == (C, 15, 10.0)
     assert own == Configured(container=DB, source="docker", time=1_577_836_800.0, stop_signal=3, stop_seconds=30.0)
     assert len(daemon.queries(f"{DB}/json")) == 1
+    assert not any(isinstance(fact, Amended) for fact in following.desk.told), "the image is what the event said"
 
 
 async def test_stops_are_watched_from_the_subscription_on_until_there_is_a_gap(daemon: Daemon) -> None:
