@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -30,6 +30,8 @@ from agent.register import Register
 from agent.sources import Source
 from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
+from agent.sources.exit_files import ExitFilesSource
+from agent.sources.exits import ExitsSource
 from agent.sources.kmsg import KernelLog
 from agent.sources.oci import OciSource
 from agent.status import Status, have_answered
@@ -81,7 +83,8 @@ class App:
         cgroup_root = _find_cgroup_root(config, self.cgroup_status, self.notes)
         self.inits = Inits(config.procfs)
         postmortem = Postmortem(proc_root=config.procfs, cgroup_root=cgroup_root, is_init=self.inits.is_init)
-        tell = Register(identities=identities, ledger=ledger, inits=self.inits, postmortem=postmortem, local_events=local_events).tell
+        register = Register(identities=identities, ledger=ledger, inits=self.inits, postmortem=postmortem, local_events=local_events)
+        tell = register.tell
         self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, tell=tell, cursor=ledger.cursor, was_here=ledger.knows)
         names: list[Source] = []
         if config.docker_url:
@@ -93,7 +96,15 @@ class App:
 
             names.append(KubernetesSource(access=config.kubernetes.access, tell=tell, identities=identities, pod_labels=config.pod_labels))
         cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
-        self.sources: list[Source] = [self.kernel_log, *names, *([cgroup] if cgroup else [])]
+        self.sources: list[Source] = [self.kernel_log, *names]
+        counted: list[Callable[[Node], None]] = []
+        if cgroup is not None:
+            exits = ExitsSource(proc_root=config.procfs, tell=tell)
+            register.when_born(exits.born)
+            counted = [cgroup.compare, exits.compare]
+            self.sources += [cgroup, exits]
+        if config.exits:
+            self.sources.append(ExitFilesSource(directories=config.exits, tell=tell))
         self.census = Census(
             cgroup_root=cgroup_root,
             proc_root=config.procfs,
@@ -114,7 +125,7 @@ class App:
             ],
             proc_root=config.procfs,
             assess=self._assess,
-            counted=cgroup.compare if cgroup else _ignore,
+            counted=partial(_show, counted),
         )
         self._page = Page()
         self._zero_first = ZeroFirst()
@@ -270,8 +281,10 @@ def _find_cgroup_root(config: Config, status: Status, notes: list[str]) -> str |
     return root
 
 
-def _ignore(_node: Node) -> None:
-    """Nobody compares a census with what notifications told."""
+def _show(sources: Iterable[Callable[[Node], None]], node: Node) -> None:
+    """Show a census to the sources that compare it with what notifications told."""
+    for compare in sources:
+        compare(node)
 
 
 def _inode(path: str) -> int:

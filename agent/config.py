@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from agent.flags import SWITCH, Kind, one_of
 from agent.settings import CONFIG_FILE, Loader, Setting
 from agent.sources.docker import DEFAULT_URL
+from agent.sources.exit_files import DEFAULT_EXITS
 from agent.sources.kubernetes_access import SOURCES, ChosenApi, choose
 from agent.sources.oci import DEFAULT_BUNDLES
 from collectors.lifecycle import label_name
@@ -38,6 +39,8 @@ class Config:
     """Directory of the casebook. Empty: memory only."""
     bundles: tuple[str, ...]
     """Directories of OCI bundles; empty: none are read."""
+    exits: tuple[str, ...]
+    """Directories in which runtimes say how containers ended; empty: none are read."""
     docker_url: str
     """Empty: Docker is not asked."""
     kubernetes: ChosenApi
@@ -95,6 +98,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         kmsg=values["path.kmsg"],
         state=values["path.state"],
         bundles=values["path.bundles"] if kubernetes.source != "none" else (),
+        exits=values["path.exits"],
         docker_url=values["docker.url"],
         kubernetes=kubernetes,
         pod_labels=values["kubernetes.pod-labels"],
@@ -188,6 +192,12 @@ _SETTINGS = (
         ",".join(DEFAULT_BUNDLES),
         Kind("absolute paths separated by commas, or empty to read no bundles", _directories, is_list=True),
         "Directories in which containerd, CRI-O and Podman keep OCI bundles. Annotations in a bundle name the pod and the container.",
+    ),
+    Setting(
+        "path.exits",
+        ",".join(DEFAULT_EXITS),
+        Kind("absolute paths separated by commas, or empty to read no exit files", _directories, is_list=True),
+        "Directories in which containerd keeps the statuses of pods' containers, CRI-O and Podman their exit files.",
     ),
     Setting(
         "docker.url",

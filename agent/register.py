@@ -32,6 +32,11 @@ class Register:
         self._postmortem = postmortem
         self._local_events = local_events
         self._failures: set[tuple[type, type]] = set()
+        self._births: list[Callable[[Born], None]] = []
+
+    def when_born(self, look: Callable[[Born], None]) -> None:
+        """Have `look` called at once with each birth."""
+        self._births.append(look)
 
     def tell(self, fact: Told) -> None:
         """Take one fact, in the event loop. Never raises: what is wrong with one is logged, once per kind, and stops no other."""
@@ -62,8 +67,7 @@ class Register:
             case Removed():
                 self._identities.end(fact.source, fact.container, "removed")
             case Born():
-                self._inits.born(fact.id, fact.cgroup)
-                self._ask_for_name(fact)
+                self._born(fact)
             case Emptied():
                 if fact.words is not None and not self._local_events:
                     oom.read_last(self._ledger, fact.id, fact.cgroup, fact.words)
@@ -74,6 +78,12 @@ class Register:
                 self._ledger.log_read(fact.cursor)
             case LogClosed():
                 self._ledger.log_closed()
+
+    def _born(self, fact: Born) -> None:
+        for look in self._births:
+            look(fact)
+        self._inits.born(fact.id, fact.cgroup)
+        self._ask_for_name(fact)
 
     def _count(self, killed: OomKilled) -> None:
         """Count a kill, whatever can be found out about it, and log it with the name that its container has on the page, or will have."""

@@ -20,7 +20,7 @@ def require_sight(root: str) -> None:
     """Raise Forbidden, with the remedy, unless all processes of the /proc at root are there to be seen; ReadError if nobody can tell."""
     # Every PID namespace has its PID 1: if that is hidden, so are others. If it is not, it may be the agent's own user's.
     is_shown = os.path.lexists(f"{root}/1")
-    if is_shown and _may_ptrace(root):
+    if is_shown and may_ptrace(root):
         return
     option, group = _option(root)
     if is_shown and (not option or (option == "invisible" and group in (os.getegid(), *os.getgroups()))):
@@ -34,7 +34,7 @@ def require_sight(root: str) -> None:
     )
 
 
-def _may_ptrace(root: str) -> bool:
+def may_ptrace(root: str) -> bool:
     """Whether the agent has CAP_SYS_PTRACE (/proc/self/status CapEff)."""
     try:
         found = re.search(rb"\nCapEff:\s*([0-9a-f]+)\n", read_once(f"{root}/self/status"))
