@@ -13,9 +13,10 @@ from agent.sources.exit_inits import Init
 from agent.supervise import Blind
 from collectors.kernel import pidfd
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.files import FLAGS, ReadError
+from collectors.kernel.files import FLAGS, ReadError, parse_once
 from collectors.kernel.hidepid import may_ptrace
-from collectors.kernel.procfs import is_own, parse_stat
+from collectors.kernel.process_status import namespace_pids
+from collectors.kernel.procfs import parse_stat
 
 _STAT_BYTES = 2048
 
@@ -151,7 +152,11 @@ class ExitWatch:
 
 def require_pidfds(proc_root: str) -> None:
     """Raise Blind unless the PIDs of this /proc can be watched."""
-    if not is_own(proc_root):
+    try:
+        own = parse_once(f"{proc_root}/self/status", namespace_pids)
+    except ReadError as error:
+        raise Blind(f"{error}; set --path.procfs to where the procfs of the agent's PID namespace is mounted") from error
+    if len(own) > 1:
         raise Blind(
             f"{proc_root} is not that of the agent's PID namespace, so its PIDs are of no use: run the agent in that of the node "
             "(hostPID: true, --pid=host)"

@@ -59,9 +59,11 @@ def zombie_status(stat: bytes, *, is_permitted: bool) -> int | None:
 def is_permitted(stat: bytes) -> bool:
     """Whether the reader of a living process' /proc/PID/stat may ptrace it: else start_code (field 26) is 1. Raises ValueError.
 
-    That tells what a capability does not, such as an AppArmor profile that denies ptrace all the same.
+    That tells what a capability does not, such as an AppArmor profile that denies ptrace all the same. One without memory (vsize, field 23)
+    has no code either, and tells nothing.
     """
-    return int(_fields(stat, 26)[23]) > 1
+    fields = _fields(stat, 26)
+    return int(fields[20]) > 0 and int(fields[23]) != 1
 
 
 def _fields(stat: bytes, number: int) -> list[bytes]:

@@ -219,7 +219,7 @@ class ProcessTable:
     def _namespace_of_root(self) -> str:
         # PID 1 is in the namespace that this /proc was mounted for, and so are an agent with one PID in it and, on a host, kthreadd. Any
         # link but the agent's own may be forbidden.
-        for pid in ("1", *(["self"] if is_own(self._root) else []), "2"):
+        for pid in ("1", *(["self"] if _is_own(self._root) else []), "2"):
             try:
                 return _inode(os.readlink(f"{self._root}/{pid}/ns/pid"))
             except OSError:
@@ -336,10 +336,10 @@ def has_first_pids(root: str) -> bool | None:
             return True
     except (OSError, ValueError):
         return None
-    return False if is_own(root) else None
+    return False if _is_own(root) else None
 
 
-def is_own(root: str) -> bool:
+def _is_own(root: str) -> bool:
     """Whether this /proc is of the agent's own PID namespace, and not of one around it: NSpid of the agent has one PID."""
     try:
         return len(namespace_pids(read_whole(f"{root}/self/status"))) == 1

@@ -23,7 +23,14 @@ def app(tmp_path: Path) -> App:
     tree(tmp_path, cgroup(docker(A)))
     tree(tmp_path, {"cgroup/cgroup.controllers": "cpu io memory pids\n", "proc/loadavg": "0.00 0.01 0.05 2/345 999\n"})
     tree(tmp_path, proc(process(1), process(7, cgroup=docker(A))))
-    flags = (f"--path.procfs={tmp_path}/proc", f"--path.cgroupfs={tmp_path}/cgroup", "--path.state=", "--path.bundles=", "--docker.url=")
+    flags = (
+        f"--path.procfs={tmp_path}/proc",
+        f"--path.cgroupfs={tmp_path}/cgroup",
+        "--path.state=",
+        "--path.bundles=",
+        "--path.exits=",
+        "--docker.url=",
+    )
     config = load(flags, {}, NAMES)
     assert isinstance(config, Config)
     return App(config)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent.config import BadConfig, Config, load, settings
 from agent.flags import SWITCH
+from agent.sources.exit_files import DEFAULT_EXITS
 from agent.sources.kubernetes_access import choose
 from agent.sources.oci import DEFAULT_BUNDLES
 from collectors import NAMES
@@ -27,6 +28,7 @@ DEFAULT = Config(
     kmsg="/dev/kmsg",
     state="/var/lib/coroner",
     bundles=DEFAULT_BUNDLES,
+    exits=DEFAULT_EXITS,
     kubernetes=choose("auto", {}),
     pod_labels=(),
     docker_url="unix:///var/run/docker.sock",
@@ -45,6 +47,8 @@ EVERYTHING = [
     ("path.state", '""', replace(DEFAULT, state="")),
     ("path.bundles", "/a/b,/c/", replace(DEFAULT, bundles=("/a/b", "/c"))),
     ("path.bundles", '""', replace(DEFAULT, bundles=())),
+    ("path.exits", "/a/b,/c/", replace(DEFAULT, exits=("/a/b", "/c"))),
+    ("path.exits", '""', replace(DEFAULT, exits=())),
     ("docker.url", "tcp://10.0.0.1:2375", replace(DEFAULT, docker_url="tcp://10.0.0.1:2375")),
     ("docker.url", '""', replace(DEFAULT, docker_url="")),
     ("kubernetes.source", "files", replace(DEFAULT, kubernetes=choose("files", {}))),
@@ -176,6 +180,7 @@ WRONG = {
     "kubernetes.source": ["", "kubectl", "Auto"],
     "kubernetes.pod-labels": ["app,", "a b", "app,app", "app.name,app/name", "{app}"],
     "path.bundles": ["run", "/a,", "/a,b"],
+    "path.exits": ["run", "/a,", "/a,b"],
     "docker.url": [
         *("/run/docker.sock", "unix://run/docker.sock", "unix:///", "ssh://host", "tcp://", "tcp://:1", "http://host:x", "http://host:0"),
         *("http://host:65536", "http://[::1", "http://a b", "tcp://ho\nst:1", "off"),

@@ -16,7 +16,7 @@ def config(root: Path) -> Config:
     """Settings of an agent on a node with a boot id and nothing else, whose casebook is in `state`."""
     tree(root, {"proc/sys/kernel/random/boot_id": "b\n", "cgroup/cgroup.controllers": "memory\n"})
     flags = (f"--path.procfs={root}/proc", f"--path.cgroupfs={root}/cgroup", f"--path.state={root}/state")
-    return load([*flags, "--path.bundles=", "--docker.url="], {}, NAMES)
+    return load([*flags, "--path.bundles=", "--path.exits=", "--docker.url="], {}, NAMES)
 
 
 def names(app: App) -> set[str]:

@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         make_node(Path(directory), containers)
         print(f"containers       {containers}")
-        measure(scrapes, f"--path.cgroupfs={directory}/cgroup", "--path.bundles=")
+        measure(scrapes, f"--path.cgroupfs={directory}/cgroup", "--path.bundles=", "--path.exits=")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ _BUNDLES = "--path.bundles={root}/bundles"
 async def test_states_that_only_a_runtime_knows_are_absent_until_one_has_told(tmp_path: Path, flags: list[str], told: bool) -> None:
     """With nobody to tell of them too; and a daemon that was asked for and is silent leaves them out, whoever else has told."""
     make_node(tmp_path)
-    usual = ["--path.cgroupfs={root}/cgroup", "--path.bundles=", "--path.kmsg=/dev/null", "--docker.url=", "--path.state="]
+    usual = ["--path.cgroupfs={root}/cgroup", "--path.bundles=", "--path.exits=", "--path.kmsg=/dev/null", "--docker.url=", "--path.state="]
     flags = [flag.format(root=tmp_path) for flag in (*usual, "--kubernetes.source=files", *flags)]
     config = load(flags, {}, NAMES)
     assert isinstance(config, Config)
@@ -143,7 +143,14 @@ async def test_with_the_kubelet_alone_a_sandbox_is_no_container(tmp_path: Path, 
     pod = tmp_path / "cgroup" / "kubepods" / "burstable" / f"pod{POD}"
     sandbox = in_order_of_birth(pod / ("b" * 64), pod / ID)
     kubelet.put(pod_of("web-0", status_of("app", ID, runtime="docker"), uid=POD))
-    flags = [f"--path.cgroupfs={tmp_path}/cgroup", "--path.bundles=", "--path.kmsg=/dev/null", "--docker.url=", "--path.state="]
+    flags = [
+        f"--path.cgroupfs={tmp_path}/cgroup",
+        "--path.bundles=",
+        "--path.exits=",
+        "--path.kmsg=/dev/null",
+        "--docker.url=",
+        "--path.state=",
+    ]
     flags += ["--kubernetes.source=kubelet", f"--kubernetes.kubelet-url={kubelet.url}"]
     flags += [f"--kubernetes.token-file={tmp_path}/token", f"--kubernetes.ca-file={tmp_path}/ca.crt"]
     config = load(flags, {}, NAMES)
@@ -191,7 +198,7 @@ async def test_a_proc_that_is_not_there_is_what_every_source_that_needs_it_names
     (tmp_path / "cgroup").mkdir()
     nope = f"{tmp_path}/nope"
     arguments = (f"--path.procfs={nope}", f"--path.cgroupfs={tmp_path}/cgroup", f"--path.state={tmp_path}/state", "--path.kmsg=/dev/null")
-    config = load([*arguments, "--docker.url=", "--path.bundles="], {}, NAMES)
+    config = load([*arguments, "--docker.url=", "--path.bundles=", "--path.exits="], {}, NAMES)
     assert isinstance(config, Config)
     app = App(config)
 

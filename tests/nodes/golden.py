@@ -26,6 +26,7 @@ from agent.config import Config, load
 from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
 from agent.sources.docker_listener import Containers
+from agent.sources.exit_files import ExitFilesSource
 from agent.sources.oci import OciSource
 from collectors import NAMES
 from collectors.zombies import Zombies
@@ -90,13 +91,14 @@ class Clock:
 
 def build(node: Path, state: str) -> tuple[App, Clock]:
     """Make an agent that looks at the node of a directory and has its casebook in another; Docker has answered what names.json says."""
-    names, bundles = node / "names.json", node / "bundles"
+    names, bundles, exits = node / "names.json", node / "bundles", node / "exits"
     arguments = [
         f"--path.procfs={node}/proc",
         f"--path.cgroupfs={node}/cgroup",
         f"--path.kmsg={node}/kmsg",
         f"--path.state={state}",
         f"--path.bundles={bundles if bundles.exists() else ''}",
+        f"--path.exits={exits if exits.exists() else ''}",
         "--web.disable-exporter-metrics",
     ]
     config = load([*arguments, *([] if names.exists() else ["--docker.url="])], {}, NAMES)
@@ -140,8 +142,8 @@ async def _kernel_log(app: App, records: list[bytes] | None) -> AsyncIterator[No
 
 @asynccontextmanager
 async def _followed(app: App) -> AsyncIterator[None]:
-    """Let the agent read all bundles, and watch the cgroup tree, if the node has any."""
-    sources = [source for source in app.sources if isinstance(source, OciSource | CgroupSource)]
+    """Let the agent read all bundles and exit files, and watch the cgroup tree, if the node has any."""
+    sources = [source for source in app.sources if isinstance(source, OciSource | CgroupSource | ExitFilesSource)]
     followers = [asyncio.create_task(source.follow()) for source in sources]
     try:
         for source in sources:
