@@ -28,7 +28,7 @@ class Desk:
         self.ledger = KillLedger(state=kept)
         self.inits = Inits(proc_root)
         self.told: list[Told] = []
-        self._register = Register(
+        self.register = Register(
             identities=self.identities,
             ledger=self.ledger,
             inits=self.inits,
@@ -42,7 +42,7 @@ class Desk:
     def tell(self, fact: Told) -> None:
         """Take a fact."""
         self.told.append(fact)
-        self._register.tell(fact)
+        self.register.tell(fact)
 
     @property
     def facts(self) -> list[Fact]:

@@ -121,6 +121,18 @@ def test_the_init_of_a_newborn_is_looked_for(desk: Desk, monkeypatch: pytest.Mon
     assert looked == [(born.id, born.cgroup)]
 
 
+def test_who_watches_inits_hears_of_each_birth(desk: Desk) -> None:
+    """At once, and also of what is inside of a container: that is for the source to leave out."""
+    heard: list[Born] = []
+    desk.register.when_born(heard.append)
+    births = [Born(**of_cgroup(docker(A))), Born(**of_cgroup(f"{docker(A)}/docker/{B}"))]
+
+    for born in births:
+        desk.tell(born)
+
+    assert heard == births
+
+
 def test_the_end_of_a_container_is_one_line_with_what_it_needed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     """And what became of it; what is not known is left out."""
     desk.tell(Described("docker", {A: WEB}))
