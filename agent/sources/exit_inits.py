@@ -5,10 +5,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from collectors.kernel import cgroupfs
+from collectors.kernel.cgroupfs import Cgroup
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import ReadError, parse_once
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.procfs import Stat, parse_stat
@@ -22,6 +24,8 @@ _SURE_SECONDS = 5.0
 """Age of a process that is none of the helpers with which a runtime starts a container: those live for milliseconds."""
 _RUNTIME = b"runc:["
 """The beginning of the name of runc's own processes in a container that has not begun yet."""
+_LONGEST_NEWBORN_WAIT_SECONDS = 0.02
+"""On a busy node a runtime takes a second to start an init, and what is short-lived ends some 30 ms later."""
 _FIRST_WAIT_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 600.0
 """Between two looks at a container that has no init, such as a cgroup that was left over."""
@@ -58,6 +62,23 @@ class _Process:
         return Init(self.pid, self.stat.start_time, comm.decode(errors="backslashreplace"))
 
 
+@dataclass(slots=True)
+class Newborn:
+    """A container whose init is not there yet; `since` by a clock of seconds."""
+
+    container: ContainerKey
+    cgroup: Cgroup
+    since: float
+    others: set[int] = field(default_factory=set)
+    """PIDs of its processes that are no init."""
+    wait: float = 0.002
+
+    def next_wait(self) -> float:
+        """Return after how many seconds to look again."""
+        wait, self.wait = self.wait, min(1.5 * self.wait, _LONGEST_NEWBORN_WAIT_SECONDS)
+        return wait
+
+
 class Looks:
     """When containers without a known init, by the inodes of their cgroups, are looked at again: ever more rarely."""
 
@@ -89,11 +110,21 @@ class Looks:
             self.forget(gone)
 
 
-def newborn_init(proc_root: str, directory: str) -> Init | None:
-    """Find the init of a container that has just been made: PID 1 of its own PID namespace. Raises ForeignProcesses."""
+def newborn_init(proc_root: str, directory: str, others: set[int]) -> Init | None:
+    """Find the init of a container that has just been made: PID 1 of its own PID namespace. Raises ForeignProcesses.
+
+    `others` are PIDs that are not looked at again; those that are found not to be an init are added to them.
+    """
     pids = list(islice(_pids(directory + place for place in _PLACES), _MOST_PROCESSES))
-    first = _first(_outer(_processes(proc_root, pids), frozenset(pids)))
+    processes = _processes(proc_root, [pid for pid in pids if pid not in others])
+    others.update(process.pid for process in processes if process.namespace_pids[-1:] != (1,))
+    first = _first(_outer(processes, frozenset(pids)))
     return first.init() if first is not None else None
+
+
+def is_empty(directory: str) -> bool:
+    """Whether no process is where a runtime puts those of a container."""
+    return next(_pids(directory + place for place in _PLACES), None) is None
 
 
 def running_init(proc_root: str, directory: str) -> Init | None:

@@ -9,9 +9,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from agent.sources import Tell
-from agent.sources.exit_inits import ForeignProcesses, Init, Looks, newborn_init, running_init
+from agent.sources.exit_inits import ForeignProcesses, Init, Looks, Newborn, is_empty, newborn_init, running_init
 from agent.sources.exit_watch import Ended, ExitWatch, require_pidfds
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS
@@ -33,11 +34,9 @@ METRICS = (MISSED,)
 MOST = 10_000
 """Inits that are watched."""
 
-_FIRST_LOOK_SECONDS = 0.002
-_GROWTH = 1.5
 _PATIENCE_SECONDS = 5.0
 """A runtime moves helpers of its own into a new cgroup first; the init follows within milliseconds, or seconds on a busy node."""
-_MOST_NEWBORN = 1000
+_MOST_NEWBORN = 250
 """Newborn containers that are looked at in turn; the next census finds the others."""
 _TURN_SECONDS = 0.005
 """How long the event loop is kept from its other work."""
@@ -86,7 +85,7 @@ class ExitsSource:
             self._missed["unfound"] += 1
         elif inode not in self._newborn and not self._watch.has(inode) and len(self._newborn) < _MOST_NEWBORN:
             self._newborn.add(inode)
-            self._look_at_newborn(fact.container, fact.cgroup, _FIRST_LOOK_SECONDS, asyncio.get_running_loop().time())
+            self._look_at_newborn(Newborn(fact.container, fact.cgroup, asyncio.get_running_loop().time()))
 
     def compare(self, node: Node) -> None:
         """Look, soon, at whatever a census sees and nobody watches: what is older than the agent, and what it was not told of."""
@@ -109,22 +108,23 @@ class ExitsSource:
             self._newborn.clear()
             self._looks = Looks()
 
-    def _look_at_newborn(self, container: ContainerKey, cgroup: Cgroup, wait: float, since: float) -> None:
-        """Look for an init, and again after `wait` seconds if it is not there yet."""
-        inode = cgroup.inode
-        if inode not in self._newborn:  # follow() has ended
+    def _look_at_newborn(self, newborn: Newborn) -> None:
+        """Look for an init, and again soon if it is not there yet."""
+        cgroup = newborn.cgroup
+        if cgroup.inode not in self._newborn:  # follow() has ended
             return
-        init = self._found(newborn_init, cgroup)
+        init = self._found(partial(newborn_init, self._proc_root, cgroup.directory, newborn.others))
         loop = asyncio.get_running_loop()
-        if init is not None and self._begin(container, inode, init):
-            self._newborn.discard(inode)
-        elif not os.path.isdir(cgroup.directory):
-            self._newborn.discard(inode)
+        is_over = loop.time() - newborn.since >= _PATIENCE_SECONDS
+        if init is not None and self._begin(newborn.container, cgroup.inode, init):
+            self._newborn.discard(cgroup.inode)
+        elif not os.path.isdir(cgroup.directory) or (is_over and not self._is_foreign and is_empty(cgroup.directory)):
+            self._newborn.discard(cgroup.inode)
             self._missed["unfound"] += 1
-        elif loop.time() - since < _PATIENCE_SECONDS:
-            loop.call_later(wait, self._look_at_newborn, container, cgroup, wait * _GROWTH, since)
+        elif is_over:  # it has no PID 1 of its own, and is looked at with the next census
+            self._newborn.discard(cgroup.inode)
         else:
-            self._newborn.discard(inode)
+            loop.call_later(newborn.next_wait(), self._look_at_newborn, newborn)
 
     async def _look_at_running(self) -> None:
         """Look at what the last census has seen and nobody watches."""
@@ -138,7 +138,7 @@ class ExitsSource:
         for instance in instances:
             inode = instance.cgroup.inode
             if inode not in self._newborn and not self._watch.has(inode) and self._looks.is_due(inode, loop.time()):
-                init = self._found(running_init, instance.cgroup)
+                init = self._found(partial(running_init, self._proc_root, instance.cgroup.directory))
                 if init is not None:
                     self._begin(instance.id.key, inode, init)
             if loop.time() - turn >= _TURN_SECONDS:
@@ -147,9 +147,9 @@ class ExitsSource:
         if not self._looks.refused:
             self._problem = ""
 
-    def _found(self, find: Callable[[str, str], Init | None], cgroup: Cgroup) -> Init | None:
+    def _found(self, find: Callable[[], Init | None]) -> Init | None:
         try:
-            return find(self._proc_root, cgroup.directory)
+            return find()
         except ForeignProcesses:
             self._is_foreign = True
             self._say()

@@ -31,7 +31,7 @@ class Host:
 
     def newborn(self) -> Init | None:
         """Look as at one that has just been made."""
-        return newborn_init(f"{self.root}/proc", f"{self.root}/cgroup{PATH}")
+        return newborn_init(f"{self.root}/proc", f"{self.root}/cgroup{PATH}", set())
 
     def running(self) -> Init | None:
         """Look as at one that was there before."""
@@ -54,12 +54,21 @@ def test_pid_1_among_what_a_runtime_starts_it_with(host: Host, below: str) -> No
     assert host.newborn() == Init(92, 100, ""), "that name is not the container's"
 
 
+def test_what_was_no_init_is_not_looked_at_again(host: Host) -> None:
+    """The PID that a process has in its namespaces never changes."""
+    others: set[int] = set()
+    host.put(host.make(90), host.make(92, 1))
+    for _ in range(2):
+        assert newborn_init(f"{host.root}/proc", f"{host.root}/cgroup{PATH}", others) == Init(92, 100, "app")
+        assert others == {90}
+
+
 def test_what_is_not_there_has_no_init(host: Host) -> None:
     """Neither a cgroup without processes, nor a process that has ended, nor a cgroup that is gone."""
     assert (host.newborn(), host.running()) == (None, None)
     host.put(77)
     assert (host.newborn(), host.running()) == (None, None)
-    assert newborn_init(f"{host.root}/proc", "/nowhere") is None
+    assert newborn_init(f"{host.root}/proc", "/nowhere", set()) is None
     assert running_init(f"{host.root}/proc", "/nowhere") is None
 
 

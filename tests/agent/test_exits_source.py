@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.sources import exit_inits
+from agent.sources import exit_inits, exits
 from agent.sources.exits import ExitsSource
 from agent.supervise import Blind
 from collectors.inquest.facts import Born, Exited, Fact, Started
@@ -201,6 +201,20 @@ async def test_a_container_that_is_gone_before_it_had_an_init_is_counted(host: H
 
     assert host.missed() == {"unfound": 1}
     assert host.desk.facts == []
+
+
+async def test_a_container_that_is_empty_after_seconds_is_counted(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its init came and went between two looks; one with processes may have no PID 1, and is left to the census."""
+    monkeypatch.setattr(exits, "_PATIENCE_SECONDS", 0.0)
+    async with host.follow():
+        tree(host.root, cgroup(docker(A), {"cgroup.procs": ""}))
+        host.born(docker(A))
+        assert host.missed() == {"unfound": 1}
+        tree(host.root, cgroup(docker(B), {"cgroup.procs": "1\n"}))
+        monkeypatch.setattr(exit_inits, "namespace_pids", namespace_pids)
+        host.born(docker(B))
+        assert host.missed() == {"unfound": 1}
+        assert host.source._newborn == set()
 
 
 async def test_who_was_there_before_the_agent_is_watched_too(hosts: Callable[..., Host]) -> None:
