@@ -18,7 +18,6 @@ from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS
 from collectors.base import Node, Sample, counter
 from collectors.inquest.facts import Born, Exited, Started
-from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import descriptor_budget
 
