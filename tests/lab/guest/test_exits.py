@@ -90,7 +90,7 @@ def test_containerd_says_how_containers_of_pods_ended(agent: StartAgent, pod: St
     before = web["before"]
     assert before.wait() == 4
     coroner = agent("--docker.url=", "--log.level=debug", f"--path.exits={CRI_EXITS}")
-    assert coroner.value("coroner_source_up", source="exit_files") == 1
+    wait_for(lambda: coroner.value("coroner_source_up", source="exit_files") == 1, 60, "the directory is not read")
 
     ran = {name: web.run(name, Program(["sh", "-c", script])) for name, script in ends.items()}
     victim = web.run("victim", Program(["sleep", "1000"]))
