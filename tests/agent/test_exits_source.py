@@ -7,11 +7,13 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from agent.sources import exit_inits, exits
+from agent.sources.exit_inits import Init
 from agent.sources.exits import ExitsSource
 from agent.supervise import Blind
 from collectors.inquest.facts import Born, Exited, Fact, Started
@@ -19,6 +21,7 @@ from collectors.kernel import container_id, pidfd
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.process_status import namespace_pids
+from collectors.kernel.procfs import parse_stat
 from tests.agent.desk import Desk
 from tests.kernel.test_pidfd import end, require_exit_status
 from tests.tree import A, B, cgroup, descriptors_left, docker, node, open_descriptors, tree
@@ -288,6 +291,21 @@ async def test_without_descriptors_it_goes_on(host: Host) -> None:
         host.census()
         await host.until(lambda: host.told(Started))
         await host.until(lambda: not host.source.status.reason)
+
+
+async def test_another_process_with_the_same_pid_is_not_watched(host: Host) -> None:
+    """Nor one that is gone: a PID and the time of its start belong to one process only."""
+    async with host.follow():
+        process = host.run(docker(A), "exit 3")
+        before = open_descriptors()
+        with open(f"/proc/{process.pid}/stat", "rb") as file:
+            start_time = parse_stat(file.read()).start_time
+        begin = partial(host.source._watch.begin, ContainerKey(A), 7)
+        assert not begin(Init(process.pid, start_time - 1, "sh"))
+        assert open_descriptors() == before
+        assert begin(Init(process.pid, start_time, "sh"))
+        assert not begin(Init(process.pid, start_time, "sh")), "it is watched already"
+        assert not host.source._watch.begin(ContainerKey(B), 8, Init(2**22 + 1, start_time, "sh"))
 
 
 async def test_nothing_stays_open(host: Host) -> None:

@@ -95,7 +95,7 @@ def test_one_page_can_be_printed_without_a_server() -> None:
     families = {family.name: family for family in parse_text(done.stdout)}
     assert families["coroner_pid_namespace_processes"].samples[0].value >= 1
     assert families["coroner_node_threads"].samples[0].value >= 1
-    assert {sample.labels["source"] for sample in families["coroner_source_up"].samples} == {"cgroup", "proc", "kmsg"}
+    assert {sample.labels["source"] for sample in families["coroner_source_up"].samples} == {"cgroup", "proc", "kmsg", "exits"}
 
 
 def test_one_page_can_be_printed_in_openmetrics_and_a_setting_may_stand_before_the_command() -> None:
