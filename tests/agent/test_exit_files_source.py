@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from agent.inotify import Inotify
 from agent.sources import exit_files
-from agent.sources.exit_entry import MOST_BYTES
+from agent.sources.exit_entry import MOST_BYTES, Entry
 from agent.sources.exit_files import ExitFilesSource
 from collectors.inquest.facts import Created, Exited, Fact, Started
 from collectors.kernel.container_id import ContainerKey
@@ -55,6 +56,10 @@ class Node:
     def facts(self) -> list[Fact]:
         """What was told."""
         return self.desk.facts
+
+    def has_told(self, fact: Fact) -> bool:
+        """Whether a fact was told last."""
+        return self.facts[-1:] == [fact]
 
     def counted(self) -> dict[str, float]:
         """Return the source's own counters."""
@@ -100,6 +105,19 @@ async def test_the_life_of_a_container_of_containerd_is_told_as_it_goes(node: No
         shutil.rmtree(file.parent)
 
     assert node.facts == [CREATED_FACT, STARTED_FACT, exited(WEB, 3, reason="OOMKilled")]
+
+
+async def test_a_container_whose_directory_is_made_anew_is_followed_anew(node: Node) -> None:
+    """A watch ends with what it watches."""
+    entry = Entry(str(node.cri), WEB)
+    async with node.follow():
+        for code in (3, 4):
+            os.mkdir(entry.path)
+            await node.until(lambda: entry in node.source._directories._watched)
+            node.write(node.cri / WEB / "status", status(ExitCode=code, FinishedAt=FINISHED + code * 10**9))
+            await node.until(partial(node.has_told, exited(WEB, code, FINISHED / 1e9 + code)))
+            shutil.rmtree(entry.path)
+            await node.until(lambda: entry not in node.source._directories._watched)
 
 
 async def test_what_was_there_before_the_agent_is_told(node: Node) -> None:

@@ -20,6 +20,7 @@ from collectors.inquest.facts import Born, Exited, Fact, Started
 from collectors.kernel import container_id, pidfd
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.files import read_once
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.procfs import parse_stat
 from tests.agent.desk import Desk
@@ -162,6 +163,8 @@ async def test_the_zombies_zero_is_not_believed_without_permission(host: Host, m
         [watched] = host.source._watch._watched.values()
         await host.until(lambda: watched.time)
         assert host.told(Exited) == []
+        assert host.source._watch._epoll is not None
+        assert host.source._watch._epoll.poll(0) == [], "it would be woken again and again"
         process.wait()
         await host.until(lambda: host.told(Exited))
 
@@ -298,8 +301,7 @@ async def test_another_process_with_the_same_pid_is_not_watched(host: Host) -> N
     async with host.follow():
         process = host.run(docker(A), "exit 3")
         before = open_descriptors()
-        with open(f"/proc/{process.pid}/stat", "rb") as file:
-            start_time = parse_stat(file.read()).start_time
+        start_time = parse_stat(read_once(f"/proc/{process.pid}/stat")).start_time
         begin = partial(host.source._watch.begin, ContainerKey(A), 7)
         assert not begin(Init(process.pid, start_time - 1, "sh"))
         assert open_descriptors() == before
