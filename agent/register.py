@@ -80,10 +80,12 @@ class Register:
                 self._ledger.log_closed()
 
     def _born(self, fact: Born) -> None:
-        for look in self._births:
-            look(fact)
-        self._inits.born(fact.id, fact.cgroup)
-        self._ask_for_name(fact)
+        try:
+            for look in self._births:
+                look(fact)
+        finally:
+            self._inits.born(fact.id, fact.cgroup)
+            self._ask_for_name(fact)
 
     def _count(self, killed: OomKilled) -> None:
         """Count a kill, whatever can be found out about it, and log it with the name that its container has on the page, or will have."""

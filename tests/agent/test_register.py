@@ -133,6 +133,18 @@ def test_who_watches_inits_hears_of_each_birth(desk: Desk) -> None:
     assert heard == births
 
 
+def test_a_watch_that_fails_costs_no_container_its_name(desk: Desk) -> None:
+    """Nor its init, which is looked for beside that."""
+
+    def fail(_born: Born) -> None:
+        raise RuntimeError
+
+    desk.register.when_born(fail)
+    desk.tell(Born(**of_cgroup(docker(A))))
+
+    assert set(desk.identities.known) == {A}
+
+
 def test_the_end_of_a_container_is_one_line_with_what_it_needed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     """And what became of it; what is not known is left out."""
     desk.tell(Described("docker", {A: WEB}))
