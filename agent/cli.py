@@ -11,6 +11,7 @@ from functools import partial
 
 from agent import __version__
 from agent.app import App
+from agent.cases_command import FLAGS, cases
 from agent.command import Command
 from agent.config import BadConfig, Config, load, settings
 from agent.flags import SWITCH, Flag, Values, form, forms, hint, one_of, parse, split
@@ -37,6 +38,17 @@ COMMANDS = (
         _metrics,
         flags=(Flag("format", "prometheus", one_of("prometheus", "openmetrics"), "Exposition format of the page."),),
         details="OOM kill counters come from the casebook of the agent in --path.state. Without a casebook the page leaves them out.",
+    ),
+    Command(
+        "cases",
+        "Show why containers ended, the newest first.",
+        cases,
+        flags=FLAGS,
+        details=(
+            "The verdicts come from the casebook of the agent in --path.state, which is only read; it keeps them for 30 days. Times are "
+            "UTC. EXIT is the exit code of the init, or the signal that ended it; STOP is how long it took to end after it was asked to; "
+            "- is not known. Exit code 1 means that there is no casebook to read, or no case of the number."
+        ),
     ),
     Command("help", "Print this help, or the help of a command: coroner help COMMAND.", None),
 )
