@@ -25,6 +25,7 @@ from agent.casebook.verdicts import CaseKey
 from collectors.base import Sample, counter, gauge
 from collectors.inquest.kill_state import Labels, State, Victim
 from collectors.inquest.verdict import Verdict
+from collectors.kernel.container_id import ContainerKey
 
 __all__ = ("FILE", "CannotPeek", "CaseKey", "Casebook", "Deaths", "peek", "peek_deaths", "peek_verdicts")
 
@@ -115,6 +116,19 @@ class Casebook:
         """Return how many instances ended, by the labels that their container had then, and by cause."""
         with self._mutex:
             return self._contents.cases.counted()
+
+    def settled(self) -> dict[ContainerKey, tuple[float, set[int]]]:
+        """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and all that have one."""
+        return self._read(verdicts.settled, dict)
+
+    def last_stops(self) -> dict[Labels, float]:
+        """Return how many seconds the last stop of each container took, by its labels."""
+        return self._read(verdicts.last_stops, dict)
+
+    @property
+    def written_at(self) -> float | None:
+        """When the agent before this one wrote to its casebook last, seconds of the wall clock; None if there was none."""
+        return self._file.written_at
 
     def victims(self, most: int) -> list[dict[str, Any]]:
         """The latest victims, newest first; those of this process alone while they are in memory only."""

@@ -53,6 +53,8 @@ class CasebookFile:
         self.reason = "not opened yet"
         self.failures = 0
         self.connection: sqlite3.Connection | None = None
+        self.written_at: float | None = None
+        """When it was written to before it was opened here; None if it is new."""
         self._directory = directory
         self._path = f"{directory}/{FILE}"
         self._monotonic = monotonic
@@ -63,6 +65,8 @@ class CasebookFile:
 
     def open(self) -> sqlite3.Connection:
         """Open or make it, at the start. Raises OSError, sqlite3.Error, NotOurs, _Broken."""
+        times = [os.stat(path).st_mtime for path in (self._path, f"{self._path}-wal") if os.path.exists(path)]
+        self.written_at = max(times, default=None)
         self._may_write = _shape(self._path)[1] == 0  # else a history that could not be read now would be lost later
         return self._connect()
 

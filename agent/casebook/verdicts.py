@@ -91,6 +91,25 @@ def keys(execute: Execute) -> Iterator[CaseKey]:
         yield CaseKey(boot_id, ContainerKey(identifier), instance)
 
 
+def settled(execute: Execute) -> dict[ContainerKey, tuple[float, set[int]]]:
+    """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and all that have one."""
+    found: dict[ContainerKey, tuple[float, set[int]]] = {}
+    rows = execute(f"SELECT identifier, instance, coalesce(ended, time) FROM verdicts WHERE {schema.fits('verdicts')} ORDER BY number")
+    for identifier, instance, ended in rows:
+        last, instances = found.get(ContainerKey(identifier), (0, set()))
+        found[ContainerKey(identifier)] = max(last, ended), instances | {instance}
+    return found
+
+
+def last_stops(execute: Execute) -> dict[Labels, float]:
+    """Return how many seconds the last stop of each container took, by its labels."""
+    rows = execute(
+        f"SELECT namespace, pod, container, stop_seconds FROM verdicts WHERE {schema.fits('verdicts')} AND stop_seconds IS NOT NULL"
+        " ORDER BY coalesce(ended, time), number"
+    )
+    return {tuple(labels): seconds for *labels, seconds in rows}
+
+
 def equal(**wanted: object) -> dict[str, object]:
     """Return the columns that are to have a value; None is any."""
     return {column: value for column, value in wanted.items() if value is not None}
