@@ -18,6 +18,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from agent import __version__
+from agent.cases import Cases
 from agent.census import Census
 from agent.config import Config
 from agent.gather import Gather
@@ -37,11 +38,12 @@ from agent.sources.oci import OciSource
 from agent.status import Status, have_answered
 from agent.supervise import keep_running
 from agent.web.listen import shown
-from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VICTIMS, Routes, serve
+from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VERDICTS, MOST_VICTIMS, Routes, serve
 from agent.web.status_page import status_page
 from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
+from collectors.deaths import DeathCounts
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.kernel.files import ReadError
@@ -83,7 +85,10 @@ class App:
         cgroup_root = _find_cgroup_root(config, self.cgroup_status, self.notes)
         self.inits = Inits(config.procfs)
         postmortem = Postmortem(proc_root=config.procfs, cgroup_root=cgroup_root, is_init=self.inits.is_init)
-        register = Register(identities=identities, ledger=ledger, inits=self.inits, postmortem=postmortem, local_events=local_events)
+        self.cases = Cases(casebook=kept.casebook, identities=identities, history=kept.history)
+        register = Register(
+            identities=identities, ledger=ledger, cases=self.cases, inits=self.inits, postmortem=postmortem, local_events=local_events
+        )
         tell = register.tell
         self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, tell=tell, cursor=ledger.cursor, was_here=ledger.knows)
         names: list[Source] = []
@@ -120,8 +125,10 @@ class App:
             census=self.census,
             collectors=[
                 collector
-                for collector in all_collectors(ledger, config.pod_labels, local_events=local_events)
-                if collector.name in config.collectors and (kept.has_counts or collector.name != oom.Oom.name)
+                for collector in all_collectors(
+                    ledger, DeathCounts(kept.deaths, lambda: self.cases.last_stops), config.pod_labels, local_events=local_events
+                )
+                if collector.name in config.collectors and (kept.has_counts or collector.name not in (oom.Oom.name, DeathCounts.name))
             ],
             proc_root=config.procfs,
             assess=self._assess,
@@ -156,6 +163,7 @@ class App:
             is_ready=self._ready.is_set,
             status=self._status,
             victims=partial(self.casebook.victims, MOST_VICTIMS),
+            verdicts=partial(self.casebook.verdicts, MOST_VERDICTS),
             telemetry_path=self.config.telemetry_path,
         )
         runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
@@ -167,13 +175,15 @@ class App:
                 # The first pass takes the baseline: what memory.events counts by now happened before the agent, and is not counted.
                 first = tasks.create_task(self._first_pass(), name="first pass")
                 house = tasks.create_task(self.casebook.keep_house(), name="casebook")
+                closing = tasks.create_task(self.cases.keep_closing(), name="cases")
                 resync = tasks.create_task(self.gather.resync(WALK_SECONDS, {oom.Oom.name}), name="resync")
                 await stop.wait()
                 log.info("stopping")
-                for task in (*followers, first, house, resync):
+                for task in (*followers, first, house, closing, resync):
                     task.cancel()
         finally:
             await runner.cleanup()
+            self.cases.write_down()
             self.casebook.close()
 
     async def page(self, *, openmetrics: bool = False) -> bytes:
@@ -228,6 +238,7 @@ class App:
             yield from source.samples()
         yield from self.census.samples()
         yield from self.casebook.samples()
+        yield from self.cases.samples()
 
     def _status(self) -> str:
         return status_page(
@@ -239,7 +250,8 @@ class App:
         )
 
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
-        """Judge /proc by the pass that has just read it."""
+        """Judge /proc by the pass that has just read it, and let the cases know who is there."""
+        self.cases.see(node)
         if not node.scans:
             self.proc_status.down(failures.get(Zombies.name, "not scanned"))
             return

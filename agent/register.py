@@ -1,19 +1,21 @@
 """The register: the one desk where every fact of every source arrives, and goes to those whom it concerns.
 
-What containers are called goes to the identities, what the OOM killer took to the ledger, and the end of a container is logged.
+What containers are called goes to the identities, what the OOM killer took to the ledger, what happened to a container to its case.
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import TypeVar
 
+from agent.cases import Cases
 from agent.identities import Amended, Described, EndedUnseen, Identities, Identity, Listed, PodsListed
 from agent.inits import Inits
 from agent.postmortem import Postmortem
 from agent.sources import Told
 from collectors import oom
 from collectors.base import CONTAINER
-from collectors.inquest.facts import Born, Emptied, Exited, LogClosed, LogRead, OomKilled, Removed
+from collectors.inquest.facts import Born, Emptied, Exited, Fact, LogClosed, LogRead, OomKilled, OomVictim, Removed
 from collectors.inquest.kills import KillLedger
 
 _MOST_LOGGED = 1000
@@ -21,13 +23,18 @@ _MOST_LOGGED = 1000
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T", bound=Told)
+
 
 class Register:
     """Takes facts, in any order. `local_events`: memory.events does not count what is nested (memory_localevents)."""
 
-    def __init__(self, *, identities: Identities, ledger: KillLedger, inits: Inits, postmortem: Postmortem, local_events: bool) -> None:
+    def __init__(
+        self, *, identities: Identities, ledger: KillLedger, cases: Cases, inits: Inits, postmortem: Postmortem, local_events: bool
+    ) -> None:
         self._identities = identities
         self._ledger = ledger
+        self._cases = cases
         self._inits = inits
         self._postmortem = postmortem
         self._local_events = local_events
@@ -41,8 +48,10 @@ class Register:
     def tell(self, fact: Told) -> None:
         """Take one fact, in the event loop. Never raises: what is wrong with one is logged, once per kind, and stops no other."""
         self._hand_to(self._take, fact)
+        if isinstance(fact, Fact) and not isinstance(fact, OomKilled):
+            self._hand_to(self._cases.tell, fact)
 
-    def _hand_to(self, taker: Callable[[Told], None], fact: Told) -> None:
+    def _hand_to(self, taker: Callable[[T], None], fact: T) -> None:
         try:
             taker(fact)
         except Exception as error:
@@ -76,8 +85,10 @@ class Register:
                 self._count(fact)
             case LogRead():
                 self._ledger.log_read(fact.cursor)
+                self._cases.follow_log(is_followed=True)
             case LogClosed():
                 self._ledger.log_closed()
+                self._cases.follow_log(is_followed=False)
 
     def _born(self, fact: Born) -> None:
         try:
@@ -95,6 +106,8 @@ class Register:
                 self._identities.hear(killed.source, killed.container)
         finally:
             self._ledger.logged(killed)
+            if killed.id is not None and killed.victim.pid is not None:
+                self._hand_to(self._cases.tell, _victim(killed, killed.victim.pid))
         labels: tuple[str, ...] = ()
         if killed.id is not None:
             identity = self._identities.known.get(killed.container)
@@ -109,6 +122,21 @@ class Register:
             self._identities.ask(born.container)  # it may be a sandbox, which only who knows its name can tell
         else:
             self._identities.hear(born.source, born.container)
+
+
+def _victim(killed: OomKilled, pid: int) -> OomVictim:
+    """Return what of a kill matters to why its container ended."""
+    victim = killed.victim
+    return OomVictim(
+        container=killed.container,
+        source=killed.source,
+        time=killed.time,
+        inode=killed.inode,
+        pid=pid,
+        comm=victim.comm,
+        scope=killed.scope,
+        is_init=victim.is_init,
+    )
 
 
 def _log_kill(fact: OomKilled, labels: tuple[str, ...]) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Collection, Sequence
 
 from collectors import oom
-from collectors.base import Metric, Sample
+from collectors.base import CONTAINER, Metric, Sample
 from collectors.inquest.kill_state import Labels
 
+CONTAINER_LABELS = len(CONTAINER)
+"""A metric's own labels, such as the cause of a death, come behind those."""
 MOST_SCRAPERS = 32
 MOST_CONTAINERS = 10_000
 """Beyond this only those that are on the page are remembered."""
@@ -45,18 +47,21 @@ class ZeroFirst:
                 del self._had[next(iter(self._had))]
         page = list(samples)
         before: Labels | None = None
+        container: Labels = ()
         is_new = False
         for at, (metric, labels, value) in enumerate(page):
             if metric.zero_first:
                 if labels is not before:  # of the same container as the sample before, mostly
-                    before, is_new = labels, had < self._first.setdefault(labels, self._page)
+                    before, container = labels, labels[:CONTAINER_LABELS]
+                    is_new = had < self._first.setdefault(container, self._page)
                 if value:
                     self._last.setdefault(metric, {})[labels] = value
-                    if is_new and (metric is oom.KILLS or labels not in older_than_agent):
+                    if is_new and (metric is oom.KILLS or container not in older_than_agent):
                         page[at] = metric, labels, min(value, self._begun_at.get(metric, {}).get(labels, 0))
         if len(self._first) > MOST_CONTAINERS:
             on_page = {labels for metric, labels, _ in page if metric.zero_first}
-            self._first = {labels: first for labels, first in self._first.items() if labels in on_page}
+            containers = {labels[:CONTAINER_LABELS] for labels in on_page}
+            self._first = {labels: first for labels, first in self._first.items() if labels in containers}
             for table in (*self._last.values(), *self._begun_at.values()):
                 for gone in table.keys() - on_page:
                     del table[gone]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from collectors.base import Collector
 from collectors.cpu import Cpu
+from collectors.deaths import DeathCounts
 from collectors.headroom import Headroom
 from collectors.host import Host
 from collectors.inquest.kills import KillLedger
@@ -16,10 +17,12 @@ from collectors.pids import Pids
 from collectors.pressure import Pressure
 from collectors.zombies import Zombies
 
-NAMES = ("lifecycle", "memory", "headroom", "cpu", "io", "pids", "pressure", "zombies", "oom", "leftovers", "host")
+NAMES = ("lifecycle", "memory", "headroom", "cpu", "io", "pids", "pressure", "zombies", "oom", "deaths", "leftovers", "host")
 
 
-def all_collectors(kills: KillLedger, pod_labels: Sequence[str] = (), *, local_events: bool = False) -> tuple[Collector, ...]:
+def all_collectors(
+    kills: KillLedger, deaths: DeathCounts, pod_labels: Sequence[str] = (), *, local_events: bool = False
+) -> tuple[Collector, ...]:
     """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows.
 
     `local_events`: memory.events does not count what is nested (mount option memory_localevents).
@@ -34,6 +37,7 @@ def all_collectors(kills: KillLedger, pod_labels: Sequence[str] = (), *, local_e
         Pressure(),
         Zombies(),
         Oom(kills, local_events=local_events),
+        deaths,
         Leftovers(),
         Host(),
     )

@@ -14,6 +14,7 @@ import pytest
 import agent
 import collectors
 from collectors.base import CONTAINER, Collector, Metric, Sample, counter, gauge
+from collectors.deaths import DeathCounts
 from collectors.inquest.kills import KillLedger
 from collectors.kernel.files import ReadError
 from tests.nodes import golden
@@ -21,7 +22,7 @@ from tests.nodes import golden
 ROOT = Path(__file__).parents[1]
 CATALOGUE = (ROOT / "collectors" / "README.md").read_text(encoding="utf-8")
 
-COLLECTORS = collectors.all_collectors(KillLedger())
+COLLECTORS = collectors.all_collectors(KillLedger(), DeathCounts())
 HELPERS = {"base"}
 AGENT_SECTION = "The agent itself"
 
@@ -55,6 +56,9 @@ KEPT: Mapping[str, set[str]] = {
     "coroner_pid_namespace_zombies": {*CONTAINER, "pid_namespace"},
     "coroner_pid_namespace_processes": {*CONTAINER, "pid_namespace"},
     "coroner_container_oom_kills_total": {*CONTAINER},
+    "coroner_container_deaths_total": {*CONTAINER, "cause"},
+    "coroner_container_forced_kills_total": {*CONTAINER},
+    "coroner_container_last_stop_duration_seconds": {*CONTAINER},
     "coroner_oom_kills_total": {"scope"},
     "coroner_kmsg_lost_records_total": set(),
     "coroner_kmsg_forged_records_total": set(),

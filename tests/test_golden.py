@@ -187,7 +187,7 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
     expected = {name for name, family in whole.items() if any(dict(labels).get("container") for labels in family[2])}
 
     assert all("sound" in shown[name] for name in of_containers)
-    assert {name for name in expected - of_containers if not re.search("zombie|pid_namespace|oom_candidate", name)} == set()
+    assert {name for name in expected - of_containers if not re.search("zombie|pid_namespace|oom_candidate|last_stop", name)} == set()
     assert "torn" not in shown["coroner_container_memory_usage_bytes"] | shown["coroner_container_cpu_usage_seconds"]
     assert "junk" not in shown["coroner_container_memory_working_set_bytes"] | shown["coroner_container_frozen"]
     assert shown["coroner_container_info"] == {"sound", "torn", "junk", "bare"}

@@ -1,4 +1,4 @@
-"""HTTP: /metrics, /healthz, /readyz, /api/v1/victims and the status page. GET and HEAD only; nothing of a request is ever reflected."""
+"""HTTP: /metrics, /healthz, /readyz, /api/v1/victims and verdicts, the status page. GET and HEAD; nothing of a request is reflected."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ SPARE_SECONDS = 0.5
 SEND_SECONDS = 10.0
 """A client that does not read within this is cut off; its page would be kept in memory for ever."""
 
-MOST_VICTIMS = 1000
+MOST_VICTIMS = MOST_VERDICTS = 1000
 """What one answer holds: the latest."""
 
 _CHUNK = 64 * 1024
@@ -43,7 +43,7 @@ def scrape_seconds(header: str | None) -> float:
 
 
 class Routes:
-    """Handlers over what the agent has: how to render a page, whether a first one was made, its status, its victims; and the path."""
+    """Handlers over what the agent has: how to render a page, whether a first one was made, its status, victims, verdicts; and the path."""
 
     def __init__(
         self,
@@ -53,11 +53,13 @@ class Routes:
         status: Callable[[], str],
         telemetry_path: str,
         victims: Callable[[], list[dict[str, Any]]] = list,
+        verdicts: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._render = render
         self._is_ready = is_ready
         self._status = status
         self._victims = victims
+        self._verdicts = verdicts
         self._telemetry_path = telemetry_path
 
     def application(self) -> web.Application:
@@ -67,6 +69,7 @@ class Routes:
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/api/v1/victims", self.victims)
+        app.router.add_get("/api/v1/verdicts", self.verdicts)
         app.router.add_get("/", self.index)
         return app
 
@@ -106,6 +109,10 @@ class Routes:
     async def victims(self, _request: web.Request) -> web.Response:
         """The latest victims of the OOM killer, newest first, as JSON; null is not known."""
         return web.json_response({"victims": await asyncio.to_thread(self._victims)})
+
+    async def verdicts(self, _request: web.Request) -> web.Response:
+        """Why containers ended, the latest first, as JSON; null is not known."""
+        return web.json_response({"verdicts": await asyncio.to_thread(self._verdicts)})
 
     async def index(self, _request: web.Request) -> web.Response:
         """The status page."""

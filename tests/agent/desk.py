@@ -1,5 +1,7 @@
 """A register as sources are given one, which also keeps what it was told."""
 
+from agent.casebook import Casebook
+from agent.cases import Cases
 from agent.identities import Identities
 from agent.inits import Inits
 from agent.postmortem import Postmortem
@@ -26,11 +28,13 @@ class Desk:
     ) -> None:
         self.identities = identities or Identities()
         self.ledger = KillLedger(state=kept)
+        self.cases = Cases(casebook=Casebook("", proc_root), identities=self.identities, history=0)
         self.inits = Inits(proc_root)
         self.told: list[Told] = []
         self.register = Register(
             identities=self.identities,
             ledger=self.ledger,
+            cases=self.cases,
             inits=self.inits,
             postmortem=Postmortem(proc_root=proc_root, cgroup_root=cgroup_root, is_init=self._is_init),
             local_events=local_events,

@@ -7,6 +7,7 @@ from agent.casebook import FILE
 from agent.config import Config, load
 from agent.kept import keep, only_read
 from collectors import NAMES
+from collectors.deaths import DeathCounts
 from collectors.inquest.kill_state import State
 from collectors.oom import Oom
 from tests.tree import tree
@@ -40,7 +41,7 @@ def test_where_nothing_was_kept_a_reader_knows_no_counts_and_makes_nothing(tmp_p
 
     assert (kept.state, kept.has_counts) == (None, False)
     assert not (tmp_path / "state").exists()
-    assert set(NAMES) - names(App(settings, kept)) == {Oom.name}
+    assert set(NAMES) - names(App(settings, kept)) == {Oom.name, DeathCounts.name}
 
 
 def test_a_reader_goes_on_from_what_the_agent_beside_it_keeps(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ class Agent:
         self.scrapers: list[str] = []
         self.body = b"coroner_build_info 1\n"
         self.victims: list[dict[str, object]] = []
+        self.verdicts: list[dict[str, object]] = []
 
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str) -> bytes:
         self.asked.append((seconds, openmetrics, compressed))
@@ -46,6 +47,7 @@ async def url(agent: Agent) -> AsyncIterator[str]:
         status=lambda: "<h1>Coroner</h1>",
         telemetry_path="/metrics",
         victims=lambda: agent.victims,
+        verdicts=lambda: agent.verdicts,
     )
     runner, [(host, port)] = await serve(routes.application(), "127.0.0.1", 0)
     yield f"http://{host}:{port}"
@@ -190,6 +192,14 @@ def test_every_link_of_the_status_page_leads_somewhere() -> None:
 
     links = set(re.findall(r'href="([^"]+)"', page))
     assert links == paths - {"/"}
+
+
+async def test_verdicts_are_json(agent: Agent, url: str, http: ClientSession) -> None:
+    """What is not known is null."""
+    agent.verdicts = [{"cause": "killed", "signal": 9, "exit_code": None, "evidence": ["<b>"]}]
+    async with http.get(f"{url}/api/v1/verdicts") as response:
+        assert response.content_type == "application/json"
+        assert await response.json() == {"verdicts": agent.verdicts}
 
 
 async def test_victims_are_json(agent: Agent, url: str, http: ClientSession) -> None:

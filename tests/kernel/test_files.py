@@ -12,6 +12,7 @@ import pytest
 
 from collectors import all_collectors
 from collectors.base import Collector, Node
+from collectors.deaths import DeathCounts
 from collectors.inquest.kills import KillLedger
 from collectors.kernel.files import (
     Forbidden,
@@ -451,7 +452,8 @@ class Agent:
         self._files = KernelFiles(1000)
         self._table = ProcessTable(f"{root}/proc", 1000)
         self._collectors = [
-            Zombies(lambda: 1000.0) if collector.name == "zombies" else collector for collector in all_collectors(KillLedger())
+            Zombies(lambda: 1000.0) if collector.name == "zombies" else collector
+            for collector in all_collectors(KillLedger(), DeathCounts())
         ]
 
     def one_pass(self) -> dict[str, Outcome]:

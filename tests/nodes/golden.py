@@ -25,7 +25,7 @@ from agent.app import App
 from agent.config import Config, load
 from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
-from agent.sources.docker_listener import Containers
+from agent.sources.docker_listener import Containers, Event
 from agent.sources.exit_files import ExitFilesSource
 from agent.sources.oci import OciSource
 from collectors import NAMES
@@ -72,6 +72,7 @@ async def _pages(node: Path, records: list[bytes] | None, state: str) -> Pages:
     async with _kernel_log(app, records), _followed(app):
         await app.gather.collect(_SECONDS)
         clock.now += 10
+        app.cases.close_due()
         text = await app.render(_SECONDS, openmetrics=False, compressed=False)
         openmetrics = await app.render(_SECONDS, openmetrics=True, compressed=False)
     app.gather._sampler.retire()
@@ -90,8 +91,12 @@ class Clock:
 
 
 def build(node: Path, state: str) -> tuple[App, Clock]:
-    """Make an agent that looks at the node of a directory and has its casebook in another; Docker has answered what names.json says."""
-    names, bundles, exits = node / "names.json", node / "bundles", node / "exits"
+    """Make an agent that looks at the node of a directory and has its casebook in another; Docker has answered what names.json says.
+
+    It has told events.json, which is in the future, or it would be history.
+    """
+    names, events = node / "names.json", node / "events.json"
+    bundles, exits = node / "bundles", node / "exits"
     arguments = [
         f"--path.procfs={node}/proc",
         f"--path.cgroupfs={node}/cgroup",
@@ -104,7 +109,7 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
     config = load([*arguments, *([] if names.exists() else ["--docker.url="])], {}, NAMES)
     assert isinstance(config, Config)
     app, clock = App(config), Clock()
-    app.gather._census._clock = clock
+    app.gather._census._clock = app.cases._clock = clock
     for collector in app.gather._collectors:
         if isinstance(collector, Zombies):
             collector._clock = lambda: ZOMBIES_FIRST_SEEN
@@ -112,6 +117,8 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
         for source in app.sources:
             if isinstance(source, DockerSource):
                 source._take(Containers(json.loads(names.read_text()), opened=0.0, is_gap=True))
+                for event in json.loads(events.read_text()) if events.exists() else ():
+                    source._take(Event(event))
     return app, clock
 
 

@@ -1,0 +1,41 @@
+"""Deaths: how many lives of each container ended, of what, and how long its last stop took. The inquest has found it out (inquest/)."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from collectors.base import CONTAINER, Node, Sample, event_counter, gauge
+from collectors.inquest.kill_state import Labels
+from collectors.inquest.verdict import CAUSES
+
+Deaths = Mapping[tuple[Labels, str], int]
+"""Labels of a container and cause -> how many of its lives ended so."""
+
+DEATHS = event_counter(
+    "coroner_container_deaths_total",
+    "Times the container ended, by cause: completed (exit 0), error (another exit code), stopped, forced_kill (SIGKILL because the grace "
+    "period of a stop ran out), oom_kill (of its PID 1), killed (SIGKILL without a stop request), crashed, unknown.",
+    (*CONTAINER, "cause"),
+)
+FORCED_KILLS = event_counter(
+    "coroner_container_forced_kills_total", "Stops of the container that ended in SIGKILL because its grace period ran out."
+)
+LAST_STOP = gauge("coroner_container_last_stop_duration_seconds", "Seconds from the last stop request of the container to its end.")
+
+
+class DeathCounts:
+    """Yields what the cases have counted. `deaths` and `last_stops` give it; any thread may call them."""
+
+    name = "deaths"
+    metrics = (DEATHS, FORCED_KILLS, LAST_STOP)
+
+    def __init__(self, deaths: Callable[[], Deaths] = dict, last_stops: Callable[[], Mapping[Labels, float]] = dict) -> None:
+        self._deaths, self._last_stops = deaths, last_stops
+
+    def collect(self, node: Node) -> Iterable[Sample]:
+        """Yield a count per cause for every container that runs or ran lately, born at 0."""
+        deaths, stops = self._deaths(), self._last_stops()
+        for labels in dict.fromkeys(node.names.values()):
+            for cause in CAUSES:
+                yield DEATHS, (*labels, cause), deaths.get((labels, cause), 0)
+            yield FORCED_KILLS, labels, deaths.get((labels, "forced_kill"), 0)
+            if labels in stops:
+                yield LAST_STOP, labels, stops[labels]
