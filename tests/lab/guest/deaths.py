@@ -1,0 +1,65 @@
+"""Real deaths with their known causes, and a table of what the agent says of them beside what the runtime says."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.lab.guest.node import Agent, wait_for
+
+TOLERATED = {"killed": {"killed", "unknown"}}
+"""kill -9 from the host of an init whose zombie was reaped before it was looked at: before Linux 6.15 nobody knows the signal."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One death: what has happened, what the agent must say, and what the runtime says."""
+
+    what: str
+    cause: str
+    runtime: str
+
+
+def verdicts(agent: Agent) -> list[dict[str, Any]]:
+    """Return the verdicts on the API, the latest first."""
+    found: list[dict[str, Any]] = json.loads(agent.get("/api/v1/verdicts"))["verdicts"]
+    return found
+
+
+def by_container(agent: Agent) -> dict[str, list[dict[str, Any]]]:
+    """Return the verdicts of each container, by its name, the first first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for verdict in reversed(verdicts(agent)):
+        found.setdefault(verdict["container"], []).append(verdict)
+    return found
+
+
+def wait_for_deaths(agent: Agent, expected: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
+    """Wait until these containers have so many verdicts, and return all there are."""
+
+    def missing() -> dict[str, int]:
+        found = by_container(agent)
+        return {name: count for name, count in expected.items() if len(found.get(name, ())) < count}
+
+    wait_for(lambda: not missing(), 90, "deaths without a verdict")
+    return by_container(agent)
+
+
+def table(rows: Mapping[str, Row], found: Mapping[str, list[dict[str, Any]]]) -> str:
+    """Spell expectation, verdict, and the word of the runtime, a line per death."""
+    lines = [f"{'death':<28} {'expected':<12} {'verdict':<12} {'how':<8} {'runtime says':<28} evidence"]
+    for name, row in rows.items():
+        for verdict in found.get(name, []):
+            evidence = "; ".join(verdict["evidence"][:1] or verdict["missing"][:1])
+            lines.append(f"{row.what:<28} {row.cause:<12} {verdict['cause']:<12} {verdict['how'] or '-':<8} {row.runtime:<28} {evidence}")
+    return "\n".join(lines)
+
+
+def wrong(rows: Mapping[str, Row], found: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """Name the deaths whose verdict is not the cause that is known."""
+    return [
+        f"{row.what}: {verdict['cause']} instead of {row.cause}"
+        for name, row in rows.items()
+        for verdict in found.get(name, [])
+        if verdict["cause"] != row.cause and verdict["cause"] not in (TOLERATED.get(row.cause, set()) if "host" in row.what else ())
+    ]

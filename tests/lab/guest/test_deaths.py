@@ -1,0 +1,268 @@
+"""Why containers of a real Docker ended: every verdict is the known cause, whatever Docker's own OOMKilled and exit code say."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from docker import DockerClient
+from docker.models.containers import Container
+
+from tests.lab.guest.deaths import Row, by_container, table, verdicts, wait_for_deaths, wrong
+from tests.lab.guest.node import (
+    PYTHON_TREES,
+    Agent,
+    Daemon,
+    Run,
+    StartAgent,
+    agents,
+    cgroup,
+    docker_containers,
+    in_parallel,
+    python_command,
+    wait_for,
+)
+
+WAITS = "while :; do sleep 0.1; done"
+VOLUMES = {tree: {"bind": tree, "mode": "ro"} for tree in PYTHON_TREES}
+PYTHON = {"volumes": VOLUMES}
+
+
+@dataclass(frozen=True)
+class Death:
+    """How to bring a death about: what runs, with which options, and what is done to it then."""
+
+    what: str
+    cause: str
+    command: list[str]
+    done: Callable[[Container], Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def kill_from_the_host(container: Container) -> None:
+    """Send SIGKILL to the init as an administrator does."""
+    os.kill(container.attrs["State"]["Pid"], signal.SIGKILL)
+
+
+def stop_paused(container: Container) -> None:
+    """Docker thaws it for the stop."""
+    container.pause()
+    container.stop(timeout=30)
+
+
+def kill_the_group(container: Container) -> None:
+    """Have the OOM killer take all of it."""
+    (cgroup(container) / "memory.oom.group").write_text("1")
+    container.exec_run(["touch", "/go"])
+
+
+SMALL = {"mem_limit": "16m"}
+DEATHS = {
+    "exit-0": Death("exit 0", "completed", ["true"]),
+    "exit-3": Death("exit 3", "error", ["sh", "-c", "exit 3"]),
+    "segv": Death("SEGV", "crashed", python_command("import ctypes; ctypes.string_at(0)"), options=PYTHON),
+    "abrt": Death("ABRT", "crashed", python_command("import os; os.abort()"), options=PYTHON),
+    "drained": Death(
+        "SIGTERM, drained in 2 s", "stopped", ["sh", "-c", f"trap 'sleep 2; exit 0' TERM; {WAITS}"], lambda c: c.stop(timeout=60)
+    ),
+    "deaf": Death("SIGTERM, a deaf shell", "forced_kill", ["sh", "-c", "sleep 1000; true"], lambda c: c.stop(timeout=2)),
+    "quit": Death(
+        "SIGQUIT, handled",
+        "stopped",
+        ["sh", "-c", f"trap 'exit 0' QUIT; {WAITS}"],
+        lambda c: c.stop(timeout=60),
+        {"stop_signal": "SIGQUIT"},
+    ),
+    "deaf-quit": Death("SIGQUIT, not handled", "forced_kill", ["sleep", "1000"], lambda c: c.stop(timeout=1), {"stop_signal": "SIGQUIT"}),
+    "slow": Death("stop -t 1, a drain of 30 s", "forced_kill", ["sh", "-c", f"trap 'sleep 30' TERM; {WAITS}"], lambda c: c.stop(timeout=1)),
+    "kill": Death("docker kill", "killed", ["sleep", "1000"], lambda c: c.kill()),
+    "kill-term": Death("docker kill -s TERM", "stopped", ["sh", "-c", f"trap 'exit 5' TERM; {WAITS}"], lambda c: c.kill("SIGTERM")),
+    "kill-host": Death("kill -9 from the host", "killed", ["sleep", "1000"], kill_from_the_host),
+    "oom-init": Death("OOM of init", "oom_kill", ["tail", "/dev/zero"], options=SMALL),
+    "oom-child": Death("OOM of a child, exit 0", "completed", ["sh", "-c", "tail /dev/zero; exit 0"], options=SMALL),
+    "oom-mirror": Death("OOM of a child, exit 137", "error", ["sh", "-c", "tail /dev/zero; exit 137"], options=SMALL),
+    "oom-group": Death(
+        "OOM of a group", "oom_kill", ["sh", "-c", "while [ ! -e /go ]; do sleep 0.1; done; tail /dev/zero; true"], kill_the_group, SMALL
+    ),
+    "oom-stop": Death(
+        "OOM during a stop", "oom_kill", ["sh", "-c", f"trap 'exec tail /dev/zero' TERM; {WAITS}"], lambda c: c.stop(timeout=60), SMALL
+    ),
+    "rm": Death("--rm, exit 4", "error", ["sh", "-c", "exit 4"], options={"auto_remove": True}),
+    "rm-f": Death("rm -f", "killed", ["sleep", "1000"], lambda c: c.remove(force=True)),
+    "paused": Death("paused, then stopped", "stopped", ["sh", "-c", f"trap 'exit 0' TERM; {WAITS}"], stop_paused),
+    "loop": Death(
+        "restart policy", "error", ["sh", "-c", "exit 1"], options={"restart_policy": {"Name": "on-failure", "MaximumRetryCount": 2}}
+    ),
+}
+LIVES = {"loop": 3}
+
+
+@dataclass
+class Node:
+    """All of them happened, seen by one agent from beginning to end."""
+
+    agent: Agent
+    rows: dict[str, Row]
+
+
+@pytest.fixture(scope="module")
+def node(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """Bring every death about, four at a time."""
+    with docker_containers(docker) as run, agents(tmp_path_factory.mktemp("deaths")) as start:
+        coroner = start()
+        names = list(DEATHS)
+        rows: dict[str, Row] = {}
+        for first in range(0, len(names), 4):
+            four = names[first : first + 4]
+            rows |= zip(four, in_parallel(*(lambda name=name: die(run, name) for name in four)), strict=True)
+        never = docker.containers.create("busybox", ["true"], name="never-started", network_disabled=True)
+        never.remove()
+        yield Node(coroner, rows)
+
+
+def die(run: Run, name: str) -> Row:
+    """Bring one about, and return what Docker says of it."""
+    death = DEATHS[name]
+    container = run(*death.command, name=name, **death.options)
+    if death.done is not None:
+        container.reload()
+        if "trap" in death.command[-1]:
+            wait_for(lambda: catches(container), 30, "no trap set")
+        death.done(container)
+    says = "404"
+    with contextlib.suppress(Exception):  # it was removed
+        if death.done is None or name == "oom-group":
+            container.wait(timeout=240)
+        container.reload()
+        wait_for(lambda: status(container) == "exited", 30, "still there")
+        says = f"{container.attrs['State']['ExitCode']}, OOMKilled={container.attrs['State']['OOMKilled']}".lower()
+    return Row(death.what, death.cause, says)
+
+
+def status(container: Container) -> str:
+    """Return what Docker says by now."""
+    container.reload()
+    return str(container.status)
+
+
+def catches(container: Container) -> bool:
+    """Whether the shell has got as far as its trap: it catches more than SIGCHLD."""
+    with open(f"/proc/{container.attrs['State']['Pid']}/status") as status:
+        [mask] = [int(line.split()[1], 16) for line in status if line.startswith("SigCgt")]
+    return bool(mask & ((1 << signal.SIGTERM - 1) | (1 << signal.SIGQUIT - 1)))
+
+
+def test_every_death_of_the_corpus_has_its_cause(node: Node) -> None:
+    """The table is in the output: Docker's words tell some ten of them."""
+    found = wait_for_deaths(node.agent, {name: LIVES.get(name, 1) for name in DEATHS})
+    print(table(node.rows, found))  # noqa: T201 - the table is what a reader of the tests wants to see
+    assert wrong(node.rows, found) == [], table(node.rows, found)
+    assert {name: len(each) for name, each in found.items()} == {name: LIVES.get(name, 1) for name in DEATHS}, "each once"
+
+
+def test_the_counters_say_what_the_verdicts_say(node: Node) -> None:
+    """By name and cause, and 0 for the others."""
+    found = wait_for_deaths(node.agent, {name: LIVES.get(name, 1) for name in DEATHS})
+    for name, each in found.items():
+        causes = [verdict["cause"] for verdict in each]
+        for cause in ("completed", "error", "stopped", "forced_kill", "oom_kill", "killed", "crashed", "unknown"):
+            assert node.agent.value("coroner_container_deaths_total", container=name, cause=cause) == causes.count(cause), (name, cause)
+        assert node.agent.value("coroner_container_forced_kills_total", container=name) == causes.count("forced_kill")
+    assert (node.agent.value("coroner_container_last_stop_duration_seconds", container="drained") or 0) >= 2
+    [drained] = found["drained"]
+    assert drained["stop_seconds"] >= 2
+    [deaf] = found["deaf"]
+    assert deaf["grace_seconds"] >= 1.9
+    assert 'msg="container died"' in node.agent.log
+
+
+def test_a_death_while_dockerd_is_down_is_counted_when_it_is_back(dockerd: Daemon, run: Run, agent: StartAgent) -> None:
+    """No event ever tells of it, not even with `since`: the list and an inspection do."""
+    coroner = agent()
+    container = run("sh", "-c", "while [ ! -e /go ]; do sleep 0.1; done; exit 7", name="orphan")
+    container.reload()
+    pid = container.attrs["State"]["Pid"]
+    wait_for(lambda: coroner.value("coroner_container_deaths_total", container="orphan", cause="error") == 0, 60, "not born at 0")
+    dockerd.kill()
+    try:
+        subprocess.run(["touch", f"/proc/{pid}/root/go"], check=True)
+        wait_for(
+            lambda: not cgroup(container).exists() or "populated 0" in (cgroup(container) / "cgroup.events").read_text(), 60, "it lives"
+        )
+    finally:
+        dockerd.start()
+    found = wait_for_deaths(coroner, {"orphan": 1})
+    assert [(verdict["cause"], verdict["exit_code"]) for verdict in found["orphan"]] == [("error", 7)]
+
+
+def test_an_agent_restarted_in_the_middle_of_a_stop_makes_one_verdict_of_it(run: Run, agent: StartAgent) -> None:
+    """The request was seen by the one, the death by the next; both were killed with SIGKILL in between."""
+    coroner = agent()
+    container = run("sh", "-c", f"trap 'while [ ! -e /go ]; do sleep 0.1; done; exit 0' TERM; {WAITS}", name="half")
+    container.reload()
+    wait_for(lambda: catches(container), 30, "no trap set")
+    stop = threading.Thread(target=lambda: container.stop(timeout=240))
+    stop.start()
+    wait_for(lambda: is_asked(coroner, container), 60, "the request was not seen")
+    coroner.kill()
+    coroner.start()
+    container.exec_run(["touch", "/go"])
+    stop.join()
+    found = wait_for_deaths(coroner, {"half": 1})
+    coroner.kill()
+    coroner.start()
+    wait_for(lambda: coroner.value("coroner_container_deaths_total", container="half", cause="stopped") is not None, 60, "no counter")
+    assert coroner.value("coroner_container_deaths_total", container="half", cause="stopped") == 1
+    assert [verdict["cause"] for verdict in found["half"]] == ["stopped"]
+
+
+def is_asked(coroner: Agent, container: Container) -> bool:
+    """Whether the casebook has the stop signal of a container that runs."""
+    with closing(sqlite3.connect(f"file:{coroner.state}/casebook.sqlite?mode=ro", uri=True)) as casebook:
+        rows = casebook.execute("SELECT facts FROM open_cases WHERE identifier = ?", (container.id,)).fetchall()
+    return any("Signalled" in facts for (facts,) in rows)
+
+
+def test_what_ended_before_the_first_agent_is_history_and_what_ends_while_it_is_away_is_not(run: Run, agent: StartAgent) -> None:
+    """Counted at the next start, and only once."""
+    run("sh", "-c", "exit 9", name="before").wait()
+    coroner = agent()
+    container = run("sh", "-c", "while [ ! -e /go ]; do sleep 0.1; done; exit 6", name="meanwhile")
+    wait_for(lambda: coroner.value("coroner_container_deaths_total", container="meanwhile", cause="error") == 0, 60, "not born at 0")
+    coroner.kill()
+    container.exec_run(["touch", "/go"])
+    container.wait()
+    run("sh", "-c", "exit 8", name="unseen").wait()
+    coroner.start()
+    found = wait_for_deaths(coroner, {"meanwhile": 1, "unseen": 1})
+    assert {name: [(v["cause"], v["exit_code"]) for v in each] for name, each in found.items()} == {
+        "meanwhile": [("error", 6)],
+        "unseen": [("error", 8)],
+    }
+    coroner.kill()
+    coroner.start()
+    wait_for(lambda: coroner.value("coroner_open_cases") is not None, 60, "no page")
+    assert len(verdicts(coroner)) == 2
+
+
+def test_a_container_in_a_container_has_no_verdict(run: Run, agent: StartAgent) -> None:
+    """What it is, is the word of the one around it."""
+    coroner = agent()
+    outer = run("sleep", "1000", name="outer")
+    inner = cgroup(outer) / f"docker-{'c0ffee' * 10}c0ff.scope"
+    inner.mkdir()
+    with subprocess.Popen(["sh", "-c", f"echo $$ > {inner}/cgroup.procs; exec sleep 1000"]) as process:
+        wait_for(lambda: coroner.value("coroner_containers", state="running") == 2, 60, "not seen")
+        process.kill()
+    wait_for(lambda: "populated 0" in (inner / "cgroup.events").read_text(), 30, "it lives")
+    inner.rmdir()
+    outer.kill()
+    assert set(wait_for_deaths(coroner, {"outer": 1})) == {"outer"}
+    assert set(by_container(coroner)) == {"outer"}
