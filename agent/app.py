@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -22,7 +23,7 @@ from agent.cases import Cases
 from agent.census import Census
 from agent.config import Config
 from agent.gather import Gather
-from agent.identities import Identities
+from agent.identities import KEEP_DEAD_SECONDS, Identities
 from agent.inits import Inits
 from agent.kept import Kept, keep
 from agent.page import Page, compress, registry_lines
@@ -116,7 +117,7 @@ class App:
             identities=identities,
             status=self.cgroup_status,
             own_cgroup_inode=_inode(OWN_CGROUP),
-            names=ledger.known,
+            names={**kept.casebook.ended_since(time.time() - KEEP_DEAD_SECONDS), **ledger.known},
             killed=ledger.killed,
             rests_told=partial(have_answered, [source.status for source in names]),
             deaths=cgroup.last_words if cgroup else dict,

@@ -121,6 +121,10 @@ class Casebook:
         """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and all that have one."""
         return self._read(verdicts.settled, dict)
 
+    def ended_since(self, since: float) -> dict[ContainerKey, Labels]:
+        """Return what the containers were called that have ended since a time, in seconds of the wall clock."""
+        return self._read(lambda execute: verdicts.named(execute, since), dict)
+
     def last_stops(self) -> dict[Labels, float]:
         """Return how many seconds the last stop of each container took, by its labels."""
         return self._read(verdicts.last_stops, dict)

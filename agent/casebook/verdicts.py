@@ -101,6 +101,16 @@ def settled(execute: Execute) -> dict[ContainerKey, tuple[float, set[int]]]:
     return found
 
 
+def named(execute: Execute, since: float) -> dict[ContainerKey, Labels]:
+    """Return what the containers were called that have ended since a time, in seconds of the wall clock."""
+    rows = execute(
+        f"SELECT identifier, namespace, pod, container FROM verdicts WHERE {schema.fits('verdicts')} AND coalesce(ended, time) >= ?"
+        " ORDER BY number",
+        (since,),
+    )
+    return {ContainerKey(identifier): tuple(labels) for identifier, *labels in rows}
+
+
 def last_stops(execute: Execute) -> dict[Labels, float]:
     """Return how many seconds the last stop of each container took, by its labels."""
     rows = execute(
