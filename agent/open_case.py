@@ -10,6 +10,7 @@ from collectors.inquest.facts import (
     Emptied,
     Exited,
     Fact,
+    OomVictim,
     Removed,
     Signalled,
     Started,
@@ -33,8 +34,8 @@ _CLOSE_SECONDS = 0.05
 _F = TypeVar("_F", bound=Fact)
 _ENDS = (Exited, Emptied, Removed)
 _RUNS = (Born, Started, Exited, Emptied)
-_LASTING = (Born, Started, StopRequested, Signalled, StopReturned, *_ENDS)
-"""What happens once and is told once: it is written down at once. The rest may wait, and is mostly told anew."""
+_URGENT = (StopRequested, Signalled, StopReturned, OomVictim, Exited)
+"""What is told once and decides: it is written down at once. The rest may wait for half a second, and is mostly told anew."""
 
 
 class OpenCase:
@@ -79,7 +80,7 @@ class OpenCase:
         self.is_gone |= isinstance(fact, Emptied | Removed)
         self.is_changed = True
         self._latest = now
-        return isinstance(fact, _LASTING)
+        return isinstance(fact, _URGENT)
 
     def all(self, kind: type[_F]) -> list[_F]:
         """Return the facts of one kind."""

@@ -122,6 +122,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     return True
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests of the lab have printed: tables of deaths and verdicts."""
+    for report in terminalreporter.getreports("passed"):
+        if not INSIDE and report.when == "call" and "/lab/guest/" in report.nodeid and report.capstdout:
+            terminalreporter.section(report.nodeid.rpartition("::")[2].replace("_", " ").removeprefix("test "))
+            terminalreporter.write(report.capstdout)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Switch the lab off."""
     if LAB in session.stash:
