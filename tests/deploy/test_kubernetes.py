@@ -18,6 +18,7 @@ import yaml
 
 import agent
 from agent.config import Config, load
+from agent.sources.exit_files import DEFAULT_EXITS
 from agent.sources.kubernetes_access import ACCOUNT, choose
 from agent.sources.oci import DEFAULT_BUNDLES
 from collectors import NAMES
@@ -40,6 +41,10 @@ GRANTS = {
 CONTAINERD = "/run/containerd/io.containerd.runtime.v2.task"
 BUNDLES = {"crio": "/run/containers/storage", "k3s": "/run/k3s/containerd/io.containerd.runtime.v2.task"}
 """What is mounted to find the names in; containerd's where no component says otherwise."""
+
+CONTAINERD_EXITS = "/var/lib/containerd/io.containerd.grpc.v1.cri"
+EXITS = {"crio": "/run/crio/exits", "k3s": "/var/lib/rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri"}
+"""The same for how containers ended."""
 
 SOCKETS = [
     *("/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"),
@@ -174,8 +179,12 @@ def test_components_combine_in_any_order(names: list[str], tmp_path: Path) -> No
     assert objects.keys() - render(BASE).keys() == {"ClusterRole/coroner", "ClusterRoleBinding/coroner"}
     assert container["args"][-1] == f"--kubernetes.source={api}"
     assert container["securityContext"]["privileged"] is True
-    places = {name: volume["hostPath"]["path"] for volume in pod["volumes"] if (name := volume["name"]) in ("bundles", "kmsg")}
-    assert places == {"bundles": next((BUNDLES[name] for name in names if name in BUNDLES), CONTAINERD), "kmsg": "/dev/kmsg"}
+    places = {name: volume["hostPath"]["path"] for volume in pod["volumes"] if (name := volume["name"]) in ("bundles", "exits", "kmsg")}
+    assert places == {
+        "bundles": next((BUNDLES[name] for name in names if name in BUNDLES), CONTAINERD),
+        "exits": next((EXITS[name] for name in names if name in EXITS), CONTAINERD_EXITS),
+        "kmsg": "/dev/kmsg",
+    }
 
 
 @pytest.mark.parametrize("names", CONTRADICTIONS, ids="+".join)
@@ -265,7 +274,7 @@ def test_every_linux_node_gets_an_agent() -> None:
 
 
 def test_mounts_are_read_only_and_where_the_flags_look() -> None:
-    """/proc, the cgroup tree and the bundles, read-only, with what the node mounts or unmounts later; the flags name the mount points.
+    """The node's /proc, cgroup tree, bundles and exit files, read-only, with what is mounted or unmounted later; the flags name them.
 
     The casebook alone is written, where the agent keeps it by default.
     """
@@ -280,6 +289,7 @@ def test_mounts_are_read_only_and_where_the_flags_look() -> None:
         "/host/proc": "/proc",
         "/host/sys/fs/cgroup": "/sys/fs/cgroup",
         CONTAINERD: CONTAINERD,
+        CONTAINERD_EXITS: CONTAINERD_EXITS,
     }
     for _, mount in mounts.values():
         assert mount["readOnly"] is True
@@ -287,7 +297,8 @@ def test_mounts_are_read_only_and_where_the_flags_look() -> None:
     assert {"--path.procfs=/host/proc", "--path.cgroupfs=/host/sys/fs/cgroup", "--docker.url="} <= set(container["args"])
     types = {volume["hostPath"]["path"]: volume["hostPath"]["type"] for volume in pod_of(BASE)["volumes"]}
     # A node without containerd must not lose its agent for it.
-    assert types == {"/proc": "Directory", "/sys/fs/cgroup": "Directory", CONTAINERD: "DirectoryOrCreate", path: "DirectoryOrCreate"}
+    made = dict.fromkeys((CONTAINERD, CONTAINERD_EXITS, path), "DirectoryOrCreate")
+    assert types == {"/proc": "Directory", "/sys/fs/cgroup": "Directory", **made}
 
 
 def test_bundles_are_mounted_where_they_are_looked_for(rendering: Path) -> None:
@@ -303,6 +314,21 @@ def test_bundles_are_mounted_where_they_are_looked_for(rendering: Path) -> None:
     assert mount["readOnly"] is True
     assert mount["mountPropagation"] == "HostToContainer"
     assert any(PurePosixPath(default).is_relative_to(path) for default in DEFAULT_BUNDLES)
+
+
+def test_exit_files_are_mounted_where_they_are_looked_for(rendering: Path) -> None:
+    """At the place that the flag names; a new node may have no directory of statuses yet, so that above it is mounted, but for CRI-O's."""
+    config = load(container_of(rendering)["args"], environment_of(rendering), NAMES)
+    assert isinstance(config, Config)
+    (exits,) = config.exits
+    ((place, (path, mount)),) = [(place, found) for place, found in mounts_of(rendering).items() if found[1]["name"] == "exits"]
+
+    assert exits in {*DEFAULT_EXITS, f"{EXITS['k3s']}/containers"}
+    assert exits in (EXITS["crio"], f"{place}/containers")
+    assert PurePosixPath(exits).is_relative_to(place)
+    assert (place == path) or path.endswith("/io.containerd.grpc.v1.cri")
+    assert mount["readOnly"] is True
+    assert mount["mountPropagation"] == "HostToContainer"
 
 
 def test_no_socket_of_a_runtime_is_in_reach(rendering: Path) -> None:
@@ -416,17 +442,26 @@ def test_api_overlay_adds_the_token_the_grant_and_the_flag_only(name: str) -> No
     assert objects == render(BASE)
 
 
-@pytest.mark.parametrize(("name", "bundles"), [("crio", f"{BUNDLES['crio']}/overlay-containers"), ("k3s", f"{BUNDLES['k3s']}/k8s.io")])
-def test_runtime_overlay_changes_the_place_of_the_bundles_only(name: str, bundles: str) -> None:
-    """Undo the three changes that the overlay says it makes, and what is left is the base."""
+@pytest.mark.parametrize(
+    ("name", "bundles", "exits"),
+    [
+        ("crio", f"{BUNDLES['crio']}/overlay-containers", EXITS["crio"]),
+        ("k3s", f"{BUNDLES['k3s']}/k8s.io", f"{EXITS['k3s']}/containers"),
+    ],
+)
+def test_runtime_overlay_changes_the_places_of_the_runtime_only(name: str, bundles: str, exits: str) -> None:
+    """Undo the changes that the overlay says it makes, three for the bundles and three for the exit files: what is left is the base."""
     objects = render(OVERLAYS[name])
     pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    (volume,) = [volume["hostPath"] for volume in pod["volumes"] if volume["name"] == "bundles"]
-    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "bundles"]
-    assert volume["path"] == mount["mountPath"] == BUNDLES[name]
-    volume["path"] = mount["mountPath"] = CONTAINERD
-    container["args"][container["args"].index(f"--path.bundles={bundles}")] = f"--path.bundles={CONTAINERD}/k8s.io"
+    volumes = {volume["name"]: volume["hostPath"] for volume in pod["volumes"]}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    args = container["args"]
+    for kind, place, usual in (("bundles", BUNDLES[name], CONTAINERD), ("exits", EXITS[name], CONTAINERD_EXITS)):
+        assert volumes[kind]["path"] == mounts[kind]["mountPath"] == place
+        volumes[kind]["path"] = mounts[kind]["mountPath"] = usual
+    args[args.index(f"--path.bundles={bundles}")] = f"--path.bundles={CONTAINERD}/k8s.io"
+    args[args.index(f"--path.exits={exits}")] = f"--path.exits={CONTAINERD_EXITS}/containers"
     assert objects == render(BASE)
 
 
