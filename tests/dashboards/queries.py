@@ -29,13 +29,20 @@ def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
+def annotations(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the annotations that come from Prometheus: not Grafana's own."""
+    return [annotation for annotation in dashboard["annotations"]["list"] if "builtIn" not in annotation]
+
+
 def dashboard_queries(path: Path = DASHBOARD, variables: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Return (panel title, expression) of every query, every variable replaced: by `variables`, or as "All" would be."""
+    """Return (title of panel or annotation, expression) of every query, every variable replaced: by `variables`, or as "All" would be."""
     dashboard = json.loads(path.read_text())
     values = dict(GRAFANA_OWN)
     values |= {variable["name"]: variable["allValue"] for variable in dashboard["templating"]["list"] if "allValue" in variable}
     values |= variables or {}
-    return [(panel["title"], substitute(target["expr"], values)) for panel in panels(dashboard) for target in panel["targets"]]
+    asked = [(panel["title"], target["expr"]) for panel in panels(dashboard) for target in panel["targets"]]
+    asked += [(annotation["name"], annotation["expr"]) for annotation in annotations(dashboard)]
+    return [(title, substitute(expr, values)) for title, expr in asked]
 
 
 def substitute(expr: str, values: Mapping[str, str]) -> str:

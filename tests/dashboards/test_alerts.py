@@ -61,11 +61,14 @@ def test_cases_of_a_changed_rule_fail(tmp_path: Path) -> None:
 
 
 def test_every_alert_is_there() -> None:
-    """The seven promises."""
+    """The ten promises."""
     assert NAMES == [
         "CoronerAgentDown",
         "CoronerCasebookDown",
+        "CoronerCrashLoop",
+        "CoronerForcedKills",
         "CoronerOomKill",
+        "CoronerOomKillOfChild",
         "CoronerOomNear",
         "CoronerSourceBlind",
         "CoronerZombieGrowth",

@@ -12,6 +12,7 @@ import yaml
 from tests.dashboards.queries import (
     DASHBOARD,
     ROOT,
+    annotations,
     dashboard_queries,
     declared_metric_names,
     panels,
@@ -28,7 +29,10 @@ OF_A_CONTAINER = ("coroner_container_", "coroner_pid_namespace_")
 
 BOARD: dict[str, Any] = json.loads(DASHBOARD.read_text())
 PANELS = panels(BOARD)
+ANNOTATIONS = annotations(BOARD)
 TARGETS = [(panel, target) for panel in PANELS for target in panel["targets"]]
+TARGETS += [({"title": annotation["name"]}, {"expr": annotation["expr"], "range": True}) for annotation in ANNOTATIONS]
+"""What is asked, and for what: an annotation is asked over a range, like a graph."""
 VARIABLES = {variable["name"]: variable for variable in BOARD["templating"]["list"]}
 
 
@@ -97,6 +101,18 @@ def test_panel_is_complete(panel: dict[str, Any]) -> None:
     assert panel["targets"]
     assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     assert [panel["datasource"], *(target["datasource"] for target in panel["targets"])] == [DATASOURCE] * (1 + len(panel["targets"]))
+
+
+def test_deaths_are_annotations_and_only_those_that_nobody_asked_for_are_shown_at_first() -> None:
+    """Each has its cause as title and tag, says whose death it was, and is far enough from the next that bars and marks agree."""
+    assert [(annotation["name"], annotation["enable"]) for annotation in ANNOTATIONS] == [
+        ("Deaths", True),
+        ("Completed and stopped", False),
+    ]
+    for annotation in ANNOTATIONS:
+        assert annotation["datasource"] == DATASOURCE
+        assert (annotation["titleFormat"], annotation["tagKeys"], annotation["step"]) == ("{{cause}}", "cause", "2m")
+        assert set(re.findall(r"{{(\w+)}}", annotation["textFormat"])) == {"namespace", "pod", "container", "instance"}
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
