@@ -82,20 +82,23 @@ def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path) -> 
     coroner = agent()
     server = Prometheus(coroner, tmp_path)
     server.start()
-    _, parent, _, bomb, _, _ = in_parallel(
+    _, parent, _, bomb, _, _, stubborn = in_parallel(
         lambda: run_python(ZOMBIES, name="careless", mem_limit="256m", pids_limit=15),
         lambda: run("sh", "-c", WHEN_TOLD + "tail /dev/zero; sleep 1000", name="parent", mem_limit="30m"),
         lambda: run("sh", "-c", "while :; do :; done", name="busy", cpu_period=100_000, cpu_quota=20_000),
         lambda: run("sh", "-c", WHEN_TOLD + FORK_BOMB, name="bomb", pids_limit=10),
         lambda: squeeze(run("sh", "-c", "while :; do head -c 6m /dev/zero | tail > /dev/null; sleep 1; done", name="squeezed")),
         lambda: run("sh", "-c", "head -c 18944k /dev/zero > /dev/shm/filler; sleep 1000", name="nearly-full", mem_limit="20m"),
+        lambda: run("sh", "-c", "trap '' TERM; while :; do sleep 1; done", name="stubborn"),
     )
     # `increase` sees only what happens after a first scrape.
-    for metric, container in (("oom_kills_total", "parent"), ("fork_failures_total", "bomb")):
+    for metric, container in (("oom_kills_total", "parent"), ("fork_failures_total", "bomb"), ("forced_kills_total", "stubborn")):
         seen = f'count_over_time(coroner_container_{metric}{{container="{container}"}}[1m]) > 1'
         wait_for(lambda seen=seen: server.query(seen), 60, seen)  # type: ignore[misc] # a lambda with a default
     for waiting in (parent, bomb):
         waiting.kill(signal="SIGUSR1")
+    stubborn.stop(timeout=1)
+    run("true", name="done")
     yield server
     server.kill()
 
@@ -121,10 +124,11 @@ def test_the_increase_of_a_container_that_lives_200_ms_is_its_kill(agent: StartA
         server.kill()
 
 
-def test_every_query_of_the_dashboard_returns_data_and_the_kill_raises_its_alert(prometheus: Prometheus) -> None:
-    """What the panels ask, a real Prometheus answers; `increase` sees the kill, because the counter was born at 0."""
+def test_every_query_of_the_dashboard_returns_data_and_kills_raise_their_alerts(prometheus: Prometheus) -> None:
+    """What panels and annotations ask, a real Prometheus answers; `increase` sees each kill, because its counter was born at 0."""
     wait_for(lambda: prometheus.query('increase(coroner_container_oom_kills_total{container="parent"}[2m]) > 0'), 60, "no increase")
     wait_for(lambda: prometheus.query('ALERTS{alertname="CoronerOomKill",container="parent",alertstate="firing"}'), 30, "no alert")
+    wait_for(lambda: prometheus.query('ALERTS{alertname="CoronerForcedKills",container="stubborn",alertstate="firing"}'), 60, "no alert")
 
     questions = dashboard_queries(variables={"__rate_interval": "2m", "__range": "5m", "__interval": "5s"})
     unanswered = [(title, query) for title, query in questions if not any(name in query for name in WITHOUT_DATA_HERE)]
