@@ -94,7 +94,7 @@ class App:
         self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, tell=tell, cursor=ledger.cursor, was_here=ledger.knows)
         names: list[Source] = []
         if config.docker_url:
-            names.append(DockerSource(url=config.docker_url, tell=tell, identities=identities))
+            names.append(DockerSource(url=config.docker_url, tell=tell, identities=identities, since=kept.history))
         if config.bundles:
             names.append(OciSource(bundles=config.bundles, tell=tell, identities=identities))
         if config.kubernetes.access:

@@ -53,10 +53,14 @@ class DockerSource:
         identities: KnownIdentities,
         connect: Connect | None = None,
         window: float = WINDOW_SECONDS,
+        since: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Make it; `clock` is the identities', `wall` the daemon's: seconds since 1970."""
+        """Make it; `clock` is the identities', `wall` the daemon's: seconds since 1970.
+
+        Events are asked for from `since` on, by the same clock, as far as the daemon remembers them (256); from now on if it is not given.
+        """
         # Where nobody asked for Docker, and it is not here, its absence is no trouble.
         self.status = Status(SOURCE, optional=url == DEFAULT_URL and not os.path.exists(DEFAULT_URL.removeprefix("unix://")))
         self._url = url
@@ -65,7 +69,7 @@ class DockerSource:
         self._connect = connect or _connect
         self._window = window
         self._clock, self._wall = clock, wall
-        self._since = timestamp(int(wall() * 1e9))
+        self._since = timestamp(int(min(wall(), wall() if since is None else since) * 1e9))
         self._lives = Lives()
         self._looks: Looks | None = None
         self._images: dict[ContainerKey, str] = {}

@@ -460,6 +460,15 @@ async def test_after_a_restart_the_events_are_asked_for_since_the_last_one(daemo
     assert following.name(DB) == "db", "the dead keep their name"
 
 
+async def test_the_first_events_are_asked_for_since_the_agent_before_was_there(daemon: Daemon) -> None:
+    """A stop that was asked for while no agent was there is still told of; never for a time that is to come."""
+    for since, expected in ((1_700_000_000.5, "1700000000.500000000"), (99_999_999_999.0, "2000000000.000000000")):
+        source = DockerSource(
+            url=daemon.url, tell=(desk := Desk()).tell, identities=desk.identities, since=since, wall=lambda: 2_000_000_000.0
+        )
+        assert source._since == expected
+
+
 async def test_a_clock_that_was_set_back_does_not_ask_for_the_future(daemon: Daemon) -> None:
     """Docker refuses a window that ends before it begins, and would go on doing so until the clock has caught up."""
     following = Following(daemon.url)

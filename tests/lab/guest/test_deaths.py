@@ -231,25 +231,30 @@ def is_asked(coroner: Agent, container: Container) -> bool:
 
 
 def test_what_ended_before_the_first_agent_is_history_and_what_ends_while_it_is_away_is_not(run: Run, agent: StartAgent) -> None:
-    """Counted at the next start, and only once."""
+    """Counted at the next start, and only once; Docker remembers its latest events, so a stop is known for one."""
     run("sh", "-c", "exit 9", name="before").wait()
     coroner = agent()
     container = run("sh", "-c", "while [ ! -e /go ]; do sleep 0.1; done; exit 6", name="meanwhile")
+    asked = run("sh", "-c", f"trap 'exit 5' TERM; {WAITS}", name="asked")
+    asked.reload()
+    wait_for(lambda: catches(asked), 30, "no trap set")
     wait_for(lambda: coroner.value("coroner_container_deaths_total", container="meanwhile", cause="error") == 0, 60, "not born at 0")
     coroner.kill()
     container.exec_run(["touch", "/go"])
     container.wait()
     run("sh", "-c", "exit 8", name="unseen").wait()
+    asked.stop(timeout=60)
     coroner.start()
-    found = wait_for_deaths(coroner, {"meanwhile": 1, "unseen": 1})
+    found = wait_for_deaths(coroner, {"meanwhile": 1, "unseen": 1, "asked": 1})
     assert {name: [(v["cause"], v["exit_code"]) for v in each] for name, each in found.items()} == {
         "meanwhile": [("error", 6)],
         "unseen": [("error", 8)],
+        "asked": [("stopped", 5)],
     }
     coroner.kill()
     coroner.start()
     wait_for(lambda: coroner.value("coroner_open_cases") is not None, 60, "no page")
-    assert len(verdicts(coroner)) == 2
+    assert len(verdicts(coroner)) == 3
 
 
 def test_a_container_in_a_container_has_no_verdict(run: Run, agent: StartAgent) -> None:
