@@ -195,8 +195,8 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
 
 def test_broken_files_fail_the_collectors_that_read_them_and_no_other() -> None:
     """A file that a kernel does not have is no failure; of half a process table there is no count."""
-    fail = {"lifecycle", "memory", "headroom", "cpu", "io", "pids", "zombies", "oom", "host"}
-    work = {"pressure", "leftovers"}
+    fail = {"lifecycle", "memory", "headroom", "cpu", "io", "pids", "zombies", "oom", "leftovers", "host"}
+    work = {"pressure"}
     assert failed("broken") & (fail | work) == fail
     assert not values("broken", "coroner_pid_namespace_zombies")
     assert golden.pages("broken").failures.keys() == failed("broken")
@@ -274,7 +274,9 @@ def test_capture_takes_every_file_that_a_pass_reads(monkeypatch: pytest.MonkeyPa
 
     of_proc = [path.removeprefix(f"{node}/proc/") for path in opened if path.startswith(f"{node}/proc/")]
     of_cgroups = {path.rpartition("/")[2] for path in opened if path.startswith(f"{node}/cgroup/")}
-    assert {path.partition("/")[2] for path in of_proc if path[0].isdecimal()} == {*capture.PROCESS_FILES, capture.PROCESS_LINK}
+    assert {path.partition("/")[2] for path in of_proc if path[0].isdecimal()} == {
+        *(*capture.PROCESS_FILES, capture.PROCESS_LINK, capture.MOUNTS)
+    }
     own = {"self/mountinfo", "self/status", "self/ns/pid"}  # of the agent that looks, not of the node
     assert {path for path in of_proc if not path[0].isdecimal()} - own == set(capture.NODE_FILES)
     assert of_cgroups == {*capture.CGROUP_FILES, *capture.CONTAINER_FILES, *capture.ROOT_FILES}

@@ -27,6 +27,11 @@ _BUFFER = 1024
 INITIAL_PID_NAMESPACE = "4026531836"
 """Inode of the first PID namespace on every kernel (include/linux/proc_ns.h), for when not even that link may be read."""
 
+DAEMON_NAMES = frozenset((b"dockerd", b"containerd", b"crio"))
+SHIM_NAMES = frozenset((b"containerd-shim", b"conmon"))
+"""Names of what containers are started by, and of what stays beside each; the kernel keeps 15 bytes of a name, of shims so much."""
+_RUNTIMES = DAEMON_NAMES | SHIM_NAMES
+
 
 @dataclass(frozen=True, slots=True)
 class Stat:
@@ -89,12 +94,24 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeProcess:
+    """A process with a name of DAEMON_NAMES or SHIM_NAMES in the PID namespace of /proc itself. Any process can give itself that name."""
+
+    pid: int
+    start_time: int
+    comm: bytes
+    children: tuple[int, ...]
+    """PIDs, zombies included. What a runtime starts becomes a child of its shim, which is the reaper of its descendants."""
+
+
+@dataclass(frozen=True, slots=True)
 class Processes:
     """One scan. `unreadable` counts processes whose ns/pid the agent may not read."""
 
     zombies: tuple[Zombie, ...]
     namespaces: Mapping[str, Namespace]
     unreadable: int
+    runtimes: tuple[RuntimeProcess, ...] = ()
 
 
 class _Process:
@@ -161,6 +178,11 @@ class ProcessTable:
             else:
                 self._processes.pop(pid, None)
         return self._summary()
+
+    def cgroup_of(self, pid: int) -> str | None:
+        """Path of the cgroup that a process is in now; None if it has ended, or there is no hierarchy. Raises ReadError."""
+        path = self._read_cgroup(str(pid))
+        return None if path is None else rebase(path, self.cgroup_namespace)
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -249,13 +271,16 @@ class ProcessTable:
     def _cgroup(self, pid: str, process: _Process) -> str | None:
         path = process.cgroup
         if path is None:
-            try:
-                path = self._parsed(f"{self._root}/{pid}/cgroup", parse_cgroup)
-            except (Gone, Unsupported):
-                return None
+            path = self._read_cgroup(pid)
             if process.is_zombie:  # the living can be moved
                 process.cgroup = path
         return None if path is None else rebase(path, self.cgroup_namespace)
+
+    def _read_cgroup(self, pid: str) -> str | None:
+        try:
+            return self._parsed(f"{self._root}/{pid}/cgroup", parse_cgroup)
+        except (Gone, Unsupported):
+            return None
 
     def _parsed(self, path: str, parse: Callable[[bytes], T]) -> T:
         try:
@@ -272,8 +297,11 @@ class ProcessTable:
         dead: dict[str, int] = {}
         inits: dict[str, str] = {}
         zombies = []
+        runtimes = []
         for pid, process in self._processes.items():
             namespace = process.namespace
+            if process.stat.comm in _RUNTIMES and namespace == self._own_namespace:
+                runtimes.append((int(pid), process.stat))
             processes[namespace] = processes.get(namespace, 0) + 1
             if process.is_zombie:
                 dead[namespace] = dead.get(namespace, 0) + 1
@@ -281,7 +309,15 @@ class ProcessTable:
             if namespace not in (self._own_namespace, UNKNOWN) and self._is_init(pid, process):
                 inits[namespace] = pid
         namespaces = {name: self._described(count, dead.get(name, 0), inits.get(name)) for name, count in processes.items()}
-        return Processes(tuple(zombies), namespaces, processes.get(UNKNOWN, 0))
+        return Processes(tuple(zombies), namespaces, processes.get(UNKNOWN, 0), self._with_children(runtimes))
+
+    def _with_children(self, runtimes: list[tuple[int, Stat]]) -> tuple[RuntimeProcess, ...]:
+        children: dict[int, list[int]] = {pid: [] for pid, _ in runtimes}
+        if children:
+            for pid, process in self._processes.items():
+                if process.stat.parent in children:
+                    children[process.stat.parent].append(int(pid))
+        return tuple(RuntimeProcess(pid, stat.start_time, stat.comm, tuple(children[pid])) for pid, stat in runtimes)
 
     def _described(self, processes: int, zombies: int, init: str | None) -> Namespace:
         if init is None:

@@ -32,6 +32,8 @@ NODE_FILES = (
 )
 PROCESS_FILES = ("stat", "status", "cgroup", "oom_score_adj")
 PROCESS_LINK = "ns/pid"
+MOUNTS = "mountinfo"
+"""Of this the lines of overlays are copied, if there are any: of other mounts nothing is read."""
 ROOT_FILES = ("cgroup.controllers",)
 CGROUP_FILES = (
     *("cgroup.stat", "memory.current", "memory.events", "memory.events.local", "memory.max", "memory.oom.group", "memory.stat"),
@@ -57,6 +59,9 @@ def capture_proc(proc: Path, to: Path) -> None:
         (to / pid / PROCESS_LINK).symlink_to(link)
         for name, content in contents.items():
             (to / pid / name).write_bytes(content)
+        mounts = _unless_gone((proc / pid / MOUNTS).read_bytes) or b""
+        if lines := [line for line in mounts.splitlines(keepends=True) if b" - overlay " in line]:
+            (to / pid / MOUNTS).write_bytes(b"".join(lines))
 
 
 def _process(source: Path) -> tuple[dict[str, bytes], str] | None:
@@ -84,11 +89,11 @@ def _copy_files(source: Path, to: Path, names: Iterable[str]) -> None:
 
 
 def _unless_gone(read: Callable[[], T]) -> T | None:
-    """Read; None when it has ended, or when this kernel lacks it."""
+    """Read; None when it has ended, when this kernel lacks it, and of the mounts of a zombie (EINVAL)."""
     try:
         return read()
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EOPNOTSUPP):
+        if error.errno in (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EOPNOTSUPP, errno.EINVAL):
             return None
         raise
 

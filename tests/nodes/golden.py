@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cache
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +30,8 @@ from agent.sources.docker_listener import Containers, Event
 from agent.sources.exit_files import ExitFilesSource
 from agent.sources.oci import OciSource
 from collectors import NAMES
+from collectors.inquest.leftovers import LEFTOVER_SECONDS
+from collectors.leftovers import Leftovers
 from collectors.zombies import Zombies
 
 HERE = Path(__file__).parent
@@ -113,6 +116,8 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
     for collector in app.gather._collectors:
         if isinstance(collector, Zombies):
             collector._clock = lambda: ZOMBIES_FIRST_SEEN
+        if isinstance(collector, Leftovers):
+            collector._clock = count(0, 2 * LEFTOVER_SECONDS).__next__  # in the second pass what is there has been there for a while
     if names.exists():
         for source in app.sources:
             if isinstance(source, DockerSource):
