@@ -18,6 +18,7 @@ from collectors.kernel.procfs import (
     Namespace,
     Processes,
     ProcessTable,
+    RuntimeProcess,
     Stat,
     Zombie,
     parse_cgroup,
@@ -159,6 +160,32 @@ def test_scan_of_a_host_with_a_container(tmp_path: Path, table: ProcessTable) ->
     tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 7), parent=100, cgroup="/docker/1/nested"))
 
     assert table.scan() == Processes((), {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(2, 0, "/docker/1", (100, 1))}, 0)
+
+
+def test_scan_finds_the_processes_of_runtimes_with_their_children(tmp_path: Path, table: ProcessTable) -> None:
+    """By name, in the PID namespace of /proc alone; children are in any, and zombies too."""
+    tree(tmp_path, process(1, comm=b"systemd", parent=0))
+    tree(tmp_path, process(10, comm=b"dockerd") | process(11, comm=b"containerd", parent=10, start_time=7))
+    tree(tmp_path, process(20, comm=b"containerd-shim") | process(21, parent=20, namespace=INSIDE, pids=(21, 1)))
+    tree(tmp_path, process(22, parent=20, state=b"Z") | process(23, parent=22) | process(30, comm=b"containerd-shi"))
+    tree(tmp_path, process(24, comm=b"conmon", parent=21, namespace=INSIDE, pids=(24, 2)))
+
+    found = {each.pid: each for each in table.scan().runtimes}
+
+    assert found == {
+        10: RuntimeProcess(10, 100, b"dockerd", (11,)),
+        11: RuntimeProcess(11, 7, b"containerd", ()),
+        20: RuntimeProcess(20, 100, b"containerd-shim", found[20].children),
+    }
+    assert sorted(found[20].children) == [21, 22]
+
+
+def test_the_cgroup_that_a_process_is_in_now(tmp_path: Path, table: ProcessTable) -> None:
+    """As the hierarchy has it, whatever the agent's own cgroup namespace; one that has ended is in none."""
+    tree(tmp_path, process(10, cgroup="/../other") | process(11, cgroup=None))
+    table.cgroup_namespace = "/docker/1"
+
+    assert [table.cgroup_of(pid) for pid in (10, 11, 12)] == ["/docker/other", None, None]
 
 
 def test_whose_fault_a_zombie_is(tmp_path: Path, table: ProcessTable) -> None:
