@@ -17,7 +17,7 @@ from collectors.inquest.leftovers import (
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import Forbidden, ReadError
-from collectors.kernel.mounts import overlay_devices, overlays
+from collectors.kernel.mounts import overlays, root_devices
 from collectors.kernel.procfs import DAEMON_NAMES, SHIM_NAMES, Processes
 
 DYING = gauge(
@@ -154,12 +154,12 @@ def _kept_by_shims(node: Node, processes: Processes) -> Iterator[ContainerId]:
 
 
 def _devices_of_containers(node: Node, processes: Processes) -> Iterator[bytes]:
-    """Yield the devices of the overlays that containers have, by the init of every PID namespace and by the children of shims."""
+    """Yield the devices of the overlays that are containers' roots, by the init of every PID namespace and by the children of shims."""
     inits = {namespace.init_pids[0] for namespace in processes.namespaces.values() if namespace.init_pids}
     inits.update(child for shim in processes.runtimes if shim.comm in SHIM_NAMES for child in shim.children)
     for pid in inits:
         try:
-            yield from overlay_devices(f"{node.proc_root}/{pid}/mountinfo")
+            yield from root_devices(f"{node.proc_root}/{pid}/mountinfo")
         except Forbidden:
             raise
         except ReadError:  # it has ended; a zombie has no mounts (EINVAL)

@@ -34,9 +34,13 @@ def overlays(path: str, most: int = MOST_BYTES) -> frozenset[Overlay]:
     return parse_overlays(raw)
 
 
-def overlay_devices(path: str, most: int = 4 * _PIECE) -> frozenset[bytes]:
-    """Devices of the overlays near the head of a mountinfo, where a container's root is, however many mounts it makes. Raises ReadError."""
-    return frozenset(overlay.device for overlay in parse_overlays(_head(path, most)))
+def root_devices(path: str, most: int = 4 * _PIECE) -> frozenset[bytes]:
+    """Device of the overlay that is the root of a process, by its mountinfo; empty if its root is none. Raises ReadError.
+
+    Not of others: whoever mounts directories of the node, such as the agent's own pod, has the roots of other containers below those. The
+    root is near the head, however many mounts a container makes; what is behind is not read.
+    """
+    return frozenset(overlay.device for overlay in parse_overlays(_head(path, most)) if overlay.point == b"/")
 
 
 def parse_overlays(raw: bytes) -> frozenset[Overlay]:

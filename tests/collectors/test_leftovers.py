@@ -90,6 +90,7 @@ EMPTY = {"cgroup.events": "populated 0\nfrozen 0\n", "cpu.stat": "usage_usec 120
 NEVER = {**EMPTY, "cpu.stat": "usage_usec 0\nuser_usec 0\nsystem_usec 0\n"}
 ALIVE = {**EMPTY, "cgroup.events": "populated 1\nfrozen 0\n"}
 OVERLAY = "{0} 29 0:{0} / /var/lib/docker/overlay2/{0}/merged rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w\n"
+ROOT = "{0} 29 0:{0} / / rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w\n"
 
 
 class Looks:
@@ -209,7 +210,7 @@ def test_a_pod_needs_no_dockerd_and_its_sandbox_is_no_container(tmp_path: Path) 
 def test_an_overlay_that_outlives_its_container(tmp_path: Path) -> None:
     """It is mounted on the node, and no container has it any more."""
     mounts = {"1/mountinfo": OVERLAY.format(71) + OVERLAY.format(72) + OVERLAY.format(79)}
-    inside = {"61/mountinfo": OVERLAY.format(71), "62/mountinfo": OVERLAY.format(72)}
+    inside = {"61/mountinfo": ROOT.format(71) + OVERLAY.format(72), "62/mountinfo": ROOT.format(72)}  # 61 sees all of the node's
     tree(tmp_path, {**cgroup(docker(A), ALIVE), **proc(DOCKER, shim(60, 61, 62), mounts, inside)})
     look = Looks(tmp_path)
 
@@ -224,7 +225,7 @@ def test_an_overlay_that_outlives_its_container(tmp_path: Path) -> None:
 
 def test_mounts_are_read_once_a_minute(tmp_path: Path) -> None:
     """Until then the last count stands."""
-    mounts = {"1/mountinfo": OVERLAY.format(71), "61/mountinfo": OVERLAY.format(71)}
+    mounts = {"1/mountinfo": OVERLAY.format(71), "61/mountinfo": ROOT.format(71)}
     tree(tmp_path, {**cgroup(docker(A), ALIVE), **proc(DOCKER, shim(60, 61), mounts)})
     collector = Leftovers(clock=iter((0.0, 60.0, 119.0, 120.0)).__next__)
     found = ("coroner_leftover_overlay_mounts", ())
