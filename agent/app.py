@@ -36,6 +36,7 @@ from agent.sources.exit_files import ExitFilesSource
 from agent.sources.exits import ExitsSource
 from agent.sources.kmsg import KernelLog
 from agent.sources.oci import OciSource
+from agent.sources.signals import SignalsSource
 from agent.status import Status, have_answered
 from agent.supervise import keep_running
 from agent.web.listen import shown
@@ -105,10 +106,11 @@ class App:
         self.sources: list[Source] = [self.kernel_log, *names]
         counted: list[Callable[[Node], None]] = []
         if cgroup is not None:
-            exits = ExitsSource(proc_root=config.procfs, tell=tell)
+            signals = SignalsSource(root=config.tracefs, proc_root=config.procfs, tell=tell) if config.signals else None
+            exits = ExitsSource(proc_root=config.procfs, tell=signals.overhear if signals else tell)
             register.when_born(exits.born)
-            counted = [cgroup.compare, exits.compare]
-            self.sources += [cgroup, exits]
+            counted = [cgroup.compare, exits.compare, *([signals.compare] if signals else [])]
+            self.sources += [cgroup, exits, *([signals] if signals else [])]
         if config.exits:
             self.sources.append(ExitFilesSource(directories=config.exits, tell=tell))
         self.census = Census(

@@ -41,6 +41,9 @@ class Config:
     """Directories of OCI bundles; empty: none are read."""
     exits: tuple[str, ...]
     """Directories in which runtimes say how containers ended; empty: none are read."""
+    tracefs: str
+    signals: bool
+    """Whether signals to containers are traced."""
     docker_url: str
     """Empty: Docker is not asked."""
     kubernetes: ChosenApi
@@ -99,6 +102,8 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         state=values["path.state"],
         bundles=values["path.bundles"] if kubernetes.source != "none" else (),
         exits=values["path.exits"],
+        tracefs=values["path.tracefs"],
+        signals=values["source.signals"],
         docker_url=values["docker.url"],
         kubernetes=kubernetes,
         pod_labels=values["kubernetes.pod-labels"],
@@ -198,6 +203,13 @@ _SETTINGS = (
         ",".join(DEFAULT_EXITS),
         Kind("absolute paths separated by commas, or empty to read no exit files", _directories, is_list=True),
         "Directories in which containerd keeps the statuses of pods' containers, CRI-O and Podman their exit files.",
+    ),
+    Setting("path.tracefs", "/sys/kernel/tracing", _PATH, "Mount point of the host's tracefs, for --source.signals."),
+    Setting(
+        "source.signals",
+        "false",
+        SWITCH,
+        "Record who sends signals to containers, in a trace instance of the agent's own: the one thing that it writes to the kernel.",
     ),
     Setting(
         "docker.url",

@@ -205,7 +205,7 @@ def test_broken_files_fail_the_collectors_that_read_them_and_no_other() -> None:
 
 def test_what_is_forbidden_is_said_and_not_counted_as_zero() -> None:
     """Without the privileges the sources are down, no container has a value, and processes out of sight are counted apart."""
-    assert sources("forbidden") == {("cgroup",): 0, ("proc",): 0, ("kmsg",): 0, ("docker",): 1, ("exits",): 0}
+    assert sources("forbidden") == {("cgroup",): 0, ("proc",): 0, ("kmsg",): 0, ("docker",): 1, ("exits",): 0, ("signals",): 0}
     assert not values("forbidden", "coroner_container_memory_usage_bytes")
     assert values("forbidden", "coroner_pid_namespace_processes") == {("4026531836",): 3, ("unknown",): 2}
 
