@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "deploy" / "README.md"
 MANIFESTS = ROOT / "deploy" / "kubernetes"
 BASE = MANIFESTS / "base"
-COMPONENTS = ["apiserver", "crio", "k3s", "kmsg", "kubelet"]
+COMPONENTS = ["apiserver", "crio", "k3s", "kmsg", "kubelet", "signals"]
 OVERLAYS = {name: MANIFESTS / "overlays" / name for name in COMPONENTS}
 KMSG = OVERLAYS["kmsg"]
 DIRECTORIES = [BASE, *OVERLAYS.values()]
@@ -427,6 +427,20 @@ def test_kmsg_overlay_adds_the_device_and_the_privilege_only() -> None:
     assert "--path.kmsg=/dev/kmsg" in container["args"]
     assert container["securityContext"]["privileged"] is True
     container["securityContext"] |= {"privileged": False, "allowPrivilegeEscalation": False}
+    assert objects == render(BASE)
+
+
+def test_signals_overlay_adds_the_tracing_and_the_flags_only() -> None:
+    """Undo the changes that the overlay says it makes, and what is left is the base; what is mounted is where the agent looks."""
+    objects = render(OVERLAYS["signals"])
+    pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    config = load(container["args"], environment_of(OVERLAYS["signals"]), NAMES)
+    assert isinstance(config, Config)
+    assert config.signals
+    assert pod["volumes"].pop() == {"name": "tracing", "hostPath": {"path": "/sys/kernel/tracing", "type": "Directory"}}
+    assert container["volumeMounts"].pop() == {"name": "tracing", "mountPath": config.tracefs, "mountPropagation": "HostToContainer"}
+    assert [container["args"].pop() for _ in range(2)] == [f"--path.tracefs={config.tracefs}", "--source.signals"]
     assert objects == render(BASE)
 
 
