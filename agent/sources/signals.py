@@ -89,13 +89,11 @@ class SignalsSource:
 
     def overhear(self, fact: Told) -> None:
         """Take what the source `exits` tells, and pass it on: behind the signals that were sent before an end."""
-        match fact:
-            case Exited():
-                self._read_before(fact)
+        if isinstance(fact, Exited):
+            self._read_before(fact)
         self._tell(fact)
-        match fact:
-            case Started(pid=int(pid)):
-                self._begin(pid, _Init(fact.container, fact.inode, fact.time))
+        if isinstance(fact, Started) and fact.pid is not None:
+            self._begin(fact.pid, _Init(fact.container, fact.inode, fact.time))
 
     def compare(self, node: Node) -> None:
         """Forget the inits of containers that a census does not see any more."""
