@@ -23,7 +23,7 @@ from agent.cases import Cases
 from agent.census import Census
 from agent.config import Config
 from agent.gather import Gather
-from agent.identities import KEEP_DEAD_SECONDS, Identities
+from agent.identities import KEEP_DEAD_SECONDS, Identities, never_started
 from agent.inits import Inits
 from agent.kept import Kept, keep
 from agent.page import Page, compress, registry_lines
@@ -49,6 +49,8 @@ from collectors.deaths import DeathCounts
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.kernel.files import ReadError
+from collectors.life import Life
+from collectors.sessions import Sessions
 from collectors.zombies import Zombies
 
 BUILD_INFO = gauge("coroner_build_info", "Always 1; version of the agent and of Python.", ("version", "python_version"))
@@ -103,6 +105,7 @@ class App:
 
             names.append(KubernetesSource(access=config.kubernetes.access, tell=tell, identities=identities, pod_labels=config.pod_labels))
         cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
+        life = Life(register.starts, cgroup.freezes if cgroup is not None else None, partial(never_started, identities))
         self.sources: list[Source] = [self.kernel_log, *names]
         counted: list[Callable[[Node], None]] = []
         if cgroup is not None:
@@ -129,7 +132,7 @@ class App:
             collectors=[
                 collector
                 for collector in all_collectors(
-                    ledger, DeathCounts(kept.deaths, lambda: self.cases.last_stops), config.pod_labels, local_events=local_events
+                    ledger, DeathCounts(kept.deaths, lambda: self.cases.stops.last), life, config.pod_labels, local_events=local_events
                 )
                 if collector.name in config.collectors and (kept.has_counts or collector.name not in (oom.Oom.name, DeathCounts.name))
             ],
@@ -140,6 +143,8 @@ class App:
         self._page = Page()
         self._zero_first = ZeroFirst()
         self._registry = CollectorRegistry()
+        if DeathCounts.name in config.collectors:
+            self.cases.stops.show(self._registry)
         if config.exporter_metrics:
             ProcessCollector(registry=self._registry)
             PlatformCollector(registry=self._registry)
@@ -149,8 +154,8 @@ class App:
 
     @property
     def statuses(self) -> list[Status]:
-        """Of all sources: of the two that a pass reads, and of those that are followed. Without zombies nobody looks at processes."""
-        passes = [self.cgroup_status, *([self.proc_status] if Zombies.name in self.config.collectors else [])]
+        """Of all sources: of the two that a pass reads, and of those that are followed. Not all collectors look at processes."""
+        passes = [self.cgroup_status, *([self.proc_status] if {Zombies.name, Sessions.name} & {*self.config.collectors} else [])]
         return [*passes, *(source.status for source in self.sources)]
 
     async def run(self) -> None:
@@ -256,7 +261,7 @@ class App:
         """Judge /proc by the pass that has just read it, and let the cases know who is there."""
         self.cases.see(node)
         if not node.scans:
-            self.proc_status.down(failures.get(Zombies.name, "not scanned"))
+            self.proc_status.down(failures.get(Zombies.name) or failures.get(Sessions.name, "not scanned"))
             return
         [processes] = node.scans
         self.inits.scanned(node, processes.namespaces)

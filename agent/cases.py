@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from agent.casebook import Casebook, CaseKey
 from agent.identities import KnownIdentities
 from agent.open_case import OpenCase, place
+from agent.stops import Stops
 from collectors.base import CONTAINER, Node, Sample, counter, gauge
 from collectors.inquest.case import matters
 from collectors.inquest.fact_text import from_text, to_text
@@ -74,8 +75,7 @@ class Cases:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.last_stops: Mapping[Labels, float] = casebook.last_stops()
-        """Seconds that the last stop of each container took; replaced whole."""
+        self.stops = Stops(casebook.last_stops())
         self._casebook = casebook
         self._identities = identities
         self._history = history
@@ -249,8 +249,7 @@ class Cases:
             verdict = _judged(key, case)
             if self._casebook.close_case(verdict, labels, case.kept):
                 self._statuses[verdict.how or "none"] += 1
-                if verdict.stop_seconds is not None:
-                    self.last_stops = {**self.last_stops, labels: verdict.stop_seconds}
+                self.stops.take(labels, verdict, case)
                 _log_death(verdict, labels)
             case.kept = None
         settled = self._settled.pop(key, None) or _Settled(0)

@@ -43,9 +43,9 @@ class Identity:
     """What one source, or all of them together, say of one container. Empty means not told.
 
     `state` is the runtime's word; `seen_alive` is false for one that had ended before the agent first heard of it, or has not run yet;
-    `ended` is the identities' clock. `runtime` is the scheme of its id where the source spells that: docker, containerd, cri-o. `kind` is
-    app, init, sidecar (a restartable init container) or ephemeral. `holds_pod` is true of a sandbox that all of its pod runs in (gVisor,
-    Kata).
+    `ended` is the identities' clock. `created` is the wall clock, and told of one that was not started yet. `runtime` is the scheme of its
+    id where the source spells that: docker, containerd, cri-o. `kind` is app, init, sidecar (a restartable init container) or ephemeral.
+    `holds_pod` is true of a sandbox that all of its pod runs in (gVisor, Kata).
     """
 
     name: tuple[str, ...] = ()
@@ -53,6 +53,7 @@ class Identity:
     state: str = "running"
     seen_alive: bool = True
     ended: float | None = None
+    created: float | None = None
     is_sandbox: bool = False
     holds_pod: bool = False
     pod_uid: str = ""
@@ -230,6 +231,15 @@ _FACTS = (
     *("name", "image", "is_sandbox", "holds_pod", "pod_uid", "runtime", "kind", "workload_kind", "workload", "project", "service"),
     *("pod_labels", "restarts", "last_termination", "deletion_timestamp", "grace_seconds"),
 )
+
+
+def never_started(identities: KnownIdentities) -> dict[tuple[str, ...], float]:
+    """Return the names of the containers that were created and are not started yet, and when they were, seconds of the wall clock."""
+    return {
+        identity.name: identity.created
+        for identity in identities.known.values()
+        if identity.state == "created" and identity.created is not None and identity.name and not identity.is_sandbox
+    }
 
 
 def is_digest(image: str) -> bool:

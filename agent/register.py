@@ -17,6 +17,7 @@ from collectors import oom
 from collectors.base import CONTAINER
 from collectors.inquest.facts import Born, Emptied, Exited, Fact, LogClosed, LogRead, OomKilled, OomVictim, Removed
 from collectors.inquest.kills import KillLedger
+from collectors.inquest.starts import Starts
 
 _MOST_LOGGED = 1000
 """Characters; a list of a node's containers has a hundred times as many."""
@@ -40,6 +41,8 @@ class Register:
         self._local_events = local_events
         self._failures: set[tuple[type, type]] = set()
         self._births: list[Callable[[Born], None]] = []
+        self.starts = Starts()
+        """When containers were created and started."""
 
     def when_born(self, look: Callable[[Born], None]) -> None:
         """Have `look` called at once with each birth."""
@@ -49,6 +52,7 @@ class Register:
         """Take one fact, in the event loop. Never raises: what is wrong with one is logged, once per kind, and stops no other."""
         self._hand_to(self._take, fact)
         if isinstance(fact, Fact) and not isinstance(fact, OomKilled):
+            self._hand_to(self.starts.tell, fact)
             self._hand_to(self._cases.tell, fact)
 
     def _hand_to(self, taker: Callable[[T], None], fact: T) -> None:

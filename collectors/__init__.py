@@ -10,18 +10,35 @@ from collectors.host import Host
 from collectors.inquest.kills import KillLedger
 from collectors.io import Io
 from collectors.leftovers import Leftovers
+from collectors.life import Life
 from collectors.lifecycle import Lifecycle
 from collectors.memory import Memory
 from collectors.oom import Oom
 from collectors.pids import Pids
 from collectors.pressure import Pressure
+from collectors.sessions import Sessions
 from collectors.zombies import Zombies
 
-NAMES = ("lifecycle", "memory", "headroom", "cpu", "io", "pids", "pressure", "zombies", "oom", "deaths", "leftovers", "host")
+NAMES = (
+    "lifecycle",
+    "memory",
+    "headroom",
+    "cpu",
+    "io",
+    "pids",
+    "pressure",
+    "zombies",
+    "sessions",
+    "oom",
+    "deaths",
+    "life",
+    "leftovers",
+    "host",
+)
 
 
 def all_collectors(
-    kills: KillLedger, deaths: DeathCounts, pod_labels: Sequence[str] = (), *, local_events: bool = False
+    kills: KillLedger, deaths: DeathCounts, life: Life, pod_labels: Sequence[str] = (), *, local_events: bool = False
 ) -> tuple[Collector, ...]:
     """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows.
 
@@ -36,8 +53,10 @@ def all_collectors(
         Pids(),
         Pressure(),
         Zombies(),
+        Sessions(),
         Oom(kills, local_events=local_events),
         deaths,
+        life,
         Leftovers(),
         Host(),
     )

@@ -21,7 +21,8 @@ CONTAINER = ("namespace", "pod", "container")
 class Metric:
     """One metric, declared once beside the code that fills it."""
 
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
+    """A histogram is counted and shown by prometheus_client: no sample is one."""
     name: str
     help: str
     labels: tuple[str, ...]
@@ -45,6 +46,11 @@ def event_counter(name: str, help_text: str, labels: tuple[str, ...] = CONTAINER
 def gauge(name: str, help_text: str, labels: tuple[str, ...] = CONTAINER) -> Metric:
     """Declare a gauge in base units; its help names the kernel file it comes from."""
     return Metric("gauge", name, help_text, labels)
+
+
+def histogram(name: str, help_text: str) -> Metric:
+    """Declare a histogram of the node in base units, whose buckets and sums are its own labels and names."""
+    return Metric("histogram", name, help_text, ())
 
 
 Sample = tuple[Metric, tuple[str, ...], float]

@@ -1,8 +1,9 @@
-"""Deaths: how many lives of each container ended, of what, and how long its last stop took. The inquest has found it out (inquest/)."""
+"""Deaths: how many lives of each container ended, of what, and how long stops took. The inquest has found it out (inquest/)."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
-from collectors.base import CONTAINER, Node, Sample, event_counter, gauge
+from collectors.base import CONTAINER, Node, Sample, event_counter, gauge, histogram
 from collectors.inquest.kill_state import Labels
 from collectors.inquest.verdict import CAUSES
 
@@ -19,15 +20,28 @@ FORCED_KILLS = event_counter(
     "coroner_container_forced_kills_total", "Stops of the container that ended in SIGKILL because its grace period ran out."
 )
 LAST_STOP = gauge("coroner_container_last_stop_duration_seconds", "Seconds from the last stop request of the container to its end.")
+GRACE_LEFT = gauge(
+    "coroner_container_last_stop_grace_left_seconds",
+    "Seconds of the grace period that were left when the last stop of the container had ended it, 0 if SIGKILL did; absent if the grace "
+    "period is not known.",
+)
+STOPS = histogram("coroner_stop_duration_seconds", "Seconds from stop requests to the ends of containers, since the agent started.")
+
+
+class LastStop(NamedTuple):
+    """How many seconds the last stop of a container took, and were left of its grace period; None is not known."""
+
+    seconds: float
+    grace_left: float | None = None
 
 
 class DeathCounts:
-    """Yields what the cases have counted. `deaths` and `last_stops` give it; any thread may call them."""
+    """Yields what the cases have counted. `deaths` and `last_stops` give it; any thread may call them. agent/stops.py counts all stops."""
 
     name = "deaths"
-    metrics = (DEATHS, FORCED_KILLS, LAST_STOP)
+    metrics = (DEATHS, FORCED_KILLS, LAST_STOP, GRACE_LEFT, STOPS)
 
-    def __init__(self, deaths: Callable[[], Deaths] = dict, last_stops: Callable[[], Mapping[Labels, float]] = dict) -> None:
+    def __init__(self, deaths: Callable[[], Deaths] = dict, last_stops: Callable[[], Mapping[Labels, LastStop]] = dict) -> None:
         self._deaths, self._last_stops = deaths, last_stops
 
     def collect(self, node: Node) -> Iterable[Sample]:
@@ -37,5 +51,7 @@ class DeathCounts:
             for cause in CAUSES:
                 yield DEATHS, (*labels, cause), deaths.get((labels, cause), 0)
             yield FORCED_KILLS, labels, deaths.get((labels, "forced_kill"), 0)
-            if labels in stops:
-                yield LAST_STOP, labels, stops[labels]
+            if (stop := stops.get(labels)) is not None:
+                yield LAST_STOP, labels, stop.seconds
+                if stop.grace_left is not None:
+                    yield GRACE_LEFT, labels, stop.grace_left

@@ -17,12 +17,13 @@ from collectors.base import CONTAINER, Collector, Metric, Sample, counter, gauge
 from collectors.deaths import DeathCounts
 from collectors.inquest.kills import KillLedger
 from collectors.kernel.files import ReadError
+from collectors.life import Life
 from tests.nodes import golden
 
 ROOT = Path(__file__).parents[1]
 CATALOGUE = (ROOT / "collectors" / "README.md").read_text(encoding="utf-8")
 
-COLLECTORS = collectors.all_collectors(KillLedger(), DeathCounts())
+COLLECTORS = collectors.all_collectors(KillLedger(), DeathCounts(), Life())
 HELPERS = {"base"}
 AGENT_SECTION = "The agent itself"
 
@@ -63,6 +64,7 @@ KEPT: Mapping[str, set[str]] = {
     "coroner_kmsg_lost_records_total": set(),
     "coroner_kmsg_forged_records_total": set(),
     "coroner_container_frozen": {*CONTAINER},
+    "coroner_container_exec_sessions": {*CONTAINER},
     "coroner_containers": {"state"},
     "coroner_cgroup_dying_descendants": {"cgroup"},
 }
@@ -116,6 +118,9 @@ def declared() -> dict[Metric, str]:
         for value in vars(module).values():
             if isinstance(value, Metric):
                 found.setdefault(value, name if package == "collectors" else AGENT_SECTION)
+    for metric in [metric for metric, section in found.items() if section == AGENT_SECTION]:
+        if (collector := next((each for each in COLLECTORS if metric in each.metrics), None)) is not None:
+            found[metric] = collector.name  # the agent fills it, too
     return found
 
 

@@ -91,7 +91,10 @@ def test_docker_node_shows_what_was_staged() -> None:
     assert values("docker-6.1", "coroner_container_cpu_limit_cores") == {("throttled",): 0.2}
     assert values("docker-6.1", "coroner_container_memory_limit_bytes") == {("greedy",): 30 << 20, ("nearly-full",): 48 << 20}
     assert values("docker-6.1", "coroner_container_oom_candidate_info") == {("worker", "nearly-full", "other", "container", "process"): 1}
-    assert values("docker-6.1", "coroner_containers") == {("created",): 0, ("running",): 6, ("paused",): 1, ("exited",): 1}
+    assert values("docker-6.1", "coroner_containers") == {("created",): 1, ("running",): 6, ("paused",): 1, ("exited",): 1}
+    assert values("docker-6.1", "coroner_container_created_timestamp_seconds") == {("unstarted",): 1699999000}
+    assert values("docker-6.1", "coroner_container_created_to_start_seconds") == {("throttled",): 0.25}
+    assert values("docker-6.1", "coroner_container_last_stop_grace_left_seconds") == {("tinied",): 8.5}
     namespaces = values("docker-6.1", "coroner_pid_namespace_zombies")
     assert [count for key, count in namespaces.items() if len(key) == 1 and count] == [2]
     # The processes of a captured node do not run here, so nobody can watch them.
@@ -187,7 +190,11 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
     expected = {name for name, family in whole.items() if any(dict(labels).get("container") for labels in family[2])}
 
     assert all("sound" in shown[name] for name in of_containers)
-    assert {name for name in expected - of_containers if not re.search("zombie|pid_namespace|oom_candidate|last_stop", name)} == set()
+    assert {
+        name
+        for name in expected - of_containers
+        if not re.search("zombie|pid_namespace|oom_candidate|last_stop|exec_sessions|start|created", name)
+    } == set()
     assert "torn" not in shown["coroner_container_memory_usage_bytes"] | shown["coroner_container_cpu_usage_seconds"]
     assert "junk" not in shown["coroner_container_memory_working_set_bytes"] | shown["coroner_container_frozen"]
     assert shown["coroner_container_info"] == {"sound", "torn", "junk", "bare"}
@@ -195,8 +202,8 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
 
 def test_broken_files_fail_the_collectors_that_read_them_and_no_other() -> None:
     """A file that a kernel does not have is no failure; of half a process table there is no count."""
-    fail = {"lifecycle", "memory", "headroom", "cpu", "io", "pids", "zombies", "oom", "leftovers", "host"}
-    work = {"pressure"}
+    fail = {"lifecycle", "memory", "headroom", "cpu", "io", "pids", "zombies", "sessions", "oom", "leftovers", "host"}
+    work = {"pressure", "life"}
     assert failed("broken") & (fail | work) == fail
     assert not values("broken", "coroner_pid_namespace_zombies")
     assert golden.pages("broken").failures.keys() == failed("broken")

@@ -20,8 +20,9 @@ from agent.sources.cgroup_watches import CgroupWatches
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS
 from collectors.base import Node, Sample, gauge
+from collectors.inquest.freezes import Freezes
 from collectors.kernel import cgroupfs, container_id, last_words
-from collectors.kernel.cgroupfs import Cgroup
+from collectors.kernel.cgroupfs import Cgroup, CgroupEvents
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import Gone, KernelFiles, ReadError
 from collectors.kernel.last_words import Death, LastWords
@@ -63,6 +64,9 @@ class CgroupSource:
         self._most = most
         self._watches = CgroupWatches(notifier, most)
         self._instances = CgroupInstances(tell=tell, clock=clock, wall=wall)
+        self._clock = clock
+        self.freezes = Freezes()
+        """How often containers were frozen; of the time of `clock`."""
         self._directories: set[str] = set()
         self._changed: OrderedDict[str, None] = OrderedDict()
         self._visits: OrderedDict[str, bool] = OrderedDict()
@@ -209,16 +213,18 @@ class CgroupSource:
     def _look(self, instance: PresentInstance, *, is_history: bool = False) -> None:
         """See whether any process is left, and if not read the last words."""
         cgroup = instance.cgroup
-        is_populated = _is_populated(cgroup.directory)
-        if is_populated is None:
+        events = _events(cgroup.directory)
+        if events is None:
             return
-        words = LastWords() if is_populated or instance.words is not None else last_words.read(cgroup)
+        words = LastWords() if events.populated or instance.words is not None else last_words.read(cgroup)
         inode = _inode(cgroup.directory)
         if inode not in (cgroup.inode, None):  # what was read is another one's, which has the same path
             self._visits[cgroup.path] = True
-        elif is_populated:
+        elif events.populated:
             self._instances.populated(instance)
+            self.freezes.see(instance.id.key, self._clock(), is_frozen=events.frozen, is_history=is_history)
         elif instance.words is None:
+            self.freezes.end(instance.id.key, self._clock())  # it says that it is frozen for as long as it is there
             # A container without processes may be one that has none yet.
             instance.has_lived |= bool(words.threads_peak or (words.cpu_stat and words.cpu_stat.usage_usec))
             if inode is None and words == LastWords():
@@ -228,6 +234,7 @@ class CgroupSource:
 
     def _removed(self, instance: PresentInstance) -> None:
         self._watches.forget(instance.cgroup.path)
+        self.freezes.end(instance.id.key, self._clock())
         self._instances.removed(instance)
 
     def _say(self) -> None:
@@ -238,12 +245,12 @@ class CgroupSource:
             self.status.down(f"inotify: {problem}; births and deaths of containers are found by a walk every 10 s instead")
 
 
-def _is_populated(directory: str) -> bool | None:
-    """Whether a cgroup has a process left, which one that is gone has not; None if it does not say."""
+def _events(directory: str) -> CgroupEvents | None:
+    """Return whether a cgroup has a process left, which one that is gone has not, and is frozen; None if it does not say."""
     try:
-        return cgroupfs.cgroup_events(KernelFiles(0), directory).populated
+        return cgroupfs.cgroup_events(KernelFiles(0), directory)
     except Gone:
-        return False
+        return CgroupEvents(populated=False, frozen=None)
     except ReadError:
         return None
 

@@ -7,11 +7,13 @@ https://docs.docker.com/reference/api/engine/version/v1.41/#tag/System/operation
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from agent.identities import Amended, Described, EndedUnseen, Identity
 from agent.sources import Told
 from collectors.inquest.facts import Created, Exited, Paused, Removed, Resumed, Signalled, Started, StopReturned
+from collectors.inquest.stops import is_possible
 from collectors.kernel.container_id import ContainerKey
 
 SOURCE = "docker"
@@ -50,7 +52,8 @@ def identities_of(containers: list[dict[str, Any]], clock: float) -> dict[Contai
         names = [name.removeprefix("/") for name in (listed if isinstance(listed, list) else ()) if isinstance(name, str)]
         own = next((name for name in names if "/" not in name), names[0] if names else None)
         state = str(container.get("State"))
-        identities[identifier] = _identity(own, container.get("Image"), state, mapping_of(container.get("Labels")), clock)
+        identity = _identity(own, container.get("Image"), state, mapping_of(container.get("Labels")), clock)
+        identities[identifier] = replace(identity, created=_created(container.get("Created"))) if state == "created" else identity
     return identities
 
 
@@ -67,7 +70,8 @@ def facts_of_event(event: Mapping[str, Any], *, clock: float, wall: float) -> It
     time = wall if nanoseconds is None else nanoseconds / 10**9
     if action in _STATES:
         state, kind = _STATES[action]
-        yield Described(SOURCE, {identifier: _identity(attributes.get("name"), attributes.get("image"), state, attributes, clock)})
+        identity = _identity(attributes.get("name"), attributes.get("image"), state, attributes, clock)
+        yield Described(SOURCE, {identifier: replace(identity, created=time) if kind is Created else identity})
         yield kind(container=identifier, source=SOURCE, time=time)
     match action:
         case "rename":
@@ -108,6 +112,11 @@ def mapping_of(value: object) -> Mapping[str, Any]:
 def number_of(value: object) -> int | None:
     """Parse a signal or an exit code, which an event has as text; None for what is none."""
     return int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else None
+
+
+def _created(value: object) -> float | None:
+    """Return when a container was created, as a list has it: seconds since 1970; None for what is none."""
+    return float(value) if type(value) is int and is_possible(value) and value > 0 else None
 
 
 def _identity(name: object, image: object, state: str, labels: Mapping[str, Any], clock: float) -> Identity:

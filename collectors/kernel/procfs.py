@@ -105,6 +105,14 @@ class RuntimeProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class Entered:
+    """A process that runs in a PID namespace whose init it is not, with a parent outside of it: it came by setns(2)."""
+
+    namespace: str
+    cgroup: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Processes:
     """One scan. `unreadable` counts processes whose ns/pid the agent may not read."""
 
@@ -112,12 +120,13 @@ class Processes:
     namespaces: Mapping[str, Namespace]
     unreadable: int
     runtimes: tuple[RuntimeProcess, ...] = ()
+    entered: tuple[Entered, ...] = ()
 
 
 class _Process:
     """A process as last read. Its PID namespace and NSpid never change, so each is read once."""
 
-    __slots__ = ("cgroup", "fd", "namespace", "namespace_pids", "raw", "stat")
+    __slots__ = ("cgroup", "fd", "inner_parent", "namespace", "namespace_pids", "raw", "stat")
 
     def __init__(self, raw: bytes) -> None:
         self.fd = -1
@@ -126,6 +135,7 @@ class _Process:
         self.namespace = UNKNOWN
         self.namespace_pids: tuple[int, ...] | None = None
         self.cgroup: str | None = None
+        self.inner_parent = -1  # who is known to be in its namespace
 
     @property
     def is_zombie(self) -> bool:
@@ -298,6 +308,7 @@ class ProcessTable:
         inits: dict[str, str] = {}
         zombies = []
         runtimes = []
+        entered = []
         for pid, process in self._processes.items():
             namespace = process.namespace
             if process.stat.comm in _RUNTIMES and namespace == self._own_namespace:
@@ -306,18 +317,13 @@ class ProcessTable:
             if process.is_zombie:
                 dead[namespace] = dead.get(namespace, 0) + 1
                 zombies.append(self._zombie(pid, process))
-            if namespace not in (self._own_namespace, UNKNOWN) and self._is_init(pid, process):
-                inits[namespace] = pid
+            if namespace not in (self._own_namespace, UNKNOWN):
+                if self._is_init(pid, process):
+                    inits[namespace] = pid
+                elif process.stat.parent != process.inner_parent and _has_entered(self._processes, process):
+                    entered.append(Entered(namespace, self._cgroup(pid, process)))
         namespaces = {name: self._described(count, dead.get(name, 0), inits.get(name)) for name, count in processes.items()}
-        return Processes(tuple(zombies), namespaces, processes.get(UNKNOWN, 0), self._with_children(runtimes))
-
-    def _with_children(self, runtimes: list[tuple[int, Stat]]) -> tuple[RuntimeProcess, ...]:
-        children: dict[int, list[int]] = {pid: [] for pid, _ in runtimes}
-        if children:
-            for pid, process in self._processes.items():
-                if process.stat.parent in children:
-                    children[process.stat.parent].append(int(pid))
-        return tuple(RuntimeProcess(pid, stat.start_time, stat.comm, tuple(children[pid])) for pid, stat in runtimes)
+        return Processes(tuple(zombies), namespaces, processes.get(UNKNOWN, 0), _with_children(self._processes, runtimes), tuple(entered))
 
     def _described(self, processes: int, zombies: int, init: str | None) -> Namespace:
         if init is None:
@@ -343,6 +349,27 @@ class ProcessTable:
             os.close(process.fd)
             process.fd = -1
             self._open -= 1
+
+
+def _with_children(processes: Mapping[str, _Process], runtimes: list[tuple[int, Stat]]) -> tuple[RuntimeProcess, ...]:
+    children: dict[int, list[int]] = {pid: [] for pid, _ in runtimes}
+    if children:
+        for pid, process in processes.items():
+            if process.stat.parent in children:
+                children[process.stat.parent].append(int(pid))
+    return tuple(RuntimeProcess(pid, stat.start_time, stat.comm, tuple(children[pid])) for pid, stat in runtimes)
+
+
+def _has_entered(processes: Mapping[str, _Process], process: _Process) -> bool:
+    if process.is_zombie:
+        return False
+    if not process.stat.parent:  # it is outside of the namespace of this /proc, too
+        return True
+    parent = processes.get(str(process.stat.parent))
+    if parent is not None and parent.namespace == process.namespace:
+        process.inner_parent = process.stat.parent
+        return False
+    return parent is not None and parent.namespace != UNKNOWN
 
 
 def _open(path: str) -> int:

@@ -21,6 +21,7 @@ from agent.sources.cgroup_instances import HEARD
 from agent.sources.cgroup_watches import OVERFLOWS, WATCHES
 from collectors.base import Instance, Node
 from collectors.inquest.facts import Born, Emptied
+from collectors.inquest.freezes import NEVER, Frozen
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import CpuStat, MemoryEvents
 from collectors.kernel.container_id import ContainerKey
@@ -96,6 +97,11 @@ class Host:
         """Let the first process come or the last one go."""
         with (self.root / path.lstrip("/") / "cgroup.events").open("r+b") as file:
             os.pwrite(file.fileno(), b"populated %d\n" % populated, 0)
+
+    def freeze(self, path: str, frozen: int) -> None:
+        """Freeze it or let it go on, in one write."""
+        with (self.root / path.lstrip("/") / "cgroup.events").open("r+b") as file:
+            os.pwrite(file.fileno(), b"populated 1\nfrozen %d\n" % frozen, 0)
 
     def remove(self, path: str) -> None:
         """Let a runtime remove a cgroup."""
@@ -175,6 +181,35 @@ async def test_the_last_words_are_read_when_the_last_process_ends(host: Host) ->
         await host.until(lambda: host.ended)
         assert host.ended == [(A, WORDS)]
         assert (host.heard(), deaths(host)) == ((1, 0), {A: WORDS})
+
+
+async def test_freezes_are_seen_until_the_last_process_ends(host: Host) -> None:
+    """One that was frozen before is not counted, and what is not populated is not frozen, whatever its file says."""
+    host.start(docker(A), {**FULL, "cgroup.events": "populated 1\nfrozen 1\n"})
+    host.start(docker(B), FULL)
+    host.start(docker(C), {**FULL, "cgroup.events": "garbage"})
+    freezes = host.source.freezes
+    async with host.follow():
+        assert (freezes.is_told, freezes.of(A), freezes.of(B), freezes.of(C)) == (True, Frozen(0, 0, 0), NEVER, NEVER)
+        for host.now, frozen in ((1, 0), (2, 1), (5, 0), (6, 1)):
+            host.freeze(docker(A), frozen)
+            await host.until(lambda: (freezes.of(A).since is not None) == bool(frozen))  # noqa: B023 - called at once
+        assert freezes.of(A) == Frozen(2, 4, 6)
+        host.now = 7
+        host.populate(docker(A), 0)
+        await host.until(lambda: freezes.of(A) == Frozen(2, 5, None))
+        host.freeze(docker(B), 1)
+        await host.until(lambda: freezes.of(B) == Frozen(1, 0, 7))
+        host.now = 9
+        host.remove(docker(B))
+        await host.until(lambda: freezes.of(B) == Frozen(1, 2, None))
+
+
+async def test_a_kernel_that_cannot_freeze_says_nothing_of_it(host: Host) -> None:
+    """Before 5.2."""
+    host.start(docker(A), {**FULL, "cgroup.events": "populated 1\n"})
+    async with host.follow():
+        assert not host.source.freezes.is_told
 
 
 async def test_an_end_is_told_when_the_cgroup_stays_too(host: Host) -> None:

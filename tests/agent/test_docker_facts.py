@@ -67,6 +67,31 @@ def test_an_event_that_changes_the_state_describes_the_container(action: str, st
     ]
 
 
+@pytest.mark.parametrize("action", ["create", "start", "pause", "unpause"])
+def test_only_one_that_was_not_started_says_when_it_was_created(action: str) -> None:
+    """By its event."""
+    [described] = [each for each in told(event(action)) if isinstance(each, Described)]
+
+    assert described.identities[A].created == (THEN if action == "create" else None)
+
+
+NO_TIMES: list[object] = [None, "1700000000", True, 0, -1, 10**18, [], float("nan")]
+
+
+@pytest.mark.parametrize(
+    ("state", "value", "created"),
+    [
+        *(("created", 1_700_000_000, 1_700_000_000.0), ("running", 1_700_000_000, None), ("exited", 1_700_000_000, None)),
+        *[("created", each, None) for each in NO_TIMES],
+    ],
+)
+def test_a_list_says_when_one_was_created_that_was_not_started(state: str, value: object, created: float | None) -> None:
+    """In seconds, if that is what it has."""
+    listed = identities_of([{"Id": A, "Names": ["/web"], "Image": "img:1", "State": state, "Created": value}], 1000.0)
+
+    assert listed[A].created == created
+
+
 def test_a_new_name_is_no_more_than_that() -> None:
     """All else is as it was told before."""
     assert told(event("rename", name="shop")) == [

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from agent.identities import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS, Identities, Identity
+from agent.identities import KEEP_DEAD_MOST, KEEP_DEAD_SECONDS, Identities, Identity, never_started
 from collectors.kernel.container_id import ContainerKey
 
 A, B, C = (ContainerKey(each) for each in "abc")
@@ -212,3 +212,18 @@ def test_pods_are_listed_as_of_a_time_or_from_now_on() -> None:
     identities.list_pods({}, is_watched=True)
 
     assert (identities.pods.names, identities.pods.told) == ({}, math.inf)
+
+
+def test_one_that_was_created_is_waiting_until_it_is_started_or_removed() -> None:
+    """If it has a name, it is known when, and it is no sandbox."""
+    identities = Identities()
+    created = Identity(("", "", "web"), state="created", seen_alive=False, created=10.0)
+    identities.put("docker", {A: created, B: replace(created, name=()), C: replace(created, is_sandbox=True)})
+    identities.put("docker", {ContainerKey("d"): replace(created, name=("", "", "old"), created=None)})
+    assert never_started(identities) == {("", "", "web"): 10.0}
+
+    identities.put("docker", {A: WEB})
+    assert never_started(identities) == {}
+    identities.put("docker", {A: created})
+    identities.end("docker", A, "removed")
+    assert never_started(identities) == {}

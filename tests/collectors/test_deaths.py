@@ -1,7 +1,7 @@
 """Deaths are counted by cause for every container on the page, from 0 on."""
 
 from collectors.base import Node
-from collectors.deaths import DEATHS, FORCED_KILLS, LAST_STOP, DeathCounts, Deaths
+from collectors.deaths import DEATHS, FORCED_KILLS, GRACE_LEFT, LAST_STOP, DeathCounts, Deaths, LastStop
 from collectors.inquest.verdict import CAUSES
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import KernelFiles
@@ -24,11 +24,14 @@ def test_every_cause_is_born_at_0() -> None:
 def test_what_was_counted_and_how_long_the_last_stop_took_is_shown_once_per_name() -> None:
     """Two lives, of two ids, with one name are one series; what is no more on the page is left out."""
     deaths: Deaths = {(WEB, "forced_kill"): 2, (WEB, "error"): 1, (("", "", "gone"), "error"): 7}
-    collector = DeathCounts(lambda: deaths, lambda: {WEB: 10.5, ("", "", "gone"): 1.0})
+    collector = DeathCounts(lambda: deaths, lambda: {WEB: LastStop(10.5), DB: LastStop(9.5, 0.5), ("", "", "gone"): LastStop(1.0)})
     samples = list(collector.collect(node(a=WEB, b=WEB, c=DB)))
-    assert len(samples) == len({(metric, labels) for metric, labels, _ in samples}) == 2 * (len(CAUSES) + 1) + 1
+    assert len(samples) == len({(metric, labels) for metric, labels, _ in samples}) == 2 * (len(CAUSES) + 1) + 3
     counted = {(metric, labels, value) for metric, labels, value in samples if value}
-    assert counted == {(DEATHS, (*WEB, "error"), 1), (DEATHS, (*WEB, "forced_kill"), 2), (FORCED_KILLS, WEB, 2), (LAST_STOP, WEB, 10.5)}
+    assert counted == {
+        *((DEATHS, (*WEB, "error"), 1), (DEATHS, (*WEB, "forced_kill"), 2), (FORCED_KILLS, WEB, 2)),
+        *((LAST_STOP, WEB, 10.5), (LAST_STOP, DB, 9.5), (GRACE_LEFT, DB, 0.5)),
+    }
 
 
 def test_nobody_there_is_nothing_to_say() -> None:

@@ -27,6 +27,7 @@ from collectors.kernel.files import (
 )
 from collectors.kernel.formats import single
 from collectors.kernel.procfs import ProcessTable
+from collectors.life import Life
 from collectors.zombies import Zombies
 from tests.tree import A, B, Content, cgroup, collect, descriptors_left, docker, node, open_descriptors, proc, process, tree
 
@@ -453,7 +454,7 @@ class Agent:
         self._table = ProcessTable(f"{root}/proc", 1000)
         self._collectors = [
             Zombies(lambda: 1000.0) if collector.name == "zombies" else collector
-            for collector in all_collectors(KillLedger(), DeathCounts())
+            for collector in all_collectors(KillLedger(), DeathCounts(), Life())
         ]
 
     def one_pass(self) -> dict[str, Outcome]:

@@ -103,7 +103,8 @@ def names_from_docker(url: str) -> str:
     with closing(APIClient(url)) as client:
         listed = client.containers(all=True)
     listed.sort(key=lambda container: container["Names"])
-    lines = [json.dumps({key: each[key] for key in ("Id", "Names", "Image", "State")}) for each in listed]
+    keys = ("Id", "Names", "Image", "State", "Created")
+    lines = [json.dumps({key: each[key] for key in keys if key in each}) for each in listed]
     return "[\n  " + ",\n  ".join(lines) + "\n]\n"
 
 

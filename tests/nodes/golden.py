@@ -26,7 +26,7 @@ from agent.app import App
 from agent.config import Config, load
 from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
-from agent.sources.docker_listener import Containers, Event
+from agent.sources.docker_listener import Containers, Event, Inspected
 from agent.sources.exit_files import ExitFilesSource
 from agent.sources.oci import OciSource
 from collectors import NAMES
@@ -37,7 +37,12 @@ from collectors.zombies import Zombies
 HERE = Path(__file__).parent
 NODES = sorted(path.parent.name for path in HERE.glob("*/proc"))
 
-VARYING = ("coroner_casebook_saves_total", "coroner_scrape_collector_duration_seconds", "coroner_source_last_answer_timestamp_seconds")
+VARYING = (
+    "coroner_casebook_saves_total",
+    "coroner_container_paused_seconds_total",
+    "coroner_scrape_collector_duration_seconds",
+    "coroner_source_last_answer_timestamp_seconds",
+)
 """Metrics whose values are another every time."""
 
 ZOMBIES_FIRST_SEEN = 1_700_000_000
@@ -96,9 +101,9 @@ class Clock:
 def build(node: Path, state: str) -> tuple[App, Clock]:
     """Make an agent that looks at the node of a directory and has its casebook in another; Docker has answered what names.json says.
 
-    It has told events.json, which is in the future, or it would be history.
+    It has told inspected.json, and events.json, which is in the future, or it would be history.
     """
-    names, events = node / "names.json", node / "events.json"
+    names, events, inspected = node / "names.json", node / "events.json", node / "inspected.json"
     bundles, exits = node / "bundles", node / "exits"
     arguments = [
         f"--path.procfs={node}/proc",
@@ -123,6 +128,8 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
         for source in app.sources:
             if isinstance(source, DockerSource):
                 source._take(Containers(json.loads(names.read_text()), opened=0.0, is_gap=True))
+                for content in json.loads(inspected.read_text()) if inspected.exists() else ():
+                    source._take(Inspected(content, since=None))
                 for event in json.loads(events.read_text()) if events.exists() else ():
                     source._take(Event(event))
     return app, clock
