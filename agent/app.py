@@ -103,7 +103,12 @@ class App:
         if config.kubernetes.access:
             from agent.sources.kubernetes import KubernetesSource  # noqa: PLC0415 - not every node is one of Kubernetes
 
-            names.append(KubernetesSource(access=config.kubernetes.access, tell=tell, identities=identities, pod_labels=config.pod_labels))
+            names.append(
+                kubernetes := KubernetesSource(
+                    access=config.kubernetes.access, tell=tell, identities=identities, pod_labels=config.pod_labels
+                )
+            )
+            register.when_ended(kubernetes.ended)
         cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
         life = Life(register.starts, cgroup.freezes if cgroup is not None else None, partial(never_started, identities))
         self.sources: list[Source] = [self.kernel_log, *names]

@@ -41,6 +41,7 @@ class Register:
         self._local_events = local_events
         self._failures: set[tuple[type, type]] = set()
         self._births: list[Callable[[Born], None]] = []
+        self._ends: list[Callable[[Emptied | Exited], None]] = []
         self.starts = Starts()
         """When containers were created and started."""
 
@@ -48,12 +49,19 @@ class Register:
         """Have `look` called at once with each birth."""
         self._births.append(look)
 
+    def when_ended(self, look: Callable[[Emptied | Exited], None]) -> None:
+        """Have `look` called at once with each fact that says that a container has ended; several may say so of one."""
+        self._ends.append(look)
+
     def tell(self, fact: Told) -> None:
         """Take one fact, in the event loop. Never raises: what is wrong with one is logged, once per kind, and stops no other."""
         self._hand_to(self._take, fact)
         if isinstance(fact, Fact) and not isinstance(fact, OomKilled):
             self._hand_to(self.starts.tell, fact)
             self._hand_to(self._cases.tell, fact)
+        if isinstance(fact, Emptied | Exited):
+            for look in self._ends:
+                self._hand_to(look, fact)
 
     def _hand_to(self, taker: Callable[[T], None], fact: T) -> None:
         try:

@@ -21,6 +21,7 @@ from agent.sources.kubernetes_node_pods import NodePods
 from agent.status import Status
 from agent.supervise import FAR_DELAY_SECONDS, rest
 from collectors.base import Sample
+from collectors.inquest.facts import Emptied, Exited
 from collectors.kernel.container_id import ContainerKey
 
 
@@ -51,11 +52,12 @@ class KubernetesSource:
             if access.mode == "kubelet"
             else ApiServerWatch(self._pods, access.node_name, self._pace, self._up)
         )
+        self._identities = identities
         self._wanted = asyncio.Event()
         identities.when_heard(self._hear)
 
     async def rest(self, seconds: float) -> None:
-        """Wait before the next try, but a second only if a container is born that nobody has named; not all nodes at the same time."""
+        """Wait before the next try, but a second only for a birth that nobody has named, or an end; not all nodes at the same time."""
         self._wanted.clear()
         await rest(seconds * random.uniform(0.5, 1), self._wanted)  # noqa: S311 - no secret
 
@@ -67,6 +69,16 @@ class KubernetesSource:
         """Tell what the API tells until it does not answer. Raises Blind."""
         async with connected(self._access, self._pace) as client:
             await self._api.follow(client)
+
+    def ended(self, fact: Emptied | Exited) -> None:
+        """Ask at once about a container of a pod of which others say that it has ended: a deletion is listed for seconds only."""
+        key = fact.container
+        identity = self._identities.known.get(key)
+        is_sandbox = identity is not None and identity.is_sandbox
+        is_of_pod = key in self._pods.told or (isinstance(fact, Emptied) and bool(fact.id.pod_uid))
+        if is_of_pod and fact.source != SOURCE and not (key.is_nested or is_sandbox or self._pods.is_over(key)):
+            self._wanted.set()
+            self._api.ask_about_end(key)
 
     def _hear(self, key: ContainerKey) -> None:
         # Of pods, an id is never one inside another.

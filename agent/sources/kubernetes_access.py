@@ -44,6 +44,8 @@ class Pace:
     poll: float = 10.0
     seek: float = 2.0
     """The least time between two requests, however many ids are looked for."""
+    end: float = 1.0
+    """The same, however many containers have ended: what is said of a deleted pod is gone seconds later."""
     connect: float = 5.0
     answer: float = 10.0
     watch: float = 120.0

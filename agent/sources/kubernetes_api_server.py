@@ -49,6 +49,9 @@ class ApiServerWatch:
     def seek(self, _key: ContainerKey) -> None:
         """Do nothing: a watch tells of every container as soon as the API server knows it."""
 
+    def ask_about_end(self, _key: ContainerKey) -> None:
+        """Do nothing: a watch tells of every deletion and every end."""
+
     async def _list(self, client: Client) -> None:
         # Version 0: from the API server's memory. Any other list makes it read all pods of the cluster from its database, for each node.
         version = {"resourceVersion": self._list_version} if self._list_version else {}

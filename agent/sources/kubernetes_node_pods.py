@@ -52,6 +52,10 @@ class NodePods:
         identity = self._identities.known.get(key)
         return identity is None or not (identity.name or identity.is_sandbox)
 
+    def is_over(self, key: ContainerKey) -> bool:
+        """Whether Kubernetes has told that it has ended."""
+        return key in self.told and self.told[key].ended is not None
+
     async def read_list(self, client: Client, path: str, parameters: Mapping[str, str]) -> ListedPods:
         """Ask for a list of pods. Raises Blind."""
         listed = ListedPods()

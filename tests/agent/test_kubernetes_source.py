@@ -26,8 +26,8 @@ from tests.agent.fake_kubernetes import NODE, Answer, Json, Kubernetes, answer, 
 
 A, B, C, D = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64), ContainerKey("d" * 64)
 HASH = "3f9d2c81a7b64e50923d1f08c6e5ab47"
-QUICK = Pace(poll=0.05, seek=0.01, again=0.01)
-PATIENT = Pace(poll=3600, seek=0.01, again=0.01)
+QUICK = Pace(poll=0.05, seek=0.01, end=0.01, again=0.01)
+PATIENT = Pace(poll=3600, seek=0.01, end=0.01, again=0.01)
 
 Mode = Literal["kubelet", "apiserver"]
 BOTH = pytest.mark.parametrize("mode", ["kubelet", "apiserver"])
@@ -54,6 +54,7 @@ class Following:
         self.desk = Desk(self.identities)
         access = Access(mode, url, NODE, str(account / "token"), str(account / "ca.crt"), settings.pop("skip_verify", False))
         self.source = KubernetesSource(access=access, tell=self.desk.tell, identities=self.identities, pace=pace, **settings)
+        self.desk.register.when_ended(self.source.ended)
         self.status = self.source.status
 
     @property
@@ -110,6 +111,20 @@ def recorded_sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         await sleep(min(delay, 0.001), result)
 
     monkeypatch.setattr("agent.sources.kubernetes.asyncio.sleep", recorded)
+    return delays
+
+
+def recorded_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Make every wait of the poll a short one, and return the list of how long they should have been."""
+    delays: list[float] = []
+    loop = asyncio.get_running_loop()
+    wait = kubernetes_kubelet._wait
+
+    async def recorded(event: asyncio.Event, until: float) -> None:
+        delays.append(until - loop.time())
+        await wait(event, min(until, loop.time() + 0.001))
+
+    monkeypatch.setattr(kubernetes_kubelet, "_wait", recorded)
     return delays
 
 
@@ -456,15 +471,83 @@ async def test_however_many_are_heard_of_the_kubelet_is_asked_at_a_measured_pace
     cluster: Kubernetes, account: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two requests are never closer than two seconds."""
-    delays = recorded_sleeps(monkeypatch)
-    following = Following(cluster.url, account, pace=Pace(poll=7200, seek=3600))
+    waits = recorded_waits(monkeypatch)
+    following = Following(cluster.url, account, pace=Pace(poll=7200, seek=3600, end=0.01))
     async with following.run() as task:
         await following.until(lambda: following.status.is_up, task)
         for identifier in (A, B, C, D):
             following.identities.hear("kmsg", identifier)
         await following.until(lambda: len(cluster.requests) > 1, task)
 
-    assert any(3000 < delay <= 3600 for delay in delays)
+    assert all(any(least < wait <= most for wait in waits) for least, most in ((3000, 3600), (6000, 7200)))
+
+
+def exited(key: ContainerKey, how: Literal["zombie", "runtime"] = "runtime") -> Exited:
+    """Tell that a container has ended, as somebody beside Kubernetes does."""
+    return Exited(container=key, source="exits", time=time.time(), how=how, code=137)
+
+
+async def test_a_container_that_has_ended_is_asked_about_at_once_and_until_the_kubelet_says_so(cluster: Kubernetes, account: Path) -> None:
+    """That its pod is being deleted is listed for seconds only. No poll would ask, and no seeking."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, pace=Pace(poll=3600, seek=3600, end=0.01))
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        deletion: Json = {"deletionTimestamp": "2026-11-22T01:06:40Z", "deletionGracePeriodSeconds": 5}
+        cluster.put(pod_of("web", status_of("app", A), **deletion))
+        following.desk.tell(exited(A))
+        await following.until(lambda: any(isinstance(fact, StopRequested) for fact in following.desk.facts), task)
+        cluster.put(pod_of("web", status_of("app", A, state=terminated(137, "Error", A)), **deletion))
+        await following.until(lambda: any(fact.source == "kubernetes" and isinstance(fact, Exited) for fact in following.desk.facts), task)
+        await following.until(lambda: following.kubelet._ended == {}, task)
+        following.kubelet._heard.clear()
+        following.desk.tell(exited(A, "zombie"))
+        assert not following.kubelet._heard.is_set(), "Kubernetes has said all that it knows"
+
+
+async def test_a_kubelet_that_never_hears_of_an_end_is_not_asked_without_end(cluster: Kubernetes, account: Path) -> None:
+    """Nor about what is no pod's, or inside of another container."""
+    cluster.put(pod_of("web", status_of("app", A)))
+    following = Following(cluster.url, account, pace=Pace(poll=3600, seek=3600, end=0.01))
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        following.identities.put("oci", {B: Identity(("", "", "other"))})
+        for key in (B, ContainerKey.of(A, B)):
+            following.desk.tell(exited(key))
+        assert not following.kubelet._heard.is_set()
+        following.desk.tell(exited(A))
+        await following.until(lambda: len(cluster.requests) == 1 + kubernetes_kubelet._TRIES and following.kubelet._ended == {}, task)
+
+
+async def test_a_storm_of_ends_is_one_request_a_second(cluster: Kubernetes, account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those that are remembered are bounded."""
+    keys = [ContainerKey(f"{number:064x}") for number in range(2500)]
+    cluster.put(pod_of("web", *(status_of(f"app-{key}", key) for key in keys)))
+    delays = recorded_sleeps(monkeypatch)
+    following = Following(cluster.url, account, pace=Pace(poll=7200, seek=7200, end=3600))
+    async with following.run() as task:
+        await following.until(lambda: following.status.is_up, task)
+        delays.clear()
+        for key in keys:
+            following.desk.tell(exited(key))
+        assert len(following.kubelet._ended) <= 1000
+        await following.until(lambda: len(cluster.requests) == 1 + kubernetes_kubelet._TRIES, task)
+
+    assert sum(3000 < delay <= 3600 for delay in delays) >= kubernetes_kubelet._TRIES
+
+
+@BOTH
+async def test_an_end_ends_the_rest(account: Path, mode: Mode) -> None:
+    """The API may be back, and knows for seconds only whether its pod was being deleted."""
+    following = Following("https://127.0.0.1:1", account, mode)
+    following.source._pods.told[A] = Identity(("shop", "web-0", "app"))
+    async with asyncio.timeout(120):
+        resting = asyncio.create_task(following.source.rest(3600))
+        await asyncio.sleep(0)
+        following.desk.tell(exited(B))
+        assert not following.source._wanted.is_set()
+        following.desk.tell(exited(A))
+        await resting
 
 
 async def test_a_kubelet_that_has_just_started_ends_nobody(cluster: Kubernetes, account: Path) -> None:

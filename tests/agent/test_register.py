@@ -133,6 +133,24 @@ def test_who_watches_inits_hears_of_each_birth(desk: Desk) -> None:
     assert heard == births
 
 
+def test_who_wants_to_know_of_ends_hears_of_each_fact_that_tells_one(desk: Desk) -> None:
+    """At once; one who fails costs nobody else the fact, nor the container its end."""
+    heard: list[Emptied | Exited] = []
+
+    def fail(_fact: Emptied | Exited) -> None:
+        raise RuntimeError
+
+    desk.register.when_ended(fail)
+    desk.register.when_ended(heard.append)
+    desk.tell(Described("docker", {A: WEB}))
+    ends = [Exited(**TOLD, how="runtime", code=3), Emptied(**of_cgroup(docker(A)))]
+    for fact in (Started(**TOLD), *ends, Removed(**TOLD)):
+        desk.tell(fact)
+
+    assert heard == ends
+    assert desk.identities.known[A].state == "removed"
+
+
 def test_a_watch_that_fails_costs_no_container_its_name(desk: Desk) -> None:
     """Nor its init, which is looked for beside that."""
 

@@ -93,7 +93,7 @@ async def test_without_the_kubelet_the_names_of_the_bundles_stay(tmp_path: Path,
     )
     assert isinstance(config, Config)
     app = App(config)
-    kubernetes(app)._api._pace = Pace(poll=0.05, seek=0.01)
+    kubernetes(app)._api._pace = Pace(poll=0.05, seek=0.01, end=0.01)
     followers = [asyncio.create_task(keep_running(source)) for source in app.sources if source.status.source in ("oci", "kubernetes")]
     try:
         labels = await until(app, lambda labels: labels.get("workload") == "web")
@@ -159,7 +159,7 @@ async def test_with_the_kubelet_alone_a_sandbox_is_no_container(tmp_path: Path, 
     source = kubernetes(app)
     later = 0.0
     app.census._clock = app.census._identities._clock = lambda: time.monotonic() + later
-    source._api._pace = Pace(poll=0.05, seek=0.01)
+    source._api._pace = Pace(poll=0.05, seek=0.01, end=0.01)
     follower = asyncio.create_task(keep_running(source))
     try:
         labels = await until(app, lambda labels: labels.get("container") == "app")
