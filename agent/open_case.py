@@ -31,6 +31,9 @@ MOST_OF_A_KIND = 50
 _CLOSE_SECONDS = 0.05
 """Docker may date the end of a short life some milliseconds before its start, and waits 100 ms before it starts one again."""
 
+_LATE_SECONDS = 5.0
+"""Runtimes date a start when they have done all that belongs to it: on a busy node a short life is over by then."""
+
 _F = TypeVar("_F", bound=Fact)
 _ENDS = (Exited, Emptied, Removed)
 _RUNS = (Born, Started, Exited, Emptied)
@@ -124,7 +127,7 @@ def place(cases: Sequence[OpenCase], fact: Fact, make: Callable[[], OpenCase]) -
         is_birth = isinstance(fact, Born | Started)
         unclaimed = next((case for case in reversed(cases) if case.inode is None and not (is_birth and _is_over_before(case, fact))), None)
         return same or unclaimed or make()
-    if isinstance(fact, Created | Started) and cases and all(_is_over_before(case, fact) for case in cases):
+    if isinstance(fact, Created | Started) and cases and all(_is_of_life_before(case, fact) for case in cases):
         return make()
     if isinstance(fact, Watched) and cases:  # its time is that of the watch, which may be older than the container
         return cases[-1]
@@ -135,6 +138,13 @@ def place(cases: Sequence[OpenCase], fact: Fact, make: Callable[[], OpenCase]) -
     if isinstance(fact, Exited):  # Docker tells the end of the life before, too, of which nothing else is known
         return undated or make()
     return cases[0] if cases else make()
+
+
+def _is_of_life_before(case: OpenCase, fact: Fact) -> bool:
+    """Whether the life had ended when a runtime says that one began, and this is not just late for it: nobody tells of one start twice."""
+    ends = [exited.time for exited in case.all(Exited)]
+    is_late = bool(ends) and fact.time < min(ends) + _LATE_SECONDS and not any(each.source == fact.source for each in case.all(type(fact)))
+    return _is_over_before(case, fact) and not is_late
 
 
 def _is_over_before(case: OpenCase, fact: Fact) -> bool:

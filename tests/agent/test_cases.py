@@ -194,6 +194,28 @@ def test_a_container_that_is_started_again_under_its_id_has_two_deaths(agent: Ag
     assert agent.deaths == {"error": 1, "completed": 1}
 
 
+def test_a_start_that_its_runtime_dates_after_the_end_begins_no_other_life(agent: Agent) -> None:
+    """Of a container that lives for milliseconds, on a busy node: Podman logs its start, and CRI notes it, when all is done."""
+    agent.tell(born(1001), told(Exited, 1001.1, how="runtime", code=3), emptied(1001.2))
+    agent.tell(told(Started, 1001.6), told(Exited, 1001.7, how="runtime", code=3))
+    agent.wait(20)
+
+    assert agent.deaths == {"error": 1}
+
+
+def test_a_start_soon_after_that_of_the_life_before_begins_another(agent: Agent) -> None:
+    """So do a start long after the end, and any birth of a cgroup, whoever else has told of the life before."""
+    for at in (1001.0, 1001.2):
+        agent.tell(told(Started, at), told(Exited, at + 0.1, how="runtime", code=1))
+    agent.wait(20)
+    assert agent.deaths == {"error": 2}
+
+    agent.tell(told(Exited, 1101, how="runtime", code=1), told(Started, 1109), told(Exited, 1109.1, how="runtime", code=1))
+    agent.tell(born(1109.2), emptied(1109.5), told(Exited, 1109.4, how="runtime", code=1))
+    agent.wait(20)
+    assert agent.deaths == {"error": 5}
+
+
 def test_a_thousand_lives_of_one_container_are_a_thousand_deaths_and_leave_nothing(agent: Agent) -> None:
     """A restart loop."""
     for number in range(1000):

@@ -1,6 +1,7 @@
 """Real deaths with their known causes, and a table of what the agent says of them beside what the runtime says."""
 
 import json
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,14 @@ def wait_for_deaths(agent: Agent, expected: Mapping[str, int]) -> dict[str, list
 
     wait_for(lambda: not missing(), 90, "deaths without a verdict")
     return by_container(agent)
+
+
+def catches(pid: int) -> bool:
+    """Whether the shell that is this init has got as far as its trap: it catches more than SIGCHLD."""
+    with open(f"/proc/{pid}/status") as status:
+        fields = dict(line.rstrip("\n").split(":\t", 1) for line in status if line.startswith(("Name", "SigCgt")))
+    traps = (1 << signal.SIGTERM - 1) | (1 << signal.SIGQUIT - 1)
+    return fields["Name"] == "sh" and bool(int(fields["SigCgt"], 16) & traps)  # the runtime that it was before catches all
 
 
 def table(rows: Mapping[str, Row], found: Mapping[str, list[dict[str, Any]]]) -> str:
