@@ -32,6 +32,8 @@ NAME_SECONDS = 10.0
 """So long after the end a case waits for the name of its container, and has its id then: names come no later (naming.py)."""
 _SAME_END_SECONDS = 2.0
 """Two sources date one end differently by less than this."""
+_LATE_END_SECONDS = 60.0
+"""The same, where a runtime says so in passing: a busy daemon dates an end when it gets to it, and it would have told of a new start."""
 _MOST_WRITTEN = 50
 """Open cases that one look writes down: what is begun at the agent's start may be a thousand, and would stop the event loop."""
 
@@ -211,7 +213,7 @@ class Cases:
             return False
         if settled is None:
             return not (cases or isinstance(fact, _BEGINNINGS)) and fact.time <= self._history
-        return fact.time <= settled.at + (0 if isinstance(fact, _BEGINNINGS) else _SAME_END_SECONDS)
+        return fact.time <= settled.at + _lateness(fact)
 
     def _settle_one(self) -> None:
         """Make room: settle what has ended first, or forget what is known of the oldest that runs."""
@@ -257,6 +259,13 @@ class Cases:
         if len(self._settled) > MOST_SETTLED:
             self._settled.popitem(last=False)
         self._drop(key, case)
+
+
+def _lateness(fact: Fact) -> float:
+    """Return by how many seconds a fact of a settled life may be dated after that was settled."""
+    if isinstance(fact, _BEGINNINGS):
+        return 0.0
+    return _LATE_END_SECONDS if isinstance(fact, Exited) and fact.how == "runtime" else _SAME_END_SECONDS
 
 
 def _judged(key: ContainerKey, case: OpenCase) -> Verdict:

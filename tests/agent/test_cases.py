@@ -203,6 +203,20 @@ def test_a_start_that_its_runtime_dates_after_the_end_begins_no_other_life(agent
     assert agent.deaths == {"error": 1}
 
 
+def test_an_end_that_its_runtime_tells_and_dates_much_later_is_the_one_that_is_settled(agent: Agent) -> None:
+    """The kernel and conmon's file have told of it; Podman notices when somebody asks it. A start in between makes it another."""
+    agent.tell(born(1001), told(Exited, 1001.1, how="zombie", status=3 << 8), emptied(1001.2))
+    agent.wait(10)
+    assert agent.deaths == {"error": 1}
+    agent.tell(told(Exited, 1020, how="runtime", code=3))
+    agent.wait(20)
+    assert agent.deaths == {"error": 1}
+
+    agent.tell(told(Started, 1041), told(Exited, 1042, how="runtime", code=3))
+    agent.wait(20)
+    assert agent.deaths == {"error": 2}
+
+
 def test_a_start_soon_after_that_of_the_life_before_begins_another(agent: Agent) -> None:
     """So do a start long after the end, and any birth of a cgroup, whoever else has told of the life before."""
     for at in (1001.0, 1001.2):

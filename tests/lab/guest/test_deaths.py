@@ -230,7 +230,7 @@ def test_what_ended_before_the_first_agent_is_history_and_what_ends_while_it_is_
     container = run("sh", "-c", "while [ ! -e /go ]; do sleep 0.1; done; exit 6", name="meanwhile")
     asked = run("sh", "-c", f"trap 'exit 5' TERM; {WAITS}", name="asked")
     asked.reload()
-    wait_for(lambda: catches(asked), 30, "no trap set")
+    wait_for(lambda: catches(asked.attrs["State"]["Pid"]), 30, "no trap set")
     wait_for(lambda: coroner.value("coroner_container_deaths_total", container="meanwhile", cause="error") == 0, 60, "not born at 0")
     coroner.kill()
     container.exec_run(["touch", "/go"])
