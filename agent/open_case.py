@@ -129,7 +129,8 @@ def place(cases: Sequence[OpenCase], fact: Fact, make: Callable[[], OpenCase]) -
         return same or unclaimed or make()
     if isinstance(fact, Created | Started) and cases and all(_is_of_life_before(case, fact) for case in cases):
         return make()
-    if isinstance(fact, Watched) and cases:  # its time is that of the watch, which may be older than the container
+    # The time of a watch may be older than the container; the kubelet cuts its times to whole seconds, and its ids live once.
+    if cases and (isinstance(fact, Watched) or (isinstance(fact, Exited) and fact.how == "kubelet")):
         return cases[-1]
     begun = [case for case in cases if case.begun <= fact.time + _CLOSE_SECONDS]
     if begun:

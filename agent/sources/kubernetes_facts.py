@@ -1,4 +1,7 @@
-"""What happened to a container between two times that Kubernetes told of it. Pure."""
+"""What happened to a container between two times that Kubernetes told of it. Pure.
+
+It never says that stops are watched: a kubelet also stops what fails its liveness probe, and evicts pods, of which nothing here tells.
+"""
 
 from collections.abc import Iterator
 

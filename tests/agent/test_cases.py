@@ -217,6 +217,39 @@ def test_an_end_that_its_runtime_tells_and_dates_much_later_is_the_one_that_is_s
     assert agent.deaths == {"error": 2}
 
 
+def test_an_end_in_whole_seconds_is_that_of_a_life_which_began_later(agent: Agent) -> None:
+    """The kubelet cuts its times, and most of what crashes in a loop lives for less than a second. Its ids live once."""
+    agent.tell(born(1001.3), told(Exited, 1001.6, how="zombie", status=1 << 8), emptied(1001.7))
+    agent.tell(told(Exited, 1001, how="kubelet", code=1))
+    agent.wait(20)
+
+    assert agent.deaths == {"error": 1}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_short_life_that_four_sources_date_each_its_own_way_is_one_death(agent: Agent, seed: int) -> None:
+    """A container of a pod that crashes at once, in whatever order the rest is told when its cgroup was seen."""
+    files = {"container": KEY, "source": "exit_files"}
+    kernel = {"container": KEY, "source": "exits", "inode": 7}
+    facts: list[Fact] = [
+        Created(**files, time=1001.2),  # type: ignore[arg-type] # a mapping of several types
+        Started(**kernel, time=1001.35),  # type: ignore[arg-type]
+        Exited(**kernel, time=1001.5, how="zombie", status=1 << 8),  # type: ignore[arg-type]
+        emptied(1001.52),
+        Started(**files, time=1001.9),  # type: ignore[arg-type]
+        Exited(**files, time=1001.9, how="runtime", code=1),  # type: ignore[arg-type]
+        Exited(container=KEY, source="kubernetes", time=1001, how="kubelet", code=1, reason="Error"),
+    ]
+    random.Random(seed).shuffle(facts)
+    agent.cases.tell(born(1001.3))
+    for fact in facts:
+        agent.cases.tell(fact)
+    agent.now = 1002
+    agent.wait(20)
+
+    assert agent.deaths == {"error": 1}
+
+
 def test_a_start_soon_after_that_of_the_life_before_begins_another(agent: Agent) -> None:
     """So do a start long after the end, and any birth of a cgroup, whoever else has told of the life before."""
     for at in (1001.0, 1001.2):
