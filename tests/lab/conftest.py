@@ -23,6 +23,9 @@ TEST_SECONDS = 480  # a slower test is failed inside, by pytest-timeout, with it
 HANG_SECONDS = 120  # no report after that much more: the guest itself hangs
 BOOT_SECONDS = 240
 MOST_GUESTS = 2
+PANIC = "Kernel panic - not syncing"
+MOST_PANICS = 2
+PANICKED_IN: list[str] = []
 WORTH_A_BOOT = 10
 
 
@@ -30,7 +33,9 @@ class Guest:
     """One boot with its share of the tests, and the reports that came out of it so far."""
 
     def __init__(self, tests: Sequence[str]) -> None:
+        self._tests = tests
         self._machine = _boot(tests)
+        self._panics = 0
         self._is_lost = False
         self._reports: dict[str, list[Mapping[str, object]]] = defaultdict(list)
         self._finished: set[str] = set()
@@ -44,7 +49,9 @@ class Guest:
         while nodeid not in self._finished:
             ended = self._machine.has_ended()
             self._receive(self._machine.shared / "reports")
-            if (ended or time.monotonic() > self._deadline) and nodeid not in self._finished:
+            if ended and nodeid not in self._finished and PANIC in self._machine.console() and self._panics < MOST_PANICS:
+                self._boot_again()
+            elif (ended or time.monotonic() > self._deadline) and nodeid not in self._finished:
                 self._is_lost = True
                 console = self._machine.console()[-8000:]
                 self._machine.stop()
@@ -55,6 +62,17 @@ class Guest:
     def stop(self) -> None:
         """Leave nothing running."""
         self._machine.stop()
+
+    def _boot_again(self) -> None:
+        """Run what was not finished once more. User-mode Linux has a race of its own between page faults in the kernel and the OOM killer."""
+        self._panics += 1
+        self._machine.stop()
+        self._tests = [test for test in self._tests if test not in self._finished]
+        self._reports = defaultdict(list, {test: found for test, found in self._reports.items() if test in self._finished})
+        PANICKED_IN.append(self._tests[0])
+        self._machine = _boot(self._tests)
+        self._lines_read = 0
+        self._deadline = time.monotonic() + BOOT_SECONDS + TEST_SECONDS + HANG_SECONDS
 
     def _receive(self, file: Path) -> None:
         lines = file.read_text(encoding="ascii").split("\n")[:-1] if file.exists() else []
@@ -124,6 +142,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what tests of the lab have printed: tables of deaths and verdicts."""
+    for test in PANICKED_IN:
+        terminalreporter.write_line(f"the lab's kernel panicked in {test}, which was run again in a new one")
     for report in terminalreporter.getreports("passed"):
         if not INSIDE and report.when == "call" and "/lab/guest/" in report.nodeid and report.capstdout:
             terminalreporter.section(report.nodeid.rpartition("::")[2].replace("_", " ").removeprefix("test "))
