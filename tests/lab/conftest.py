@@ -64,7 +64,7 @@ class Guest:
         self._machine.stop()
 
     def _boot_again(self) -> None:
-        """Run what was not finished once more. User-mode Linux has a race of its own between page faults in the kernel and the OOM killer."""
+        """Run what was not finished once more: user-mode Linux panics when the OOM killer comes between a read(2) and its page fault."""
         self._panics += 1
         self._machine.stop()
         self._tests = [test for test in self._tests if test not in self._finished]
