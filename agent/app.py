@@ -35,6 +35,7 @@ from agent.sources.docker import DockerSource
 from agent.sources.exit_files import ExitFilesSource
 from agent.sources.exits import ExitsSource
 from agent.sources.kmsg import KernelLog
+from agent.sources.layers import LayersSource
 from agent.sources.oci import OciSource
 from agent.sources.signals import SignalsSource
 from agent.status import Status, have_answered
@@ -113,6 +114,7 @@ class App:
         life = Life(register.starts, cgroup.freezes if cgroup is not None else None, partial(never_started, identities))
         self.sources: list[Source] = [self.kernel_log, *names]
         counted: list[Callable[[Node], None]] = []
+        layers = LayersSource(proc_root=config.procfs) if config.layers else None
         if cgroup is not None:
             signals = SignalsSource(root=config.tracefs, proc_root=config.procfs, tell=tell) if config.signals else None
             exits = ExitsSource(proc_root=config.procfs, tell=signals.overhear if signals else tell)
@@ -121,6 +123,9 @@ class App:
             self.sources += [cgroup, exits, *([signals] if signals else [])]
         if config.exits:
             self.sources.append(ExitFilesSource(directories=config.exits, tell=tell))
+        if layers is not None:
+            counted.append(layers.compare)
+            self.sources.append(layers)
         self.census = Census(
             cgroup_root=cgroup_root,
             proc_root=config.procfs,
@@ -137,7 +142,12 @@ class App:
             collectors=[
                 collector
                 for collector in all_collectors(
-                    ledger, DeathCounts(kept.deaths, lambda: self.cases.stops.last), life, config.pod_labels, local_events=local_events
+                    ledger,
+                    DeathCounts(kept.deaths, lambda: self.cases.stops.last),
+                    life,
+                    config.pod_labels,
+                    local_events=local_events,
+                    layers=layers.found if layers else dict,
                 )
                 if collector.name in config.collectors and (kept.has_counts or collector.name not in (oom.Oom.name, DeathCounts.name))
             ],
@@ -147,13 +157,7 @@ class App:
         )
         self._page = Page()
         self._zero_first = ZeroFirst()
-        self._registry = CollectorRegistry()
-        if DeathCounts.name in config.collectors:
-            self.cases.stops.show(self._registry)
-        if config.exporter_metrics:
-            ProcessCollector(registry=self._registry)
-            PlatformCollector(registry=self._registry)
-            GCCollector(registry=self._registry)
+        self._registry = _registry(config, self.cases)
         self._failures: Mapping[str, str] = {}
         self._ready = asyncio.Event()
 
@@ -304,6 +308,18 @@ def _find_cgroup_root(config: Config, status: Status, notes: list[str]) -> str |
         notes.append(f"cgroup v2 at {root} has no controller {', '.join(missing)}: what they measure is absent")
         log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
     return root
+
+
+def _registry(config: Config, cases: Cases) -> CollectorRegistry:
+    """Make what prometheus_client renders: a histogram, and what it tells of the agent's own process."""
+    registry = CollectorRegistry()
+    if DeathCounts.name in config.collectors:
+        cases.stops.show(registry)
+    if config.exporter_metrics:
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+    return registry
 
 
 def _show(sources: Iterable[Callable[[Node], None]], node: Node) -> None:

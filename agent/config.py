@@ -44,6 +44,8 @@ class Config:
     tracefs: str
     signals: bool
     """Whether signals to containers are traced."""
+    layers: bool
+    """Whether the writable layers of containers are measured."""
     docker_url: str
     """Empty: Docker is not asked."""
     kubernetes: ChosenApi
@@ -104,6 +106,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         exits=values["path.exits"],
         tracefs=values["path.tracefs"],
         signals=values["source.signals"],
+        layers=values["source.layers"],
         docker_url=values["docker.url"],
         kubernetes=kubernetes,
         pod_labels=values["kubernetes.pod-labels"],
@@ -210,6 +213,13 @@ _SETTINGS = (
         "false",
         SWITCH,
         "Record who sends signals to containers, in a trace instance of the agent's own: the one thing that it writes to the kernel.",
+    ),
+    Setting(
+        "source.layers",
+        "false",
+        SWITCH,
+        "Tell which file systems the roots of containers are, and measure their writable layers: a slow walk of each, every 10 minutes at "
+        "most.",
     ),
     Setting(
         "docker.url",

@@ -1,6 +1,6 @@
 """What is measured: the explicit list of all collectors. Synchronous, no asyncio, no network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from collectors.base import Collector
 from collectors.cpu import Cpu
@@ -9,6 +9,7 @@ from collectors.headroom import Headroom
 from collectors.host import Host
 from collectors.inquest.kills import KillLedger
 from collectors.io import Io
+from collectors.layers import Layer, Layers
 from collectors.leftovers import Leftovers
 from collectors.life import Life
 from collectors.lifecycle import Lifecycle
@@ -32,17 +33,24 @@ NAMES = (
     "oom",
     "deaths",
     "life",
+    "layers",
     "leftovers",
     "host",
 )
 
 
 def all_collectors(
-    kills: KillLedger, deaths: DeathCounts, life: Life, pod_labels: Sequence[str] = (), *, local_events: bool = False
+    kills: KillLedger,
+    deaths: DeathCounts,
+    life: Life,
+    pod_labels: Sequence[str] = (),
+    *,
+    local_events: bool = False,
+    layers: Callable[[], Mapping[int, Layer]] = dict,
 ) -> tuple[Collector, ...]:
     """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows.
 
-    `local_events`: memory.events does not count what is nested (mount option memory_localevents).
+    `local_events`: memory.events does not count what is nested (mount option memory_localevents). `layers`: what was found of each.
     """
     return (
         Lifecycle(pod_labels),
@@ -57,6 +65,7 @@ def all_collectors(
         Oom(kills, local_events=local_events),
         deaths,
         life,
+        Layers(layers),
         Leftovers(),
         Host(),
     )

@@ -98,7 +98,7 @@ def test_docker_node_shows_what_was_staged() -> None:
     namespaces = values("docker-6.1", "coroner_pid_namespace_zombies")
     assert [count for key, count in namespaces.items() if len(key) == 1 and count] == [2]
     # The processes of a captured node do not run here, so nobody can watch them.
-    assert sources("docker-6.1") == {("cgroup",): 1, ("proc",): 1, ("kmsg",): 1, ("docker",): 1, ("exits",): 0}
+    assert sources("docker-6.1") == {("cgroup",): 1, ("proc",): 1, ("kmsg",): 1, ("docker",): 1, ("exits",): 0, ("layers",): 1}
     assert not failed("docker-6.1")
 
 
@@ -190,11 +190,8 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
     expected = {name for name, family in whole.items() if any(dict(labels).get("container") for labels in family[2])}
 
     assert all("sound" in shown[name] for name in of_containers)
-    assert {
-        name
-        for name in expected - of_containers
-        if not re.search("zombie|pid_namespace|oom_candidate|last_stop|exec_sessions|start|created", name)
-    } == set()
+    elsewhere = "zombie|pid_namespace|oom_candidate|last_stop|exec_sessions|start|created|writable_layer|root_filesystem"
+    assert {name for name in expected - of_containers if not re.search(elsewhere, name)} == set()
     assert "torn" not in shown["coroner_container_memory_usage_bytes"] | shown["coroner_container_cpu_usage_seconds"]
     assert "junk" not in shown["coroner_container_memory_working_set_bytes"] | shown["coroner_container_frozen"]
     assert shown["coroner_container_info"] == {"sound", "torn", "junk", "bare"}
@@ -203,7 +200,7 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
 def test_broken_files_fail_the_collectors_that_read_them_and_no_other() -> None:
     """A file that a kernel does not have is no failure; of half a process table there is no count."""
     fail = {"lifecycle", "memory", "headroom", "cpu", "io", "pids", "zombies", "sessions", "oom", "leftovers", "host"}
-    work = {"pressure", "life"}
+    work = {"pressure", "life", "layers"}
     assert failed("broken") & (fail | work) == fail
     assert not values("broken", "coroner_pid_namespace_zombies")
     assert golden.pages("broken").failures.keys() == failed("broken")

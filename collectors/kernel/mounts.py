@@ -28,7 +28,7 @@ class Overlay:
 
 def overlays(path: str, most: int = MOST_BYTES) -> frozenset[Overlay]:
     """Overlays in a mountinfo. Raises ReadError, also for one of more than `most` bytes: a part of the mounts is not the mounts."""
-    raw = _head(path, most + 1)
+    raw = head(path, most + 1)
     if len(raw) > most:
         raise ReadError(path, f"more than {most} bytes of mounts")
     return parse_overlays(raw)
@@ -40,7 +40,7 @@ def root_devices(path: str, most: int = 4 * _PIECE) -> frozenset[bytes]:
     Not of others: whoever mounts directories of the node, such as the agent's own pod, has the roots of other containers below those. The
     root is near the head, however many mounts a container makes; what is behind is not read.
     """
-    return frozenset(overlay.device for overlay in parse_overlays(_head(path, most)) if overlay.point == b"/")
+    return frozenset(overlay.device for overlay in parse_overlays(head(path, most)) if overlay.point == b"/")
 
 
 def parse_overlays(raw: bytes) -> frozenset[Overlay]:
@@ -58,7 +58,8 @@ def parse_overlays(raw: bytes) -> frozenset[Overlay]:
     return frozenset(found)
 
 
-def _head(path: str, most: int) -> bytes:
+def head(path: str, most: int) -> bytes:
+    """Read so many bytes of a kernel file that may be long, or all if it has fewer. Raises ReadError."""
     try:
         fd = os.open(path, FLAGS)
         try:

@@ -31,6 +31,7 @@ DEFAULT = Config(
     exits=DEFAULT_EXITS,
     tracefs="/sys/kernel/tracing",
     signals=False,
+    layers=False,
     kubernetes=choose("auto", {}),
     pod_labels=(),
     docker_url="unix:///var/run/docker.sock",
@@ -53,6 +54,7 @@ EVERYTHING = [
     ("path.exits", '""', replace(DEFAULT, exits=())),
     ("path.tracefs", "/host/tracing/", replace(DEFAULT, tracefs="/host/tracing")),
     ("source.signals", "true", replace(DEFAULT, signals=True)),
+    ("source.layers", "true", replace(DEFAULT, layers=True)),
     ("docker.url", "tcp://10.0.0.1:2375", replace(DEFAULT, docker_url="tcp://10.0.0.1:2375")),
     ("docker.url", '""', replace(DEFAULT, docker_url="")),
     ("kubernetes.source", "files", replace(DEFAULT, kubernetes=choose("files", {}))),
@@ -187,6 +189,7 @@ WRONG = {
     "path.exits": ["run", "/a,", "/a,b"],
     "path.tracefs": ["tracing"],
     "source.signals": ["maybe"],
+    "source.layers": ["maybe"],
     "docker.url": [
         *("/run/docker.sock", "unix://run/docker.sock", "unix:///", "ssh://host", "tcp://", "tcp://:1", "http://host:x", "http://host:0"),
         *("http://host:65536", "http://[::1", "http://a b", "tcp://ho\nst:1", "off"),

@@ -28,9 +28,11 @@ from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
 from agent.sources.docker_listener import Containers, Event, Inspected
 from agent.sources.exit_files import ExitFilesSource
+from agent.sources.layers import LayersSource
 from agent.sources.oci import OciSource
 from collectors import NAMES
 from collectors.inquest.leftovers import LEFTOVER_SECONDS
+from collectors.layers import Layer
 from collectors.leftovers import Leftovers
 from collectors.zombies import Zombies
 
@@ -104,7 +106,7 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
     It has told inspected.json, and events.json, which is in the future, or it would be history.
     """
     names, events, inspected = node / "names.json", node / "events.json", node / "inspected.json"
-    bundles, exits = node / "bundles", node / "exits"
+    bundles, exits, layers = node / "bundles", node / "exits", node / "layers.json"
     arguments = [
         f"--path.procfs={node}/proc",
         f"--path.cgroupfs={node}/cgroup",
@@ -114,6 +116,7 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
         f"--path.exits={exits if exits.exists() else ''}",
         "--web.disable-exporter-metrics",
         *(["--source.signals"] if (node / "forbidden").exists() else []),  # nobody follows it: as where tracefs is not to be had
+        *(["--source.layers"] if layers.exists() else []),
     ]
     config = load([*arguments, *([] if names.exists() else ["--docker.url="])], {}, NAMES)
     assert isinstance(config, Config)
@@ -124,6 +127,11 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
             collector._clock = lambda: ZOMBIES_FIRST_SEEN
         if isinstance(collector, Leftovers):
             collector._clock = count(0, 2 * LEFTOVER_SECONDS).__next__  # in the second pass what is there has been there for a while
+    for source in app.sources:
+        if isinstance(source, LayersSource):
+            for container, layer in json.loads(layers.read_text()).items():
+                source._found[(node / "cgroup" / "docker" / container).stat().st_ino] = Layer(*layer)
+            source.status.up()
     if names.exists():
         for source in app.sources:
             if isinstance(source, DockerSource):
