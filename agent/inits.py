@@ -13,7 +13,8 @@ from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import ReadError, parse_once
 from collectors.kernel.process_status import namespace_pids
-from collectors.kernel.procfs import Namespace, has_first_pids
+from collectors.kernel.processes import Namespace
+from collectors.kernel.procfs import has_first_pids
 
 MOST = 10_000
 """Containers that are remembered, the latest to be seen."""

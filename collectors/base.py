@@ -9,7 +9,8 @@ from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import Gone, KernelFiles, Malformed, Unsupported
 from collectors.kernel.last_words import LastWords
-from collectors.kernel.procfs import Processes, ProcessTable
+from collectors.kernel.processes import Processes
+from collectors.kernel.procfs import ProcessTable
 
 T = TypeVar("T")
 

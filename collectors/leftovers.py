@@ -18,7 +18,7 @@ from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import Forbidden, ReadError
 from collectors.kernel.mounts import overlays, root_devices
-from collectors.kernel.procfs import DAEMON_NAMES, SHIM_NAMES, Processes
+from collectors.kernel.processes import DAEMON_NAMES, SHIM_NAMES, Processes
 
 DYING = gauge(
     "coroner_cgroup_dying_descendants",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from collectors.base import Node, Sample, gauge
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.procfs import Namespace
+from collectors.kernel.processes import Namespace
 
 SESSIONS = gauge(
     "coroner_container_exec_sessions",

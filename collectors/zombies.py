@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from collectors.base import CONTAINER, Node, Sample, gauge
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.procfs import Zombie
+from collectors.kernel.processes import Zombie
 
 _NAMESPACE = ("pid_namespace", *CONTAINER)
 ZOMBIES = gauge(

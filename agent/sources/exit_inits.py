@@ -12,8 +12,8 @@ from collectors.kernel import cgroupfs
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import ReadError, parse_once
+from collectors.kernel.process_stat import Stat, parse_stat
 from collectors.kernel.process_status import namespace_pids
-from collectors.kernel.procfs import Stat, parse_stat
 
 _PLACES = ("", "/container")
 """Where a runtime puts the init below the cgroup of a container: crun makes one more with systemd."""

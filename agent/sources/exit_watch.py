@@ -15,8 +15,8 @@ from collectors.kernel import pidfd
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import FLAGS, ReadError, parse_once
 from collectors.kernel.hidepid import may_ptrace
+from collectors.kernel.process_stat import parse_stat
 from collectors.kernel.process_status import namespace_pids
-from collectors.kernel.procfs import parse_stat
 
 _STAT_BYTES = 2048
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId
 from collectors.kernel.mounts import Overlay
-from collectors.kernel.procfs import DAEMON_NAMES, SHIM_NAMES, RuntimeProcess
+from collectors.kernel.processes import DAEMON_NAMES, SHIM_NAMES, RuntimeProcess
 
 K = TypeVar("K", bound=Hashable)
 

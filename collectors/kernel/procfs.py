@@ -8,13 +8,14 @@ import errno
 import os
 import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_whole
 from collectors.kernel.formats import lines
 from collectors.kernel.hidepid import require_sight
+from collectors.kernel.process_stat import Stat, parse_stat
 from collectors.kernel.process_status import namespace_pids
+from collectors.kernel.processes import DAEMON_NAMES, SHIM_NAMES, Entered, Namespace, Processes, RuntimeProcess, Zombie
 
 T = TypeVar("T")
 
@@ -27,33 +28,7 @@ _BUFFER = 1024
 INITIAL_PID_NAMESPACE = "4026531836"
 """Inode of the first PID namespace on every kernel (include/linux/proc_ns.h), for when not even that link may be read."""
 
-DAEMON_NAMES = frozenset((b"dockerd", b"containerd", b"crio"))
-SHIM_NAMES = frozenset((b"containerd-shim", b"conmon"))
-"""Names of what containers are started by, and of what stays beside each; the kernel keeps 15 bytes of a name, of shims so much."""
 _RUNTIMES = DAEMON_NAMES | SHIM_NAMES
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What a scan needs of /proc/PID/stat; start_time in clock ticks since boot."""
-
-    comm: bytes
-    state: bytes
-    parent: int
-    threads: int
-    start_time: int
-
-
-def parse_stat(raw: bytes) -> Stat:
-    """Parse /proc/PID/stat. The name may hold spaces, parentheses and newlines, so fields count from the last parenthesis.
-
-    Raises ValueError.
-    """
-    opening, closing = raw.index(b"("), raw.rindex(b")")
-    fields = raw[closing + 2 :].split(None, 20)
-    if len(fields) < 21:  # the last of the 20 wanted is complete only if another one follows
-        raise ValueError(f"cut short: {raw[:80]!r}")
-    return Stat(raw[opening + 1 : closing], fields[0], int(fields[1]), int(fields[17]), int(fields[19]))
 
 
 def parse_cgroup(raw: bytes) -> str | None:
@@ -67,60 +42,6 @@ def parse_cgroup(raw: bytes) -> str | None:
         if line.startswith(b"0::"):
             return line[3:].removesuffix(b" (deleted)").decode(errors="backslashreplace")
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class Zombie:
-    """A process that has ended and that its parent has not waited for: state Z and no live thread."""
-
-    pid: int
-    start_time: int
-    namespace: str
-    cgroup: str | None
-    parent_is_init: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """A PID namespace: processes in it, zombies included, and the cgroup of its init (None if the init cannot be seen).
-
-    `init_pids` is NSpid of the init, of which the first is its PID in this /proc; of the namespace of /proc itself it is not looked for.
-    """
-
-    processes: int
-    zombies: int
-    init_cgroup: str | None
-    init_pids: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeProcess:
-    """A process with a name of DAEMON_NAMES or SHIM_NAMES in the PID namespace of /proc itself. Any process can give itself that name."""
-
-    pid: int
-    start_time: int
-    comm: bytes
-    children: tuple[int, ...]
-    """PIDs, zombies included. What a runtime starts becomes a child of its shim, which is the reaper of its descendants."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """A process that runs in a PID namespace whose init it is not, with a parent outside of it: it came by setns(2)."""
-
-    namespace: str
-    cgroup: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Processes:
-    """One scan. `unreadable` counts processes whose ns/pid the agent may not read."""
-
-    zombies: tuple[Zombie, ...]
-    namespaces: Mapping[str, Namespace]
-    unreadable: int
-    runtimes: tuple[RuntimeProcess, ...] = ()
-    entered: tuple[Entered, ...] = ()
 
 
 class _Process:

@@ -21,8 +21,8 @@ from collectors.kernel import container_id, pidfd
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import read_once
+from collectors.kernel.process_stat import parse_stat
 from collectors.kernel.process_status import namespace_pids
-from collectors.kernel.procfs import parse_stat
 from tests.agent.desk import Desk
 from tests.kernel.test_pidfd import end, require_exit_status
 from tests.tree import A, B, cgroup, descriptors_left, docker, node, open_descriptors, tree

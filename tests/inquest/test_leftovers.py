@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from collectors.inquest.leftovers import Aged, Overlays, childless, is_shims_own, missing_daemons, needed_daemons
 from collectors.kernel import container_id
 from collectors.kernel.mounts import Overlay
-from collectors.kernel.procfs import RuntimeProcess
+from collectors.kernel.processes import RuntimeProcess
 
 A, B = 64 * "a", 64 * "b"
 

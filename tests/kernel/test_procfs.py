@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 
 from collectors.kernel import procfs
 from collectors.kernel.files import Forbidden, Gone, Malformed, ReadError, Unsupported
-from collectors.kernel.procfs import (
-    UNKNOWN,
-    Namespace,
-    Processes,
-    ProcessTable,
-    RuntimeProcess,
-    Stat,
-    Zombie,
-    parse_cgroup,
-    parse_stat,
-)
+from collectors.kernel.process_stat import Stat, parse_stat
+from collectors.kernel.processes import Namespace, Processes, RuntimeProcess, Zombie
+from collectors.kernel.procfs import UNKNOWN, ProcessTable, parse_cgroup
 from tests.tree import HOST_NAMESPACE, Link, descriptors_left, open_descriptors, process, stat, tree
 
 HOST = str(HOST_NAMESPACE)

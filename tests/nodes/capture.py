@@ -66,7 +66,7 @@ def capture_proc(proc: Path, to: Path) -> None:
 
 def _process(source: Path) -> tuple[dict[str, bytes], str] | None:
     stat = (source / "stat").read_bytes()
-    if procfs.parse_stat(stat).parent == _KTHREADD:
+    if process_stat.parse_stat(stat).parent == _KTHREADD:
         return None
     others = {name: (source / name).read_bytes() for name in PROCESS_FILES if name != "stat"}
     return {"stat": stat, **others}, os.readlink(source / PROCESS_LINK)
