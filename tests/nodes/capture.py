@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from docker import APIClient
 
-from collectors.kernel import cgroupfs, container_id, procfs
+from collectors.kernel import cgroupfs, container_id, process_stat
 
 T = TypeVar("T")
 
