@@ -41,7 +41,7 @@ STATUSES = counter(
     "coroner_exit_statuses_total",
     "Ended containers by how their exit status was learnt: from the kernel (reaped, zombie), from the runtime's event or file (runtime), "
     "from the kubelet, by asking the runtime later (inspect), or not at all (none).",
-    ("how",),
+    ("source",),
 )
 OPEN = gauge("coroner_open_cases", "Lives of containers whose end is not settled: those that run, and those that have just ended.", ())
 SETTLED_EARLY = counter("coroner_cases_settled_early_total", "Deaths settled before all was told, because too many cases were open.", ())

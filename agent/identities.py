@@ -68,6 +68,7 @@ class Identity:
     last_termination: Termination | None = None
     deletion_timestamp: float | None = None
     grace_seconds: float | None = None
+    stop_signal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,7 @@ class Identities:
 
 _FACTS = (
     *("name", "image", "is_sandbox", "holds_pod", "pod_uid", "runtime", "kind", "workload_kind", "workload", "project", "service"),
-    *("pod_labels", "restarts", "last_termination", "deletion_timestamp", "grace_seconds"),
+    *("pod_labels", "restarts", "last_termination", "deletion_timestamp", "grace_seconds", "stop_signal"),
 )
 
 

@@ -3,14 +3,14 @@
 No field is believed to be there or to have its type. Events are better wherever there are some: inspect keeps one life, the last.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from signal import SIGTERM, Signals
+from signal import SIGTERM
 from typing import Any, TypedDict
 
 from agent.sources import Told
 from agent.sources.docker_facts import IDENTIFIER, SOURCE, mapping_of
+from agent.sources.signal_names import signal_number
 from collectors.inquest.facts import Configured, Created, Exited, Started
 from collectors.kernel.container_id import ContainerKey
 
@@ -20,11 +20,6 @@ _DEFAULT_STOP_SECONDS = 10.0
 _MOST_SECONDS = 2**31
 _MOST_REASON = 200
 """Characters of the runtime's opinion."""
-
-_LAST_SIGNAL = 64
-_REAL_TIME = re.compile(r"(RTMIN|RTMAX)(?:([+-])([0-9]{1,2}))?")
-_FIRST_REAL_TIME = 34
-"""Of the C library, which keeps two for itself; Docker counts as it does."""
 
 _ENDED = ("exited", "dead", "removing", "restarting", "stopped")
 """States whose exit code and end are the last life's; `stopped` is Podman's word."""
@@ -101,22 +96,8 @@ def is_never_restarted(container: object) -> bool:
 
 
 def _stop_signal(value: object) -> int | None:
-    """Parse a signal as images and `--stop-signal` spell it: "SIGTERM", "term", "15", 15, "RTMIN+3"; SIGTERM if none is set."""
-    if value is None or value == "":
-        return int(SIGTERM)
-    if type(value) is int:
-        return value if 1 <= value <= _LAST_SIGNAL else None
-    if not isinstance(value, str) or not value.isascii():
-        return None
-    name = value.strip().upper().removeprefix("SIG")
-    if name.isdigit():
-        return int(name) if len(name) <= 2 and 1 <= int(name) <= _LAST_SIGNAL else None
-    if match := _REAL_TIME.fullmatch(name):
-        base = _FIRST_REAL_TIME if match[1] == "RTMIN" else _LAST_SIGNAL
-        number = base + int(f"{match[2] or '+'}{match[3] or 0}")
-        return number if _FIRST_REAL_TIME <= number <= _LAST_SIGNAL else None
-    signal = Signals.__members__.get(f"SIG{name}")
-    return None if signal is None else int(signal)
+    """Return the number of the stop signal; SIGTERM if none is set."""
+    return int(SIGTERM) if value is None or value == "" else signal_number(value)
 
 
 def _stop_seconds(value: object) -> float | None:

@@ -6,7 +6,8 @@ It never says that stops are watched: a kubelet also stops what fails its livene
 from collections.abc import Iterator
 
 from agent.identities import Identity
-from collectors.inquest.facts import Exited, Fact, StopRequested
+from agent.sources.signal_names import signal_number
+from collectors.inquest.facts import Configured, Exited, Fact, StopRequested
 from collectors.kernel.container_id import ContainerKey
 
 SOURCE = "kubernetes"
@@ -16,11 +17,13 @@ _MADE_UP = "ContainerStatusUnknown"
 
 
 def facts_between(key: ContainerKey, before: Identity | None, now: Identity, wall: float) -> Iterator[Fact]:
-    """Yield what was not told yet: that its pod is to be deleted, and how it ended.
+    """Yield what was not told yet: its stop signal, that its pod is to be deleted, and how it ended.
 
     `before` is what was told of it last, None if nothing was. `wall` is when `now` was learnt, seconds since 1970: the time of an end that
     Kubernetes does not date. Its own times are whole seconds.
     """
+    if now.ended is None and now.stop_signal and (before is None or before.stop_signal != now.stop_signal):  # Kubernetes 1.33
+        yield Configured(container=key, source=SOURCE, time=wall, stop_signal=signal_number(now.stop_signal))
     termination = now.last_termination if now.ended is not None else None  # while it lives, that of its life before
     requested = _stop_requested(now)
     finished = termination.finished_at if termination else None

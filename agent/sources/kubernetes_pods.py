@@ -58,6 +58,7 @@ def identities_of(pod: object, labels: Collection[str], *, clock: float, wall: f
                 name=(*shared.name, name) if shared.name and name else (),
                 image=_text(declared.get("image")) or _text(container.get("image")),
                 runtime=_runtime(container.get("containerID")),
+                stop_signal=_text(container.get("stopSignal")),
                 kind="sidecar" if kind == "init" and declared.get("restartPolicy") == "Always" else kind,
             )
             for identifier, life in _lives(container, identity):

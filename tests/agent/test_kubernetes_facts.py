@@ -7,7 +7,7 @@ import pytest
 
 from agent.identities import Identity, Termination
 from agent.sources.kubernetes_facts import facts_between
-from collectors.inquest.facts import Exited, Fact, StopRequested
+from collectors.inquest.facts import Configured, Exited, Fact, StopRequested
 from tests.tree import A
 
 WALL = 1_800_000_000.0
@@ -43,6 +43,15 @@ def facts(before: Identity | None, now: Identity) -> list[Fact]:
 def test_what_happened_is_told_once(before: Identity | None, now: Identity, expected: list[Fact]) -> None:
     """Not again with whatever changes next."""
     assert facts(before, now) == expected
+
+
+def test_the_stop_signal_is_told_once_while_the_container_lives() -> None:
+    """From Kubernetes 1.33 on; one that is no signal is not known."""
+    quits = replace(ALIVE, stop_signal="SIGQUIT")
+    assert facts(None, quits) == facts(ALIVE, quits) == [Configured(**TOLD, time=WALL, stop_signal=3)]
+    assert facts(quits, replace(quits, restarts=1)) == []
+    assert facts(None, replace(ALIVE, stop_signal="x" * 300)) == [Configured(**TOLD, time=WALL, stop_signal=None)]
+    assert facts(None, replace(ENDED, stop_signal="SIGQUIT")) == [EXIT]
 
 
 def test_a_grace_that_was_shortened_is_told() -> None:

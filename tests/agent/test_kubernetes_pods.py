@@ -65,6 +65,12 @@ def test_init_containers_sidecars_and_debug_containers_are_told_apart() -> None:
     }
 
 
+def test_the_stop_signal_is_the_one_that_the_status_has() -> None:
+    """From Kubernetes 1.33 on: the pod's lifecycle.stopSignal, or else the image's."""
+    assert told(pod_of("web", status_of("app", A) | {"stopSignal": "SIGUSR1"}))[A].stop_signal == "SIGUSR1"
+    assert told(pod_of("web", status_of("app", A) | {"stopSignal": 10}))[A].stop_signal == ""
+
+
 def test_a_container_that_has_ended_says_how_and_when() -> None:
     """The kubelet's time is the wall's; the identities' clock is another."""
     identity = told(pod_of("job", status_of("app", A, state=terminated(137, "OOMKilled", A, signal=9))))[A]
