@@ -1,4 +1,4 @@
-"""Run the tests of guest/ in the lab. pytest collects and selects them here, one or two boots run all that were selected, and
+"""Run the tests of guest/ in the lab. pytest collects and selects them here, up to three boots run all that were selected, and
 the reports of each (setup, call, teardown) come back as if it had run here. Inside the lab this file does nothing.
 """
 
@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +22,26 @@ NOTHING_MAY_BE_SKIPPED = os.environ.get("CI") == "true"
 TEST_SECONDS = 480  # a slower test is failed inside, by pytest-timeout, with its stack
 HANG_SECONDS = 120  # no report after that much more: the guest itself hangs
 BOOT_SECONDS = 240
-MOST_GUESTS = 2
+MOST_GUESTS = 3
+SECONDS = {
+    "test_agent": 95,
+    "test_casebook": 215,
+    "test_deaths": 160,
+    "test_deaths_cri": 100,
+    "test_deaths_podman": 85,
+    "test_exits": 65,
+    "test_headroom": 75,
+    "test_kernel_log": 135,
+    "test_last_words": 110,
+    "test_leftovers": 95,
+    "test_life": 60,
+    "test_names": 80,
+    "test_oom": 310,
+    "test_podman": 20,
+    "test_prometheus": 85,
+}
+"""What files took, measured once, so that the guests end together; a test of one that is not here counts as SECONDS_A_TEST."""
+SECONDS_A_TEST = 8
 PANIC = "Kernel panic - not syncing"
 MOST_PANICS = 2
 PANICKED_IN: list[str] = []
@@ -87,12 +106,12 @@ class Guest:
 
 
 class Lab:
-    """The boots of a test run, as many as there are processors: a guest has one. They work while the other tests run here."""
+    """The boots of a test run, one more than there are processors: a guest has one, and waits a third of its time."""
 
     def __init__(self, tests: Sequence[pytest.Item]) -> None:
         self._guest_of: dict[str, Guest] = {}
         self._guests: list[Guest] = []
-        for share in _shares(tests, min(MOST_GUESTS, os.cpu_count() or 1)):
+        for share in _shares(tests, min(MOST_GUESTS, (os.cpu_count() or 1) + 1)):
             self._guests.append(Guest([test.nodeid for test in share]))
             self._guest_of.update(dict.fromkeys((test.nodeid for test in share), self._guests[-1]))
 
@@ -157,14 +176,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _shares(tests: Sequence[pytest.Item], most: int) -> list[list[pytest.Item]]:
-    """Deal the files out, the largest first: a file's tests may share what they start. A few tests are not worth a second boot."""
+    """Deal the files out, the longest first: a file's tests may share what they start. A few tests are not worth a second boot."""
     files: dict[Path, list[pytest.Item]] = defaultdict(list)
     for test in tests:
         files[test.path].append(test)
     shares: list[list[pytest.Item]] = [[] for _ in range(most if len(tests) > WORTH_A_BOOT else 1)]
-    for file in sorted(files.values(), key=len, reverse=True):
-        min(shares, key=len).extend(file)
+    for file in sorted(files.values(), key=_seconds, reverse=True):
+        min(shares, key=_seconds).extend(file)
     return [sorted(share, key=tests.index) for share in shares if share]
+
+
+def _seconds(tests: Sequence[pytest.Item]) -> float:
+    """Estimate how long tests take, of whole files."""
+    files = Counter(test.path.stem for test in tests)
+    return sum(SECONDS.get(name, count * SECONDS_A_TEST) for name, count in files.items())
 
 
 def _boot(tests: Sequence[str]) -> Machine:
