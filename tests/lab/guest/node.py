@@ -45,10 +45,11 @@ FORMATS = {
 
 def wait_for(condition: Callable[[], T], seconds: float, message: str) -> T:
     """Return the condition's value as soon as it is true; fail with the message after SLOWNESS times so many seconds."""
-    deadline = time.monotonic() + SLOWNESS * seconds
+    deadline, pause = time.monotonic() + SLOWNESS * seconds, 0.05
     while not (value := condition()):
         assert time.monotonic() < deadline, f"after {SLOWNESS * seconds} s: {message}"
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.4)  # a look is mostly a scrape, and the guest has one processor for all
     return value
 
 
