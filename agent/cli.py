@@ -6,7 +6,7 @@ The settings (config.py) are flags of every command. Any flag may stand before o
 import asyncio
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from agent import __version__
@@ -26,6 +26,8 @@ def _daemon(config: Config, _flags: Values) -> int:
 
 
 def _metrics(config: Config, flags: Values) -> int:
+    # The trace of signals is the daemon's, which would lose what is read here, and no walk through a layer ends in time.
+    config = replace(config, signals=False, layers=False)
     write(asyncio.run(App(config, only_read(config)).page(openmetrics=flags["format"] == "openmetrics")))
     return 0
 
@@ -37,7 +39,8 @@ COMMANDS = (
         "Print one page of metrics and exit.",
         _metrics,
         flags=(Flag("format", "prometheus", one_of("prometheus", "openmetrics"), "Exposition format of the page."),),
-        details="OOM kill counters come from the casebook of the agent in --path.state. Without a casebook the page leaves them out.",
+        details="OOM kills and deaths come from the casebook of the agent in --path.state. Without a casebook the page leaves them out, and"
+        " always what --source.layers measures.",
     ),
     Command(
         "cases",

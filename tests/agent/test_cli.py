@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import __main__, __version__, output
+from agent import __main__, __version__, cli, output
 from agent.cli import COMMANDS, Call, read
 from agent.command import Command
 from agent.config import BadConfig, Config, load, settings
@@ -343,3 +343,23 @@ def test_any_input_is_answered(argv: list[str], environ: dict[str, str]) -> None
         lines = list(found.config.warnings) if isinstance(found, Call) else found.splitlines()
 
     assert all(line.isprintable() for line in lines)
+
+
+def test_one_page_leaves_the_trace_of_signals_to_the_daemon_and_walks_through_no_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both would read the same ring, and the daemon lose what the command has read."""
+    made: list[Config] = []
+
+    class Pages:
+        def __init__(self, config: Config, _kept: object) -> None:
+            made.append(config)
+
+        async def page(self, *, openmetrics: bool) -> bytes:
+            return b"" if openmetrics else b"page\n"
+
+    monkeypatch.setattr(cli, "App", Pages)
+    monkeypatch.setattr(cli, "write", lambda _page: None)
+    found = read(["metrics", "--source.signals", "--source.layers", "--path.state="], {}, NAMES)
+    assert isinstance(found, Call)
+    assert found.config.signals
+    assert found.run() == 0
+    assert [(config.signals, config.layers) for config in made] == [(False, False)]
