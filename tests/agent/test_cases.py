@@ -233,11 +233,11 @@ def test_a_short_life_that_four_sources_date_each_its_own_way_is_one_death(agent
     kernel = {"container": KEY, "source": "exits", "inode": 7}
     facts: list[Fact] = [
         Created(**files, time=1001.2),  # type: ignore[arg-type] # a mapping of several types
-        Started(**kernel, time=1001.35),  # type: ignore[arg-type]
-        Exited(**kernel, time=1001.5, how="zombie", status=1 << 8),  # type: ignore[arg-type]
+        Started(**kernel, time=1001.35),  # type: ignore[arg-type] # as above
+        Exited(**kernel, time=1001.5, how="zombie", status=1 << 8),  # type: ignore[arg-type] # as above
         emptied(1001.52),
-        Started(**files, time=1001.9),  # type: ignore[arg-type]
-        Exited(**files, time=1001.9, how="runtime", code=1),  # type: ignore[arg-type]
+        Started(**files, time=1001.9),  # type: ignore[arg-type] # as above
+        Exited(**files, time=1001.9, how="runtime", code=1),  # type: ignore[arg-type] # as above
         Exited(container=KEY, source="kubernetes", time=1001, how="kubelet", code=1, reason="Error"),
     ]
     random.Random(seed).shuffle(facts)
