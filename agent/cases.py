@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from agent.casebook import Casebook, CaseKey
 from agent.identities import KnownIdentities
-from agent.open_case import OpenCase, place
+from agent.open_case import OpenCase, ahead, place
 from agent.stops import Stops
 from collectors.base import CONTAINER, Node, Sample, counter, gauge
 from collectors.inquest.case import matters
@@ -101,12 +101,15 @@ class Cases:
 
     def tell(self, fact: Fact) -> None:
         """Take one fact of a container. Those inside of another are not judged: what they are is that one's word."""
-        key = fact.container
-        if not key or key.is_nested or not matters(fact) or self._is_settled(fact):
+        key, cases = fact.container, self._open.get(fact.container, ())
+        if not key or key.is_nested or not matters(fact):
             return
-        known = len(self._open.get(key, ()))
-        case = place(self._open.get(key, ()), fact, lambda: self._begin(key))
-        if isinstance(fact, Exited) and fact.inode is None and fact.time <= self._history and not case.is_restored:
+        case = ahead(cases, self._wall()) if fact.inode is None else None
+        if case is None and self._is_settled(fact):
+            return
+        known, is_dated = len(cases), case is None
+        case = case or place(cases, fact, lambda: self._begin(key))
+        if is_dated and isinstance(fact, Exited) and fact.inode is None and fact.time <= self._history and not case.is_restored:
             if len(self._open[key]) > known or (case.inode is None and case.begun <= fact.time):
                 self._drop(key, case)  # all of this life was before there was a casebook
             return

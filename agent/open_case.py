@@ -34,6 +34,9 @@ _CLOSE_SECONDS = 0.05
 _LATE_SECONDS = 5.0
 """Runtimes date a start when they have done all that belongs to it: on a busy node a short life is over by then."""
 
+_AHEAD_SECONDS = 1.0
+"""Less is no clock that was set back, but one that another program reads."""
+
 _F = TypeVar("_F", bound=Fact)
 _ENDS = (Exited, Emptied, Removed)
 _RUNS = (Born, Started, Exited, Emptied)
@@ -139,6 +142,11 @@ def place(cases: Sequence[OpenCase], fact: Fact, make: Callable[[], OpenCase]) -
     if isinstance(fact, Exited):  # Docker tells the end of the life before, too, of which nothing else is known
         return undated or make()
     return cases[0] if cases else make()
+
+
+def ahead(cases: Sequence[OpenCase], wall: float) -> OpenCase | None:
+    """Find the case that began in the future: the clock was set back since then, so times tell no lives apart."""
+    return next((case for case in cases if wall + _AHEAD_SECONDS < case.begun < float("inf")), None)
 
 
 def _is_of_life_before(case: OpenCase, fact: Fact) -> bool:

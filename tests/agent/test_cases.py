@@ -479,6 +479,26 @@ def test_the_last_stop_of_a_container_is_known_after_a_restart(agent: Agent) -> 
     assert {labels: last.seconds for labels, last in agent.cases.stops.last.items()} == {WEB: pytest.approx(1.0, abs=0.1)}
 
 
+def test_a_clock_that_was_set_back_costs_no_death_and_makes_no_second_one(agent: Agent) -> None:
+    """The end is dated before the beginning, and before there was a casebook; the cgroup goes all the same."""
+    agent.tell(*life(1001))
+    agent.cases._wall = lambda: agent.now - 600
+    agent.now = 1010
+    agent.cases.tell(told(Exited, agent.now - 600, how="runtime", code=3))
+    agent.cases.tell(emptied(agent.now - 600))
+    agent.wait(60)
+    assert agent.deaths == {"error": 1}
+
+
+def test_a_clock_that_was_set_back_without_cgroups_costs_no_death(agent: Agent) -> None:
+    """Docker alone tells."""
+    agent.tell(told(Started, 1001), told(Watched, 1001, kind="stops"))
+    agent.cases._wall = lambda: agent.now - 600
+    agent.cases.tell(told(Exited, agent.now - 600, how="runtime", code=3))
+    agent.wait(60)
+    assert agent.deaths == {"error": 1}
+
+
 def test_a_container_inside_of_another_is_not_judged(agent: Agent) -> None:
     """What it is called and how it ends is the word of the one around it."""
     inner = ContainerKey(f"{ID}/{'e5' * 32}")
