@@ -13,7 +13,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -22,7 +22,8 @@ from agent import __version__
 from agent.cases import Cases
 from agent.census import Census
 from agent.config import Config
-from agent.gather import Gather
+from agent.gather import Gather, Pass
+from agent.history import History
 from agent.identities import KEEP_DEAD_SECONDS, Identities, never_started
 from agent.inits import Inits
 from agent.kept import Kept, keep
@@ -42,7 +43,7 @@ from agent.status import Status, have_answered
 from agent.supervise import keep_running
 from agent.web.listen import shown
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VERDICTS, MOST_VICTIMS, Routes, serve
-from agent.web.status_page import status_page
+from agent.web.view import Pages, Parts, Recorder
 from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
@@ -158,7 +159,7 @@ class App:
         self._page = Page()
         self._zero_first = ZeroFirst()
         self._registry = _registry(config, self.cases)
-        self._failures: Mapping[str, str] = {}
+        self._recorder = Recorder(History() if config.history else None, self.gather.run)
         self._ready = asyncio.Event()
 
     @property
@@ -178,7 +179,7 @@ class App:
         routes = Routes(
             render=self.render,
             is_ready=self._ready.is_set,
-            status=self._status,
+            pages=self._pages(),
             victims=partial(self.casebook.victims, MOST_VICTIMS),
             verdicts=partial(self.casebook.verdicts, MOST_VERDICTS),
             telemetry_path=self.config.telemetry_path,
@@ -193,7 +194,10 @@ class App:
                 first = tasks.create_task(self._first_pass(), name="first pass")
                 house = tasks.create_task(self.casebook.keep_house(), name="casebook")
                 closing = tasks.create_task(self.cases.keep_closing(), name="cases")
-                resync = tasks.create_task(self.gather.resync(WALK_SECONDS, {oom.Oom.name}), name="resync")
+                resync = tasks.create_task(
+                    self.gather.resync(WALK_SECONDS, lambda: {oom.Oom.name, *self._recorder.wanted()}, take=self._recorder.take),
+                    name="resync",
+                )
                 await stop.wait()
                 log.info("stopping")
                 for task in (*followers, first, house, closing, resync):
@@ -216,24 +220,25 @@ class App:
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str = "") -> bytes:
         """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""
         # The samples of a large node are megabytes: nobody keeps them longer than the page needs.
-        collected = await self._collect(seconds)
-        samples = [*self._own_samples(), *collected]
-        del collected
+        done = await self._collect(seconds)
+        samples = [*self._own_samples(), *done.samples]
+        del done
 
         def body() -> bytes:
             extra = registry_lines(self._registry, openmetrics=openmetrics)
             for before, now in self.census.served():
                 self._zero_first.moved(before, now)
+                self._recorder.moved(before, now)
             shown = self._zero_first.shown(samples, scraper, self.census.older_than_agent)
             parts = self._page.parts(shown, openmetrics=openmetrics, extra=extra)
             return compress(parts) if compressed else b"".join(parts)
 
         return await self.gather.run(body)
 
-    async def _collect(self, seconds: float) -> Sequence[Sample]:
+    async def _collect(self, seconds: float) -> Pass:
         done = await self.gather.collect(seconds)
-        self._failures = done.failures
-        return done.samples
+        await self._recorder.take(done)
+        return done
 
     async def _first_pass(self) -> None:
         # What was logged while the agent was down has its names there; and who is ready has told history from what is to come.
@@ -257,13 +262,20 @@ class App:
         yield from self.casebook.samples()
         yield from self.cases.samples()
 
-    def _status(self) -> str:
-        return status_page(
-            telemetry_path=self.config.telemetry_path,
-            sources=self.statuses,
-            collectors=self.config.collectors,
-            failures=self._failures,
-            notes=[*self.notes, *([f"Casebook: {self.casebook.reason}"] if self.casebook.reason else [])],
+    def _pages(self) -> Pages:
+        return Pages(
+            Parts(
+                collect=self._collect,
+                run=self.gather.run,
+                own=self._own_samples,
+                telemetry_path=self.config.telemetry_path,
+                sources=lambda: self.statuses,
+                collectors=self.config.collectors,
+                notes=lambda: [*self.notes, *([f"Casebook: {self.casebook.reason}"] if self.casebook.reason else [])],
+                records=self.casebook,
+                facts=self.cases.facts,
+                history=self._recorder.history,
+            )
         )
 
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.casebook import Casebook, CaseKey
@@ -130,6 +130,11 @@ class Cases:
                     self._watch_log(key, case)
         elif not is_followed:
             self._log_since = None
+
+    def facts(self, key: ContainerKey) -> Sequence[Fact]:
+        """Return what is known so far of the latest life of a container that is not settled."""
+        cases = self._open.get(key)
+        return tuple(cases[-1]) if cases else ()
 
     def see(self, node: Node) -> None:
         """Take what a pass has found: names, and that a case of the agent before this one has ended unseen if its cgroup is not there."""

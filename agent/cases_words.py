@@ -8,7 +8,7 @@ from collectors.inquest.advice import advice
 from collectors.inquest.exit_status import name_of
 from collectors.inquest.verdict import Verdict
 
-_WHY = {
+WHY = {
     "completed": "Its init exited by itself, with exit code 0.",
     "error": "Its init exited by itself, with an exit code other than 0.",
     "stopped": "It was asked to end, and did so within its grace period.",
@@ -28,7 +28,7 @@ def words(row: Row, width: int | None) -> str:
     doubt = " It may have been otherwise: facts are missing." if verdict.missing and verdict.cause != "unknown" else ""
     blocks = (
         _wrapped(f"Case {row['number']}: {whose(row)}, {verdict.cause}", "", width),
-        _wrapped(f"{_WHY.get(verdict.cause, '')}{doubt}", "", width),
+        _wrapped(f"{WHY.get(verdict.cause, '')}{doubt}", "", width),
         [line for name, text in _facts(verdict) for line in _wrapped(text, f"{name + ':':10} ", width)],
         _timeline(verdict, width),
         _list("Evidence:", verdict.evidence, width),

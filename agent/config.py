@@ -28,6 +28,8 @@ class Config:
     listen_port: int
     """0: any free port."""
     telemetry_path: str
+    history: bool
+    """Whether the last hour of each container is kept in memory, for the charts of its page."""
     exporter_metrics: bool
     """Whether the page shows the agent's own process too."""
     collectors: tuple[str, ...]
@@ -96,6 +98,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         listen_host=host,
         listen_port=port,
         telemetry_path=values["web.telemetry-path"],
+        history=values["web.history"],
         exporter_metrics=not values["web.disable-exporter-metrics"],
         collectors=tuple(name for name in collectors if values[f"collector.{name}"]),
         procfs=values["path.procfs"],
@@ -124,8 +127,11 @@ def _address(text: str) -> tuple[str | None, int]:
     return host or None, int(match[3])
 
 
+_PAGES = ("/healthz", "/readyz", "/container")
+
+
 def _telemetry_path(text: str) -> str:
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text in ("/healthz", "/readyz", "/api/v1/victims"):
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text in _PAGES or text.startswith("/api/"):
         raise ValueError
     return text
 
@@ -177,14 +183,15 @@ _SETTINGS = (
         "web.listen-address",
         "127.0.0.1:10911",
         Kind("HOST:PORT, [IPV6]:PORT, or :PORT for every address of the machine", _address),
-        "Address on which to expose metrics and the status page.",
+        "Address on which to expose metrics and the pages.",
     ),
     Setting(
         "web.telemetry-path",
         "/metrics",
-        Kind("a path of letters, digits and . _ ~ -, but not /healthz, /readyz, /api/v1/victims", _telemetry_path),
+        Kind("a path of letters, digits and . _ ~ -, but not /healthz, /readyz, /container or below /api", _telemetry_path),
         "Path under which to expose metrics.",
     ),
+    Setting("web.history", "true", SWITCH, "Keep the last hour of each container in memory, 1.4 KiB each, for the charts on its page."),
     Setting("web.disable-exporter-metrics", "false", SWITCH, "Exclude metrics about the agent's own process (process_*, python_*)."),
     Setting("path.procfs", "/proc", _PATH, "Mount point of the host's procfs."),
     Setting("path.cgroupfs", "/sys/fs/cgroup", _PATH, "Mount point of the host's cgroup v2 hierarchy."),

@@ -5,14 +5,16 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from agent.census import Census
 from agent.words import UNEXPECTED, in_words
 from collectors.base import Collector, Node, Sample, gauge
+from collectors.inquest.kill_state import Labels
+from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import KernelFiles, descriptor_budget
 from collectors.kernel.procfs import ProcessTable
 
@@ -80,10 +82,16 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """All samples of one pass, and why each collector that failed did, in words."""
+    """All samples of one pass, why each collector that failed did, in words, and the containers that it has seen alive."""
 
     samples: Sequence[Sample]
     failures: dict[str, str]
+    living: Mapping[Labels, ContainerKey] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, node: Node | None, samples: Sequence[Sample], failures: dict[str, str]) -> "Pass":
+        """Make it of what was collected from a node."""
+        return cls(samples, failures, {each.labels: each.id.key for each in node.containers} if node is not None else {})
 
 
 class Late(Exception):
@@ -124,24 +132,34 @@ class Gather:
             self._current = asyncio.create_task(self._pass(timeout), name="pass")
         return await asyncio.shield(self._current)
 
-    async def resync(self, seconds: float, names: Collection[str], timeout: float = RESYNC_SECONDS) -> None:
-        """For ever: when there was no pass for so many seconds, take a census and run these collectors; their samples are thrown away.
+    async def resync(
+        self,
+        seconds: float,
+        names: Callable[[], Collection[str]],
+        timeout: float = RESYNC_SECONDS,
+        take: Callable[[Pass], Awaitable[None]] | None = None,
+    ) -> None:
+        """For ever: when there was no pass for so many seconds, take a census and run the collectors that are wanted by then.
 
-        Nothing of this is on the page: a failure shows in the next pass.
+        `take` gets their samples. Nothing of this is on the page: a failure shows in the next pass.
         """
         while True:
             if (rest := self._ended + seconds - self._clock()) > 0:
                 await asyncio.sleep(rest)
                 continue
             async with self._turn:
-                deadline = self._clock() + timeout
-                node, _ = await self._take_census(deadline)
-                for collector in self._collectors:
-                    if node is not None and collector.name in names:
-                        node = self._with_files(node)
-                        await self._one(collector, node, deadline, [])
-                del node  # or it would be kept as long as there are scrapes
+                await self._look(names(), self._clock() + timeout, take)
                 self._ended = self._clock()
+
+    async def _look(self, names: Collection[str], deadline: float, take: Callable[[Pass], Awaitable[None]] | None) -> None:
+        samples: list[Sample] = []
+        node, _ = await self._take_census(deadline)
+        for collector in self._collectors:
+            if node is not None and collector.name in names:
+                node = self._with_files(node)
+                await self._one(collector, node, deadline, samples)
+        if take is not None:
+            await take(Pass.of(node, samples, {}))
 
     async def run(self, job: Callable[[], T]) -> T:
         """Run other work on the samples in the sampling thread: no CPU-bound Python runs beside a pass."""
@@ -174,7 +192,7 @@ class Gather:
         if node is not None:
             self._assess(node, failures)
         self._report(failures)
-        return Pass(samples, failures)
+        return Pass.of(node, samples, failures)
 
     def _with_files(self, node: Node) -> Node:
         """Give it the thread's files: a stuck collector has kept those of its own, and the others go on with fresh ones."""

@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -134,11 +134,12 @@ class Casebook:
         """When the agent before this one wrote to its casebook last, seconds of the wall clock; None if there was none."""
         return self._file.written_at
 
-    def victims(self, most: int) -> list[dict[str, Any]]:
-        """The latest victims, newest first; those of this process alone while they are in memory only."""
+    def victims(self, most: int, of: Collection[str] | None = None) -> list[dict[str, Any]]:
+        """The latest victims, newest first; those of this process alone while they are in memory only. `of`: ids of their containers."""
+        found = self._contents.victims
         return self._read(
-            lambda execute: victims.latest(execute, most),
-            lambda: [asdict(victim) for victim in list(self._contents.victims)[: -most - 1 : -1]],
+            lambda execute: victims.latest(execute, most, of),
+            lambda: [asdict(victim) for victim in [*found] if of is None or victim.identifier in of][: -most - 1 : -1],
         )
 
     def verdicts(
@@ -147,6 +148,7 @@ class Casebook:
         since: float | None = None,
         *,
         namespace: str | None = None,
+        pod: str | None = None,
         container: str | None = None,
         cause: str | None = None,
         number: int | None = None,
@@ -155,7 +157,7 @@ class Casebook:
 
         `since` is when they ended, in seconds of the wall clock; the others are columns of a verdict, None is any.
         """
-        equal = verdicts.equal(namespace=namespace, container=container, cause=cause, number=number)
+        equal = verdicts.equal(namespace=namespace, pod=pod, container=container, cause=cause, number=number)
         found = self._read(
             lambda execute: verdicts.latest(execute, most, since, equal),
             lambda: verdicts.latest_of(self._contents.cases.closed, most, since, equal),

@@ -1,7 +1,7 @@
 # ruff: noqa: S608 - the names in statements are those of our own tables
 """The victims of the OOM killer as the casebook has them: one record each, the latest of them. No library: `execute` is SQLite's."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import astuple, fields, replace
 from typing import Any
 
@@ -42,12 +42,16 @@ def add(execute: Execute, found: Iterable[Victim], boot_id: str) -> None:
     execute("DELETE FROM victims WHERE number <= (SELECT max(number) FROM victims) - ?", (KEEP_VICTIMS,))
 
 
-def latest(execute: Execute, most: int) -> list[dict[str, Any]]:
-    """Return the latest victims, newest first, with the labels of their containers: empty while there are none."""
+def latest(execute: Execute, most: int, of: Collection[str] | None = None) -> list[dict[str, Any]]:
+    """Return the latest victims, newest first, with the labels of their containers: empty while there are none. `of`: ids of those."""
     columns = ("number", *schema.COLUMNS["victims"])
+    whose = "" if of is None else f" AND identifier IN ({', '.join('?' * len(of))})"
     found = [
         dict(zip(columns, row, strict=True))
-        for row in execute(f"SELECT {', '.join(columns)} FROM victims WHERE {schema.fits('victims')} ORDER BY number DESC LIMIT ?", (most,))
+        for row in execute(
+            f"SELECT {', '.join(columns)} FROM victims WHERE {schema.fits('victims')}{whose} ORDER BY number DESC LIMIT ?",
+            schema.plain((*(of or ()), most)),
+        )
     ]
     for victim in found:
         victim["pid"] = victim["pid"] or None  # its column came without NULL

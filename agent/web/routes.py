@@ -1,13 +1,14 @@
-"""HTTP: /metrics, /healthz, /readyz, /api/v1/victims and verdicts, the status page. GET and HEAD; nothing of a request is reflected."""
+"""HTTP: /metrics, /healthz, /readyz, the API, the pages for people. GET and HEAD; nothing of a request is reflected."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from agent.page import OPENMETRICS, PLAIN_TEXT, accepts_gzip, negotiate
+from agent.web.html import asset, policy
 from agent.web.listen import listen
 
 DEFAULT_SCRAPE_SECONDS = 10.0
@@ -21,6 +22,7 @@ MOST_VICTIMS = MOST_VERDICTS = 1000
 """What one answer holds: the latest."""
 
 _CHUNK = 64 * 1024
+_JSON = "application/json; charset=utf-8"
 
 log = logging.getLogger(__name__)
 
@@ -42,22 +44,38 @@ def scrape_seconds(header: str | None) -> float:
     return max(seconds - SPARE_SECONDS, seconds / 2)
 
 
+class Pages(Protocol):
+    """The pages for people, and what is in them as JSON."""
+
+    async def index(self) -> bytes:
+        """Make the page of all containers."""
+        ...
+
+    async def container(self, wanted: Mapping[str, str]) -> bytes | None:
+        """Make the page of the container with these labels; None if there is none."""
+        ...
+
+    async def containers(self) -> bytes:
+        """Describe all containers in JSON."""
+        ...
+
+
 class Routes:
-    """Handlers over what the agent has: how to render a page, whether a first one was made, its status, victims, verdicts; and the path."""
+    """Handlers over what the agent has: how to render a page, whether a first one was made, pages, victims, verdicts; and the path."""
 
     def __init__(
         self,
         *,
         render: Render,
         is_ready: Callable[[], bool],
-        status: Callable[[], str],
+        pages: Pages,
         telemetry_path: str,
         victims: Callable[[], list[dict[str, Any]]] = list,
         verdicts: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._render = render
         self._is_ready = is_ready
-        self._status = status
+        self._pages = pages
         self._victims = victims
         self._verdicts = verdicts
         self._telemetry_path = telemetry_path
@@ -68,8 +86,11 @@ class Routes:
         app.router.add_get(self._telemetry_path, self.metrics)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
+        app.router.add_get("/api/v1/containers", self.containers)
+        app.router.add_get("/api/v1/containers/schema", self.containers_schema)
         app.router.add_get("/api/v1/victims", self.victims)
         app.router.add_get("/api/v1/verdicts", self.verdicts)
+        app.router.add_get("/container", self.container)
         app.router.add_get("/", self.index)
         return app
 
@@ -83,20 +104,7 @@ class Routes:
         headers = {"Content-Type": OPENMETRICS if openmetrics else PLAIN_TEXT}
         if compressed:
             headers["Content-Encoding"] = "gzip"
-        response = web.StreamResponse(headers=headers)
-        response.content_length = len(body)
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await response.prepare(request)
-                if request.method != "HEAD":
-                    for start in range(0, len(body), _CHUNK):
-                        await response.write(body[start : start + _CHUNK])
-                await response.write_eof()
-        except TimeoutError:
-            log.warning("a client did not read its page in time and was cut off", extra={"seconds": SEND_SECONDS})
-            if request.transport is not None:
-                request.transport.abort()
-        return response
+        return await _send(request, body, headers)
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """The event loop runs. No I/O: a dead daemon or kubelet is no reason to restart the agent."""
@@ -114,9 +122,52 @@ class Routes:
         """Why containers ended, the latest first, as JSON; null is not known."""
         return web.json_response({"verdicts": await asyncio.to_thread(self._verdicts)})
 
-    async def index(self, _request: web.Request) -> web.Response:
-        """The status page."""
-        return web.Response(text=self._status(), content_type="text/html")
+    async def containers(self, request: web.Request) -> web.StreamResponse:
+        """The living containers, as JSON."""
+        return await _send(request, await self._pages.containers(), {"Content-Type": _JSON})
+
+    async def containers_schema(self, request: web.Request) -> web.StreamResponse:
+        """What that JSON looks like, as a JSON Schema."""
+        return await _send(request, asset("containers.schema.json").encode(), {"Content-Type": "application/schema+json"})
+
+    async def index(self, request: web.Request) -> web.StreamResponse:
+        """The page of all containers."""
+        return await _send(request, await self._pages.index(), _page_headers())
+
+    async def container(self, request: web.Request) -> web.StreamResponse:
+        """The page of one container."""
+        body = await self._pages.container(request.query)
+        if body is None:
+            raise web.HTTPNotFound(text="No such container runs, and the casebook has none that ended.\n")
+        return await _send(request, body, _page_headers())
+
+
+def _page_headers() -> dict[str, str]:
+    return {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy(),
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+async def _send(request: web.Request, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Send a whole body; a client that does not read is cut off."""
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(body)
+    try:
+        async with asyncio.timeout(SEND_SECONDS):
+            await response.prepare(request)
+            if request.method != "HEAD":
+                for start in range(0, len(body), _CHUNK):
+                    await response.write(body[start : start + _CHUNK])
+            await response.write_eof()
+    except TimeoutError:
+        log.warning("a client did not read its page in time and was cut off", extra={"seconds": SEND_SECONDS})
+        if request.transport is not None:
+            request.transport.abort()
+    return response
 
 
 async def serve(application: web.Application, host: str | None, port: int) -> tuple[web.AppRunner, list[tuple[str, int]]]:

@@ -257,7 +257,7 @@ async def test_without_scrapes_a_patrol_runs_some_collectors_and_nothing_of_it_i
     counted: list[Node] = []
     watched, failing, other = Fake("oom"), Fake("bad", fail), Fake("memory")
     one = gather(census, failing, watched, other, counted=counted.append)
-    resync = asyncio.create_task(one.resync(0, {"oom", "bad"}))
+    resync = asyncio.create_task(one.resync(0, lambda: {"oom", "bad"}))
     await until(lambda: watched.runs >= 2)
     resync.cancel()
 
@@ -274,7 +274,7 @@ async def test_a_patrol_rests_while_there_are_scrapes(census: FakeCensus) -> Non
     """They do all that it does."""
     one = gather(census, Fake("oom"))
     await one.collect(5)
-    resync = asyncio.create_task(one.resync(3600, {"oom"}))
+    resync = asyncio.create_task(one.resync(3600, lambda: {"oom"}))
     await asyncio.sleep(0)
     assert census.taken == 1
     await one.collect(5)
@@ -289,7 +289,7 @@ async def test_a_scrape_waits_for_a_patrol_and_makes_a_pass_of_its_own(census: F
     census.before = lambda: order.append("census")
     oom = Fake("oom", lambda _node: order.append("oom"))
     one = gather(census, oom, Fake("memory", lambda _node: order.append("memory")))
-    resync = asyncio.create_task(one.resync(0, {"oom"}))
+    resync = asyncio.create_task(one.resync(0, lambda: {"oom"}))
     await until(lambda: census.taken >= 1)
     results = [await one.collect(5) for _ in range(3)]
     resync.cancel()
@@ -304,7 +304,7 @@ async def test_a_patrol_that_hangs_is_left_behind_like_a_pass(census: FakeCensus
     """The scrape that waited for it says what hangs, and serves the rest."""
     stuck, other = Fake("oom", lambda _node: wait(release)), Fake("memory")
     one = gather(census, stuck, other)
-    resync = asyncio.create_task(one.resync(0, {"oom"}, timeout=0.2))
+    resync = asyncio.create_task(one.resync(0, lambda: {"oom"}, timeout=0.2))
     await until(lambda: stuck.runs == 1)
 
     result = await one.collect(5)
@@ -333,7 +333,7 @@ async def test_a_patrol_keeps_nothing_of_its_node(census: FakeCensus, release: t
     nodes: list[weakref.ref[Node]] = []
     census.before = lambda: wait(release) if census.taken == 2 else None
     one = gather(census, Fake("oom"), counted=lambda node: nodes.append(weakref.ref(node)))
-    resync = asyncio.create_task(one.resync(0, {"oom"}, timeout=3600))
+    resync = asyncio.create_task(one.resync(0, lambda: {"oom"}, timeout=3600))
 
     try:
         await until(lambda: census.taken == 2 and nodes[0]() is None)

@@ -2,17 +2,14 @@
 
 import asyncio
 import gzip
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from aiohttp import ClientSession
 
 from agent.page import OPENMETRICS, PLAIN_TEXT, compress
-from agent.status import Status
 from agent.web.listen import CannotListen
 from agent.web.routes import Routes, scrape_seconds, serve
-from agent.web.status_page import status_page
 
 
 class Agent:
@@ -31,6 +28,15 @@ class Agent:
         self.scrapers.append(scraper)
         return compress([self.body]) if compressed else self.body
 
+    async def index(self) -> bytes:
+        return b"<h1>Coroner</h1>"
+
+    async def container(self, wanted: Mapping[str, str]) -> bytes | None:
+        return b"<h1>web</h1>" if wanted.get("container") == "web" else None
+
+    async def containers(self) -> bytes:
+        return b'{"containers": []}'
+
 
 @pytest.fixture
 def agent() -> Agent:
@@ -44,7 +50,7 @@ async def url(agent: Agent) -> AsyncIterator[str]:
     routes = Routes(
         render=agent.render,
         is_ready=lambda: agent.ready,
-        status=lambda: "<h1>Coroner</h1>",
+        pages=agent,
         telemetry_path="/metrics",
         victims=lambda: agent.victims,
         verdicts=lambda: agent.verdicts,
@@ -155,43 +161,35 @@ def test_the_scrapers_timeout_is_the_passs_deadline(header: str | None, seconds:
 
 async def test_a_taken_port_is_an_error_and_leaves_nothing_behind(url: str) -> None:
     """Two agents on one node: the second says so."""
-    routes = Routes(render=Agent().render, is_ready=lambda: True, status=str, telemetry_path="/metrics")
+    routes = Routes(render=Agent().render, is_ready=lambda: True, pages=Agent(), telemetry_path="/metrics")
     with pytest.raises(CannotListen, match="Address already in use"):
         await serve(routes.application(), "127.0.0.1", int(url.rsplit(":", 1)[1]))
 
 
-def test_the_status_page_says_what_is_blind_and_why_and_escapes_it() -> None:
-    """A path that a container chose cannot become markup."""
-    blind = Status("kmsg")
-    blind.down("<b>/dev/kmsg</b>: Operation not permitted")
-
-    page = status_page(telemetry_path="/metrics", sources=[blind], collectors=["cpu"], failures={"cpu": "<i>boom</i>"}, notes=["<u>x</u>"])
-
-    assert "&lt;b&gt;/dev/kmsg&lt;/b&gt;: Operation not permitted" in page
-    assert "&lt;i&gt;boom&lt;/i&gt;" in page
-    assert "&lt;u&gt;x&lt;/u&gt;" in page
-    assert "MiB resident" in page
-
-
-def test_the_status_page_fits_a_phone_and_fetches_nothing() -> None:
-    """Whoever is called at night has one: words as long as paths are broken, and rows stand below one another."""
-    page = status_page(telemetry_path="/metrics", sources=[], collectors=[], failures={}, notes=[])
-
-    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
-    assert "overflow-wrap: anywhere" in page
-    assert "@media (max-width: " in page
-    assert "prefers-color-scheme: dark" in page
-    assert not re.search(r"<script|<link|<img|https?:|url\(|@import", page)
+@pytest.mark.parametrize("path", ["/", "/container?container=web"])
+async def test_a_page_may_load_nothing_and_send_nothing(url: str, http: ClientSession, path: str) -> None:
+    """Whatever a container wrote into it: its own style and script are allowed by their digests."""
+    async with http.get(f"{url}{path}") as response:
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        rules = dict(each.split(" ", 1) for each in response.headers["Content-Security-Policy"].split("; "))
+        assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == rules["frame-ancestors"] == "'none'"
+        assert rules["script-src"].startswith("'sha256-")
+        assert not any("unsafe" in rule for rule in rules.values())
+        assert (response.headers["X-Content-Type-Options"], response.headers["Referrer-Policy"]) == ("nosniff", "no-referrer")
 
 
-def test_every_link_of_the_status_page_leads_somewhere() -> None:
-    """Also to the metrics when they are elsewhere."""
-    routes = Routes(render=Agent().render, is_ready=lambda: True, status=str, telemetry_path="/a/b")
-    paths = {resource.canonical for resource in routes.application().router.resources()}
-    page = status_page(telemetry_path="/a/b", sources=[], collectors=[], failures={}, notes=[])
+async def test_a_container_that_nobody_knows_is_not_reflected(url: str, http: ClientSession) -> None:
+    """Nothing of the address comes back."""
+    async with http.get(f"{url}/container?container=<script>alert(1)</script>") as response:
+        assert response.status == 404
+        assert b"alert" not in await response.read()
 
-    links = set(re.findall(r'href="([^"]+)"', page))
-    assert links == paths - {"/"}
+
+async def test_the_api_has_the_containers_and_their_schema(url: str, http: ClientSession) -> None:
+    """Both as JSON."""
+    async with http.get(f"{url}/api/v1/containers") as response, http.get(f"{url}/api/v1/containers/schema") as schema:
+        assert await response.json() == {"containers": []}
+        assert "containers" in (await schema.json(content_type="application/schema+json"))["properties"]
 
 
 async def test_verdicts_are_json(agent: Agent, url: str, http: ClientSession) -> None:
