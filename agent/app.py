@@ -23,7 +23,7 @@ from agent.cases import Cases
 from agent.census import Census
 from agent.config import Config
 from agent.gather import Gather, Pass
-from agent.history import History
+from agent.history import History, Recorder
 from agent.identities import KEEP_DEAD_SECONDS, Identities, never_started
 from agent.inits import Inits
 from agent.kept import Kept, keep
@@ -43,7 +43,7 @@ from agent.status import Status, have_answered
 from agent.supervise import keep_running
 from agent.web.listen import shown
 from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VERDICTS, MOST_VICTIMS, Routes, serve
-from agent.web.view import Pages, Parts, Recorder
+from agent.web.view import Pages
 from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
@@ -159,7 +159,7 @@ class App:
         self._page = Page()
         self._zero_first = ZeroFirst()
         self._registry = _registry(config, self.cases)
-        self._recorder = Recorder(History() if config.history else None, self.gather.run)
+        self.recorder = Recorder(History() if config.history else None, self.gather.run)
         self._ready = asyncio.Event()
 
     @property
@@ -179,7 +179,7 @@ class App:
         routes = Routes(
             render=self.render,
             is_ready=self._ready.is_set,
-            pages=self._pages(),
+            pages=Pages(self),
             victims=partial(self.casebook.victims, MOST_VICTIMS),
             verdicts=partial(self.casebook.verdicts, MOST_VERDICTS),
             telemetry_path=self.config.telemetry_path,
@@ -195,7 +195,7 @@ class App:
                 house = tasks.create_task(self.casebook.keep_house(), name="casebook")
                 closing = tasks.create_task(self.cases.keep_closing(), name="cases")
                 resync = tasks.create_task(
-                    self.gather.resync(WALK_SECONDS, lambda: {oom.Oom.name, *self._recorder.wanted()}, take=self._recorder.take),
+                    self.gather.resync(WALK_SECONDS, lambda: {oom.Oom.name, *self.recorder.wanted()}, take=self.recorder.take),
                     name="resync",
                 )
                 await stop.wait()
@@ -221,14 +221,14 @@ class App:
         """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""
         # The samples of a large node are megabytes: nobody keeps them longer than the page needs.
         done = await self._collect(seconds)
-        samples = [*self._own_samples(), *done.samples]
+        samples = [*self.own_samples(), *done.samples]
         del done
 
         def body() -> bytes:
             extra = registry_lines(self._registry, openmetrics=openmetrics)
             for before, now in self.census.served():
                 self._zero_first.moved(before, now)
-                self._recorder.moved(before, now)
+                self.recorder.moved(before, now)
             shown = self._zero_first.shown(samples, scraper, self.census.older_than_agent)
             parts = self._page.parts(shown, openmetrics=openmetrics, extra=extra)
             return compress(parts) if compressed else b"".join(parts)
@@ -237,7 +237,7 @@ class App:
 
     async def _collect(self, seconds: float) -> Pass:
         done = await self.gather.collect(seconds)
-        await self._recorder.take(done)
+        await self.recorder.take(done)
         return done
 
     async def _first_pass(self) -> None:
@@ -252,7 +252,8 @@ class App:
     def _follow(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         return [tasks.create_task(keep_running(source), name=source.status.source) for source in self.sources]
 
-    def _own_samples(self) -> Iterable[Sample]:
+    def own_samples(self) -> Iterable[Sample]:
+        """Yield the samples that no collector yields."""
         yield BUILD_INFO, (__version__, platform.python_version()), 1
         for status in self.statuses:
             yield from status.samples()
@@ -261,22 +262,6 @@ class App:
         yield from self.census.samples()
         yield from self.casebook.samples()
         yield from self.cases.samples()
-
-    def _pages(self) -> Pages:
-        return Pages(
-            Parts(
-                collect=self._collect,
-                run=self.gather.run,
-                own=self._own_samples,
-                telemetry_path=self.config.telemetry_path,
-                sources=lambda: self.statuses,
-                collectors=self.config.collectors,
-                notes=lambda: [*self.notes, *([f"Casebook: {self.casebook.reason}"] if self.casebook.reason else [])],
-                records=self.casebook,
-                facts=self.cases.facts,
-                history=self._recorder.history,
-            )
-        )
 
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
         """Judge /proc by the pass that has just read it, and let the cases know who is there."""

@@ -4,11 +4,14 @@ Passes that are made anyway feed it, and where nobody scrapes, the look that is 
 the same number of bytes, about 1.4 KiB, until 15 minutes after it was seen last. A restart of the agent forgets it.
 """
 
+import logging
 import math
+import time
 from array import array
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.gather import Pass
 from agent.overview import UNKNOWN_RATES, Rates
 from collectors import cpu, memory, pids, pressure, zombies
 from collectors.base import Metric, Sample
@@ -27,6 +30,8 @@ COLLECTORS = frozenset({cpu.Cpu.name, memory.Memory.name, pids.Pids.name, pressu
 
 LEVELS = ("memory_bytes", "cpu_cores", "threads", "zombies")
 """What there is a chart of."""
+
+log = logging.getLogger(__name__)
 
 _UNKNOWN = math.nan
 _SLACK_SECONDS = 2.0
@@ -150,3 +155,38 @@ _COUNTERS: tuple[Metric, ...] = (
 )
 _PLACES = {metric: place for place, metric in enumerate((*_GAUGES, *_COUNTERS))}
 _WIDTH = len(_PLACES)
+
+
+class Recorder:
+    """Feeds the history with passes that are made anyway, and says what the look that is made without a scrape must measure for it.
+
+    Without a history it does nothing.
+    """
+
+    def __init__(
+        self,
+        history: History | None,
+        run: Callable[[Callable[[], None]], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.history = history
+        self._run, self._clock = run, clock
+
+    def wanted(self) -> frozenset[str]:
+        """Return the names of the collectors whose samples it wants now."""
+        return COLLECTORS if self.history is not None and self.history.is_due(self._clock()) else frozenset()
+
+    async def take(self, done: Pass) -> None:
+        """Take a point from a pass, if one is due. Never raises: no page of metrics is lost for a chart."""
+        history, now, wall = self.history, self._clock(), time.time()
+        if history is None or not history.is_due(now):
+            return
+        try:
+            await self._run(lambda: history.feed(done.samples, done.living, now, wall))
+        except Exception:
+            log.exception("history not fed")
+
+    def moved(self, before: Labels, now: Labels) -> None:
+        """Note, in the sampling thread, that a container is called otherwise by now."""
+        if self.history is not None:
+            self.history.moved(before, now)

@@ -281,7 +281,7 @@ def test_every_sample_is_of_a_metric_that_its_collector_declares(node: str, tmp_
         seen |= {sample[0].name for sample in samples}
         assert undeclared(samples, collector.metrics) == []
     sampler.retire()
-    assert undeclared(app._own_samples(), [metric for metric, section in declared().items() if section == AGENT_SECTION]) == []
+    assert undeclared(app.own_samples(), [metric for metric, section in declared().items() if section == AGENT_SECTION]) == []
     assert seen
 
 
