@@ -46,7 +46,7 @@ def chart(title: str, times: Sequence[float], values: Sequence[float], spell: Sp
         return f"{max(x, _LEFT):.1f}", f"{_BOTTOM - value / top * (_BOTTOM - _TOP):.1f}"
 
     now = next(value for value in reversed(values) if math.isfinite(value))
-    said = Html("now %s, at most %s, at least %s in the last hour") % (spell(now), spell(max(known)), spell(min(known)))
+    said = Html("now %s, highest %s, lowest %s") % (spell(now), spell(max(known)), spell(min(known)))
     line = (
         Html('<path class="limit" d="M%s %sH%s"/><text x="%s" y="%s">limit %s</text>')
         % (*(_LEFT, place(end, seen_limit)[1], _RIGHT, _LEFT, f"{float(place(end, seen_limit)[1]) - 3:.1f}", spell(seen_limit)),)

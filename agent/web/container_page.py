@@ -64,7 +64,7 @@ def _living(view: View, life: Life, seen: Overview) -> Iterator[Html]:
 
 
 def _list(items: Iterator[tuple[object, object]]) -> Html:
-    return Html("<dl>%s</dl>") % join(Html("<dt>%s</dt><dd>%s</dd>") % item for item in items)
+    return Html("<dl>%s</dl>") % join(Html("<div><dt>%s</dt><dd>%s</dd></div>") % item for item in items)
 
 
 def _levels(view: View, life: Life, seen: Overview) -> Iterator[tuple[object, object]]:
@@ -81,7 +81,7 @@ def _levels(view: View, life: Life, seen: Overview) -> Iterator[tuple[object, ob
     )
     yield "OOM kills", count(levels.get("oom_kills_total"))
     yield "CPU", words.cpu(view, is_complete=complete["cpu"])
-    yield "Waiting for", words.pressure(view)
+    yield "Pressure", words.pressure(view)
     yield "Threads", words.threads(view, is_complete=complete["pids"])
     yield "Refused forks", count(levels.get("fork_failures_total"))
     oldest = levels.get("oldest_zombie_timestamp_seconds")
@@ -120,12 +120,13 @@ def _history(view: View | None, life: Life) -> Iterator[Html]:
 
 def _timeline(life: Life, seen: Overview) -> Iterator[Html]:
     if life.timeline:
-        yield section("life", "This life", _lines(life.timeline, seen.time, "ago"))
+        yield section("life", "This life", _lines(life.timeline, seen.time, "ago", "from now"))
 
 
-def _lines(lines: Sequence[Line], zero: float, after: str) -> Html:
-    rows = ((moment(time), f"{span(abs(zero - time))} {after}", text) for time, text in lines)
-    return table("", ("When", "", "What happened"), rows, "timeline")
+def _lines(lines: Sequence[Line], zero: float, before: str, after: str) -> Html:
+    """Show what happened, and when, by the clock and as seen from a moment that matters."""
+    rows = ((moment(time), f"{span(abs(zero - time))} {before if time <= zero else after}", text) for time, text in lines)
+    return table("", ("When", "That is", "What happened"), rows, "timeline")
 
 
 def _ends(life: Life, seen: Overview) -> Iterator[Html]:
@@ -142,7 +143,8 @@ def _ends(life: Life, seen: Overview) -> Iterator[Html]:
         missing = Html("<p>Missing: %s</p>") % ", ".join(verdict.missing) if verdict.missing else NOTHING
         change = Html("<p><strong>What to change:</strong> %s</p>") % advice(verdict)
         before = [(time, text) for time, text in verdict.timeline]
-        lines = _lines(before, verdict.ended, "from the end") if verdict.ended is not None else _lines(before, seen.time, "ago")
+        ended = verdict.ended
+        lines = _lines(before, seen.time, "ago", "from now") if ended is None else _lines(before, ended, "before the end", "after the end")
         details = Html("<details%s><summary>Timeline</summary>%s</details>") % (NOTHING if number else Html(" open"), lines)
         title = "Why it ended" if not number else "Why it ended before"
         yield section(f"end-{number}", title, said, evidence, missing, change, details)

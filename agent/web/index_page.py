@@ -13,7 +13,7 @@ from agent.web.parts import ago, badge, link, moment, page, section, table
 DEATHS = 30
 """How many of the latest are on the page; all are in the casebook."""
 
-_COLUMNS = ("Container", "Findings", "Memory", "Threads", "Zombies", "PID 1", "CPU", "Waiting for")
+_COLUMNS = ("Container", "Findings", "Memory", "Threads", "Zombies", "PID 1", "CPU", "Pressure")
 
 
 def index_page(seen: Overview, deaths: Sequence[Mapping[str, object]], about: About) -> Html:

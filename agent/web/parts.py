@@ -53,7 +53,7 @@ def size(amount: float | None) -> Html:
         if abs(value) < 1024:
             break
         value, unit = value / 1024, larger
-    return escape(f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}")
+    return Html("%s&nbsp;%s") % (f"{value:.0f}" if unit == "B" or value >= 10 else f"{value:.1f}", unit)
 
 
 def count(amount: float | None) -> Html:
@@ -63,7 +63,7 @@ def count(amount: float | None) -> Html:
 
 def percent(share: float | None) -> Html:
     """Spell a share."""
-    return UNKNOWN if share is None or not math.isfinite(share) else escape(f"{share * 100:.0f} %")
+    return UNKNOWN if share is None or not math.isfinite(share) else Html("%s&nbsp;%%") % f"{share * 100:.0f}"
 
 
 def cores(amount: float | None) -> Html:
@@ -118,6 +118,6 @@ def section(identifier: str, title: object, *body: object) -> Html:
     return Html('<section aria-labelledby="%s"><h2 id="%s">%s</h2>%s</section>') % (identifier, identifier, title, join(body))
 
 
-def badge(word: str, kind: str) -> Html:
+def badge(word: object, kind: str) -> Html:
     """Show a word in the colour of its kind (good, warning, critical, info); the word says it without the colour."""
     return Html('<b class="%s">%s</b>') % (kind, word)

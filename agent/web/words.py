@@ -76,7 +76,7 @@ def cpu(view: View, *, is_complete: bool = True) -> Html:
     if limit is not None:
         stopped = Html("<small>throttled %s</small>") % percent(throttled)
         if throttled is not None and throttled >= _MUCH:
-            stopped = Html("<br>%s") % badge(f"throttled {throttled * 100:.0f} %", "warning")
+            stopped = Html("<br>%s") % badge(Html("throttled %s") % percent(throttled), "warning")
     return Html("%s%s%s%s") % (bar(used, limit), cores(used), of, stopped)
 
 
