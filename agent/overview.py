@@ -165,6 +165,8 @@ class Overview:
     """The node's."""
     could_not_look: Sequence[tuple[str, str]] = ()
     by_labels: Mapping[Labels, View] = field(default_factory=dict)
+    ended: Mapping[Labels, Mapping[str, str]] = field(default_factory=dict)
+    """Of containers that ended lately what they were: the labels of coroner_container_info."""
 
 
 def overview(
@@ -214,6 +216,7 @@ def overview(
         findings=found[()],
         could_not_look=examination.could_not_look,
         by_labels={view.labels: view for view in views},
+        ended={labels: said[0][0] for (name, labels), said in told.items() if name == _INFO and said and labels not in living},
     )
 
 

@@ -1,4 +1,4 @@
-"""The HTTP side: routes and the status page. aiohttp is imported here, without what it brings and the agent does not use."""
+"""The HTTP side: routes and the pages for people. aiohttp is imported here, without what it brings and the agent does not use."""
 
 import os
 

@@ -39,13 +39,19 @@ def container_page(labels: Labels, view: View | None, life: Life, seen: Overview
     name = spelled(labels)
     title = Html("%s: Coroner") % name
     heading = Html('<a href="./" aria-label="All containers">Coroner</a> / %s') % name
-    body = [*_living(view, life, seen)] if view is not None else [Html("<p>%s It does not run now.</p>") % badge("ended", "critical")]
+    body = [*_living(view, life, seen)] if view is not None else _dead(labels, life, seen)
     return page(
         title,
         heading,
         [*body, *_history(view, life), *_timeline(life, seen), *_ends(life, seen), *_victims(life)],
         time=seen.time,
     )
+
+
+def _dead(labels: Labels, life: Life, seen: Overview) -> list[Html]:
+    why = "" if life.verdicts else " There is no verdict yet: what is told of its end may take some seconds to come."
+    info = seen.ended.get(labels, {})
+    return [Html("<p>%s It does not run now.%s</p>") % (badge("ended", "critical"), why), _list(_told(info))]
 
 
 def _living(view: View, life: Life, seen: Overview) -> Iterator[Html]:
@@ -97,9 +103,13 @@ def _levels(view: View, life: Life, seen: Overview) -> Iterator[tuple[object, ob
     )
     yield "PID 1", words.init(view)
     yield "Processes by exec", count(levels.get("exec_sessions"))
+    yield from _told(view.info)
+
+
+def _told(info: Mapping[str, str]) -> Iterator[tuple[object, object]]:
     for name, what in _INFO:
-        if view.info.get(name):
-            yield what, Html("<code>%s</code>") % view.info[name]
+        if info.get(name):
+            yield what, Html("<code>%s</code>") % info[name]
 
 
 _INFO = (

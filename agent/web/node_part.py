@@ -1,8 +1,7 @@
 """The part of the page that is about the node and the agent: what it sees, what it does not and why, and what it costs."""
 
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent import __version__
@@ -20,7 +19,7 @@ class About:
     sources: Sequence[Status]
     collectors: Sequence[str]
     notes: Sequence[str] = ()
-    node: str = field(default_factory=platform.node)
+    node: str = ""
 
 
 def node_part(seen: Overview, about: About) -> Html:

@@ -13,6 +13,9 @@ from collectors.inquest.stops import is_possible
 
 UNKNOWN = Html("<i>unknown</i>")
 
+_NEAR = 90
+"""Per cent of a limit from which on a bar has the colour of trouble."""
+
 
 def page(title: object, heading: object, body: Iterable[object], *, time: float) -> Html:
     """Put a whole page together; `time` is that of the pass. Links are relative: they work behind a proxy that adds a path, too."""
@@ -53,7 +56,7 @@ def size(amount: float | None) -> Html:
         if abs(value) < 1024:
             break
         value, unit = value / 1024, larger
-    return Html("%s&nbsp;%s") % (f"{value:.0f}" if unit == "B" or value >= 10 else f"{value:.1f}", unit)
+    return Html("%s\N{NO-BREAK SPACE}%s") % (f"{value:.0f}" if unit == "B" or value >= 10 else f"{value:.1f}", unit)
 
 
 def count(amount: float | None) -> Html:
@@ -63,7 +66,7 @@ def count(amount: float | None) -> Html:
 
 def percent(share: float | None) -> Html:
     """Spell a share."""
-    return UNKNOWN if share is None or not math.isfinite(share) else Html("%s&nbsp;%%") % f"{share * 100:.0f}"
+    return UNKNOWN if share is None or not math.isfinite(share) else Html("%s\N{NO-BREAK SPACE}%%") % f"{share * 100:.0f}"
 
 
 def cores(amount: float | None) -> Html:
@@ -90,21 +93,22 @@ def bar(part: float | None, whole: float | None, inner: float | None = None, mar
     if part is None or not whole:
         return NOTHING
     wide, narrow = (min(100, max(0, round(100 * each / whole))) for each in (part, part if inner is None else inner))
-    # At its high or limit it is red: the class is of the whole bar.
-    near = Html(" n") if narrow >= 90 or (mark and part >= mark) else NOTHING
-    line = Html('<path d="M%s 0v8"/>') % min(99, round(100 * mark / whole)) if mark and mark < whole else NOTHING
-    return Html(
-        '<svg class="m%s" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="k" width="%s" height="8"/><rect width="%s" height="8"/>%s</svg>'
-    ) % (near, wide, narrow, line)
+    near = Html(" n") if narrow >= _NEAR or (mark and part >= mark) else NOTHING
+    outer = Html('<path class=k d="M0 0h%s"/>') % wide if wide > narrow else NOTHING
+    line = Html('<path class=h d="M%s 0h1"/>') % min(99, round(100 * mark / whole)) if mark and mark < whole else NOTHING
+    return Html('<svg class="m%s" viewBox="0 0 100 1" preserveAspectRatio=none aria-hidden=true>%s<path d="M0 0h%s"/>%s</svg>') % (
+        near,
+        outer,
+        narrow,
+        line,
+    )
 
 
 def table(caption: object, headings: Sequence[str], rows: Iterable[Sequence[object]], kind: str = "plain") -> Html:
     """Make a table. The first cell of a row is its heading."""
     head = join(Html('<th scope="col">%s</th>') % heading for heading in headings)
-    body = join(
-        Html('<tr><th scope="row">%s</th>%s</tr>\n') % (first, join(Html("<td>%s</td>") % cell for cell in rest)) for first, *rest in rows
-    )
+    # Without the end tags that HTML does not need: there may be a thousand rows.
+    body = join(Html("<tr><th scope=row>%s%s\n") % (first, join(Html("<td>%s") % cell for cell in rest)) for first, *rest in rows)
     return Html('<table class="%s"><caption>%s</caption><thead><tr>%s</tr></thead><tbody>\n%s</tbody></table>') % (
         kind,
         caption,

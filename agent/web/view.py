@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -70,7 +71,7 @@ class Pages:
         seen, agent = await self._look(), self._agent
         deaths = await asyncio.to_thread(agent.casebook.verdicts, DEATHS)
         notes = [*agent.notes, *([f"Casebook: {agent.casebook.reason}"] if agent.casebook.reason else [])]
-        about = About(agent.config.telemetry_path, agent.statuses, agent.config.collectors, notes)
+        about = About(agent.config.telemetry_path, agent.statuses, agent.config.collectors, notes, platform.node())
         return await self._made(lambda: index_page(seen, deaths, about).encode())
 
     async def container(self, wanted: Mapping[str, str]) -> bytes | None:
@@ -82,16 +83,19 @@ class Pages:
 
         seen, agent = await self._look(), self._agent
         asked = tuple(wanted.get(name, "") for name in ("namespace", "pod", "container"))
-        view = next((view for view in seen.views if tuple(map(addressable, view.labels)) == asked), None)
-        labels = asked if view is None else view.labels
+        known = (*seen.by_labels, *seen.ended)
+        labels = next((labels for labels in known if tuple(map(addressable, labels)) == asked), asked)
+        view, info = seen.by_labels.get(labels), seen.ended.get(labels)
         namespace, pod, container = labels
         ends = await asyncio.to_thread(partial(agent.casebook.verdicts, MOST_ENDS, namespace=namespace, pod=pod, container=container))
-        if view is None and not ends:
+        if view is None and info is None and not ends:
             return None
-        keys = {str(row["identifier"]) for row in ends} | ({view.key} if view is not None else set())
+        # One that has just ended has no verdict yet, and is known by its id.
+        key = ContainerKey((info or {}).get("container_id", "").rpartition("/")[2]) if view is None else view.key
+        keys = {*(str(row["identifier"]) for row in ends), key}
         victims = await asyncio.to_thread(agent.casebook.victims, MOST_ENDS, keys)
-        facts = agent.cases.facts(view.key) if view is not None else ()
-        culprits = self._culprits(view.key) if view is not None and any(view.zombies.values()) else ()
+        facts = agent.cases.facts(key)
+        culprits = self._culprits(key) if view is not None and any(view.zombies.values()) else ()
         history = agent.recorder.history
 
         def make() -> bytes:

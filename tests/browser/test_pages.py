@@ -13,6 +13,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from agent.web.view import Pages
 from tests.browser import scene
 
+expect.set_options(timeout=120_000)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PICTURE = Path(__file__).parents[2] / "dashboards" / "pictures" / "page.png"
