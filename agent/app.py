@@ -27,6 +27,7 @@ from agent.history import History, Recorder
 from agent.identities import KEEP_DEAD_SECONDS, Identities, never_started
 from agent.inits import Inits
 from agent.kept import Kept, keep
+from agent.overview import Examination, NotExamined
 from agent.page import Page, compress, registry_lines
 from agent.postmortem import Postmortem
 from agent.register import Register
@@ -156,9 +157,9 @@ class App:
             assess=self._assess,
             counted=partial(_show, counted),
         )
-        self._page = Page()
-        self._zero_first = ZeroFirst()
+        self._page, self._zero_first = Page(), ZeroFirst()
         self._registry = _registry(config, self.cases)
+        self._failures: Mapping[str, str] = {}
         self.recorder = Recorder(History() if config.history else None, self.gather.run)
         self._ready = asyncio.Event()
 
@@ -220,7 +221,7 @@ class App:
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str = "") -> bytes:
         """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""
         # The samples of a large node are megabytes: nobody keeps them longer than the page needs.
-        done = await self._collect(seconds)
+        done = await self.collect(seconds)
         samples = [*self.own_samples(), *done.samples]
         del done
 
@@ -235,15 +236,21 @@ class App:
 
         return await self.gather.run(body)
 
-    async def _collect(self, seconds: float) -> Pass:
+    async def collect(self, seconds: float) -> Pass:
+        """Make a pass within so many seconds, or share the one that is under way."""
         done = await self.gather.collect(seconds)
+        self._failures = done.failures
         await self.recorder.take(done)
         return done
+
+    async def examined(self) -> Examination:
+        """Return what the rules say of the latest pass."""
+        return NotExamined()
 
     async def _first_pass(self) -> None:
         # What was logged while the agent was down has its names there; and who is ready has told history from what is to come.
         await self.kernel_log.status.looked(_FIRST_LOG_SECONDS)
-        await self._collect(DEFAULT_SCRAPE_SECONDS)
+        await self.collect(DEFAULT_SCRAPE_SECONDS)
         self._ready.set()
         # What is alive now stays: looking through it again and again would stop the event loop for longer than all else here.
         gc.collect()

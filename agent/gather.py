@@ -98,6 +98,10 @@ class Late(Exception):
     """A job did not finish by its deadline."""
 
 
+class Unseen(Exception):
+    """There is no census: nobody knows what is on the node."""
+
+
 class Gather:
     """Runs passes, one at a time. `counted` is called with each census, before it is collected from."""
 
@@ -150,6 +154,15 @@ class Gather:
             async with self._turn:
                 await self._look(names(), self._clock() + timeout, take)
                 self._ended = self._clock()
+
+    async def ask(self, question: Callable[[Node], T], timeout: float) -> T:
+        """Take a census and answer a question about it, in the sampling thread. Raises Late, Unseen and what the question does."""
+        async with self._turn:
+            deadline = self._clock() + timeout
+            node, why = await self._take_census(deadline)
+            if node is None:
+                raise Unseen(why)
+            return await self._within("question", deadline, lambda: question(node))
 
     async def _look(self, names: Collection[str], deadline: float, take: Callable[[Pass], Awaitable[None]] | None) -> None:
         samples: list[Sample] = []

@@ -81,10 +81,6 @@ class NotExamined:
     could_not_look: Sequence[tuple[str, str]] = ()
 
 
-Examined = Callable[[], Examination]
-"""Gives the examination of the latest pass."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rates:
     """What is told by two readings, means over the last minute or so; shares are of the time, or of the quota periods."""

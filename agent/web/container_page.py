@@ -9,6 +9,7 @@ from agent.history import Series
 from agent.overview import Overview, View, spelled
 from agent.web import words
 from agent.web.charts import charts
+from agent.web.culprits import Culprit, sentence
 from agent.web.html import NOTHING, Html, join
 from agent.web.index_page import KINDS, finding
 from agent.web.parts import UNKNOWN, ago, badge, count, moment, page, section, size, table
@@ -23,14 +24,14 @@ Row = Mapping[str, object]
 class Life:
     """What is known of a container beside the pass.
 
-    `timeline` is of its present life, `verdicts` and `victims` are rows of the casebook, newest first; `zombies` has a sentence for each
-    process that fails to wait. `series` is None if no history is kept.
+    `timeline` is of its present life, `verdicts` and `victims` are rows of the casebook, newest first. `series` is None without a
+    history.
     """
 
     timeline: Sequence[Line] = ()
     verdicts: Sequence[Row] = ()
     victims: Sequence[Row] = ()
-    zombies: Sequence[str] = ()
+    culprits: Sequence[Culprit] = ()
     series: Series | None = None
 
 
@@ -91,7 +92,7 @@ def _levels(view: View, life: Life, seen: Overview) -> Iterator[tuple[object, ob
     yield "Threads", words.threads(view, is_complete=complete["pids"])
     yield "Refused forks", count(levels.get("fork_failures_total"))
     oldest = levels.get("oldest_zombie_timestamp_seconds")
-    whose = join(Html("<br>%s") % each for each in life.zombies)
+    whose = join(Html("<br>%s") % each for each in map(sentence, life.culprits))
     yield (
         "Zombies",
         Html("%s%s%s")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,11 +12,12 @@ from typing import Protocol, TypeVar
 from agent.casebook import Casebook
 from agent.cases import Cases
 from agent.config import Config
-from agent.gather import Gather
+from agent.gather import Gather, Pass
 from agent.history import Recorder
-from agent.overview import UNKNOWN_RATES, Examined, NotExamined, Overview, overview
+from agent.overview import UNKNOWN_RATES, Examination, Overview, overview
 from agent.status import Status
-from collectors.base import Sample
+from agent.web.culprits import Culprit
+from collectors.base import Node, Sample
 from collectors.kernel.container_id import ContainerKey
 
 SHARED_SECONDS = 3.0
@@ -24,6 +26,8 @@ PASS_SECONDS = 10.0
 """How long the pass of a page may take: as long as a usual one, for a scrape may share it."""
 MOST_ENDS = 10
 """Verdicts and victims on the page of one container."""
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -38,6 +42,14 @@ class Agent(Protocol):
     gather: Gather
     recorder: Recorder
 
+    async def collect(self, seconds: float) -> Pass:
+        """Make a pass, or share one."""
+        ...
+
+    async def examined(self) -> Examination:
+        """Return what the rules say of the latest pass."""
+        ...
+
     @property
     def statuses(self) -> list[Status]:
         """Of all sources."""
@@ -51,14 +63,11 @@ class Agent(Protocol):
 class Pages:
     """Makes pages. Whatever takes long runs in the sampling thread, so that no page delays a scrape's last step or another's answer.
 
-    `culprits` gives a sentence for each process of a container that leaves zombies. It and `examined` are called in the event loop.
+    `culprits` finds the processes of a container that leave zombies; it is called in the sampling thread, and may raise ReadError.
     """
 
-    def __init__(
-        self, agent: Agent, *, examined: Examined = NotExamined, culprits: Callable[[ContainerKey], Sequence[str]] = lambda key: ()
-    ) -> None:
+    def __init__(self, agent: Agent, culprits: Callable[[Node, ContainerKey], Sequence[Culprit]] = lambda node, key: ()) -> None:
         self._agent = agent
-        self._examined = examined
         self._culprits = culprits
         self._last: Overview | None = None
         self._turn = asyncio.Lock()
@@ -95,7 +104,7 @@ class Pages:
         keys = {*(str(row["identifier"]) for row in ends), key}
         victims = await asyncio.to_thread(agent.casebook.victims, MOST_ENDS, keys)
         facts = agent.cases.facts(key)
-        culprits = self._culprits(key) if view is not None and any(view.zombies.values()) else ()
+        culprits = await self._culprits_of(key) if view is not None and any(view.zombies.values()) else ()
         history = agent.recorder.history
 
         def make() -> bytes:
@@ -103,7 +112,7 @@ class Pages:
                 timeline=timeline(case_of(facts)) if facts else (),
                 verdicts=ends,
                 victims=victims,
-                zombies=culprits,
+                culprits=culprits,
                 series=history.series(labels) if history is not None else None,
             )
             return container_page(labels, view, life, seen).encode()
@@ -126,21 +135,27 @@ class Pages:
 
     async def _overview(self) -> Overview:
         agent = self._agent
-        done = await agent.gather.collect(PASS_SECONDS)
-        await agent.recorder.take(done)
+        done = await agent.collect(PASS_SECONDS)
         samples = [*agent.own_samples(), *done.samples]
         history, now = agent.recorder.history, time.time()
-        examined = self._examined()
+        examination = await agent.examined()
         return await self._made(
             lambda: overview(
                 samples,
                 time=now,
                 living=done.living,
                 failures=done.failures,
-                examination=examined,
+                examination=examination,
                 rates=history.rates if history is not None else lambda labels: UNKNOWN_RATES,
             )
         )
+
+    async def _culprits_of(self, key: ContainerKey) -> Sequence[Culprit]:
+        try:
+            return await self._agent.gather.ask(lambda node: self._culprits(node, key), PASS_SECONDS)
+        except Exception as error:  # the rest of the page is as good without them
+            log.debug("culprits not found", exc_info=error)
+            return ()
 
     async def _made(self, job: Callable[[], T]) -> T:
         return await self._agent.gather.run(job)

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from agent.census import Census
-from agent.gather import DURATION, SUCCESS, Gather, Pass
+from agent.gather import DURATION, SUCCESS, Gather, Pass, Unseen
 from agent.words import UNEXPECTED
 from collectors.base import Collector, Node, Sample, gauge
 from collectors.kernel.files import Forbidden, KernelFiles, Malformed
@@ -268,6 +268,37 @@ async def test_without_scrapes_a_patrol_runs_some_collectors_and_nothing_of_it_i
     result = await one.collect(5)
     assert successes(result) == {"oom": 1, "bad": 1, "memory": 1}
     assert result.failures == {}
+
+
+async def test_a_patrol_measures_what_is_wanted_at_that_moment_and_hands_it_on(census: FakeCensus) -> None:
+    """The history wants a point a minute, whoever scrapes."""
+    taken: list[set[str]] = []
+    wanted = {"oom", "memory"}
+
+    async def take(done: Pass) -> None:
+        taken.append(values(done))
+        wanted.discard("memory")
+
+    one = gather(census, Fake("oom"), Fake("memory"), Fake("cpu"))
+    resync = asyncio.create_task(one.resync(0, lambda: wanted, take=take))
+    await until(lambda: len(taken) >= 2)
+    resync.cancel()
+
+    assert taken[:2] == [{"oom", "memory"}, {"oom"}]
+
+
+async def test_a_question_is_answered_of_the_node_as_it_is(census: FakeCensus) -> None:
+    """In the sampling thread; without a census nobody knows."""
+    one = gather(census, Fake("oom"))
+
+    assert await one.ask(lambda _node: threading.current_thread().name, 5) == "sampler"
+
+    def fail() -> None:
+        raise RuntimeError("boom")
+
+    census.before = fail
+    with pytest.raises(Unseen):
+        await one.ask(lambda node: node, 5)
 
 
 async def test_a_patrol_rests_while_there_are_scrapes(census: FakeCensus) -> None:

@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from agent.web.node_part import About
 from agent.web.parts import address, bar, count, percent, size
 from agent.web.routes import Routes
 from agent.web.view import Pages
-from collectors.base import CONTAINER, Sample
+from collectors.base import CONTAINER, Node, Sample
 from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.files import Gone
 from tests.browser import scene
 
 WEB = ("shop", "web-0", "web")
@@ -45,7 +46,7 @@ async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[App]:
 @pytest.fixture
 def pages(app: App) -> Pages:
     """Its pages, of which nobody has seen one."""
-    return Pages(app, examined=scene.examined)
+    return Pages(app)
 
 
 class Text(HTMLParser):
@@ -206,6 +207,49 @@ def view(**levels: float) -> View:
         [], time=0, living={WEB: ContainerKey("a")}, failures={}, examination=NotExamined(), rates=lambda labels: Rates()
     ).views
     return replace(made, levels=levels)
+
+
+@dataclass(frozen=True)
+class Careless:
+    """A parent that does not wait."""
+
+    pid: int = 4711
+    container_pid: int | None = 1
+    comm: str = "<sh>"
+    zombies: int = 2000
+    names: tuple[tuple[str, int], ...] = (("worker", 1990), ("sleep", 10))
+    statuses: tuple[tuple[int, int], ...] = ((256, 1500), (9, 499), (0x137F, 1))
+    is_exec_probe: bool = True
+
+
+@in_module
+async def test_the_page_of_a_container_names_who_does_not_wait(app: App) -> None:
+    """With what piles up, how it ended, and whether it came from outside; asked of the node as it is now, and only if there are any."""
+    asked: list[ContainerKey] = []
+
+    def culprits(node: Node, key: ContainerKey) -> list[Careless]:
+        assert any(container.id.key == key for container in node.containers)
+        asked.append(key)
+        return [Careless()]
+
+    pages = Pages(app, culprits)
+    text = read(await pages.container({"container": "careless"})).text
+    assert (
+        "<sh> (PID 4711 of the node, PID 1 of the container) has not waited for 2,000: 1,990 worker, 10 sleep; they ended: 1,500 with 1, "
+        "499 by SIGKILL, 1 with status 4991. Most of them were started from outside"
+    ) in text
+    await pages.container({"container": "crowded"})
+    assert len(asked) == 1
+
+
+@in_module
+async def test_a_page_does_without_what_cannot_be_found_out(app: App) -> None:
+    """The process is gone, or /proc is forbidden."""
+
+    def culprits(_node: Node, _key: ContainerKey) -> list[Careless]:
+        raise Gone("/proc/1/stat", "gone")
+
+    assert "4 that PID 1 does not wait for" in read(await Pages(app, culprits).container({"container": "careless"})).text
 
 
 @pytest.mark.parametrize("say", [words.memory, words.threads, words.zombies, words.init, words.pressure])

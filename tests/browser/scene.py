@@ -62,7 +62,7 @@ def own_samples(app: App) -> Iterable[Sample]:
             yield HANDLES, ("", "", container, "SIGTERM"), handles
 
 
-def examined() -> NotExamined:
+async def examined() -> NotExamined:
     """What is found."""
     return NotExamined(FOUND, (("init-deaf", "the source <i>proc</i> is blind"),))
 
@@ -91,7 +91,8 @@ async def agent(root: Path, *, hostile: bool = True) -> AsyncIterator[App]:
         for source in app.sources:
             if isinstance(source, ExitsSource) and not hostile:
                 source.status.up()  # the processes of a captured node do not run here, so nobody follows them
-        app.own_samples = lambda: own_samples(app)  # type: ignore[method-assign] # what another collector would tell
+        patch.setattr(app, "own_samples", lambda: own_samples(app))
+        patch.setattr(app, "examined", examined)
         async with golden._kernel_log(app, records), golden._followed(app):
             done = await app.gather.collect(golden._SECONDS)
             clock.now += 10

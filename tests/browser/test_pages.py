@@ -44,7 +44,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """The pages of an agent on a node with hostile names."""
-    async with scene.agent(tmp_path_factory.mktemp("scene")) as app, scene.served(app, Pages(app, examined=scene.examined)) as url:
+    async with scene.agent(tmp_path_factory.mktemp("scene")) as app, scene.served(app, Pages(app)) as url:
         yield url
 
 
@@ -187,7 +187,7 @@ async def test_the_picture_in_the_readme_is_of_this_page(browser: Browser, tmp_p
     target = PICTURE if pytestconfig.getoption("update_screenshots") else tmp_path / "page.png"
     async with (
         scene.agent(tmp_path, hostile=False) as app,
-        scene.served(app, Pages(app, examined=scene.examined)) as url,
+        scene.served(app, Pages(app)) as url,
         await browser.new_context(viewport={"width": 1280, "height": 860}, color_scheme="light") as context,
     ):
         page = await context.new_page()

@@ -80,14 +80,14 @@ def make_pages(node: Path) -> Pages:
 async def _pages(node: Path, records: list[bytes] | None, state: str) -> Pages:
     app, clock = build(node, state)
     async with _kernel_log(app, records), _followed(app):
-        failures = (await app.gather.collect(_SECONDS)).failures
+        await app.gather.collect(_SECONDS)
         clock.now += 10
         app.cases.close_due()
         text = await app.render(_SECONDS, openmetrics=False, compressed=False)
         openmetrics = await app.render(_SECONDS, openmetrics=True, compressed=False)
     app.gather._sampler.retire()
     app.casebook.close()
-    return Pages(text.decode(), openmetrics.decode(), failures)
+    return Pages(text.decode(), openmetrics.decode(), dict(app._failures))
 
 
 class Clock:

@@ -1,0 +1,68 @@
+"""Who does not wait for the zombies of a container, in words (collectors/forensics.py finds them)."""
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from collectors.inquest.exit_status import name_of
+
+
+class Culprit(Protocol):
+    """A process that does not wait for its children, and what has become of them."""
+
+    @property
+    def pid(self) -> int:
+        """On the node; 0 is not known."""
+        ...
+
+    @property
+    def container_pid(self) -> int | None:
+        """In the PID namespace of the container."""
+        ...
+
+    @property
+    def comm(self) -> str:
+        """What it calls itself; empty is not known."""
+        ...
+
+    @property
+    def zombies(self) -> int:
+        """How many it has."""
+        ...
+
+    @property
+    def names(self) -> Sequence[tuple[str, int]]:
+        """What they call themselves, and how many."""
+        ...
+
+    @property
+    def statuses(self) -> Sequence[tuple[int, int]]:
+        """How they ended, as of wait(2), and how many."""
+        ...
+
+    @property
+    def is_exec_probe(self) -> bool:
+        """Whether most of them came in from outside."""
+        ...
+
+
+def sentence(culprit: Culprit) -> str:
+    """Say who it is, what it has not waited for, and how that ended."""
+    inside = f", PID {culprit.container_pid} of the container" if culprit.container_pid is not None else ""
+    who = f"{culprit.comm or 'A process that is not known'} (PID {culprit.pid} of the node{inside})"
+    what = ", ".join(f"{count:,} {name}" for name, count in culprit.names)
+    ends = ", ".join(f"{count:,} {_end(status)}" for status, count in culprit.statuses)
+    probes = (
+        " Most of them were started from outside: docker exec, kubectl exec, a health check or an exec probe."
+        if culprit.is_exec_probe
+        else ""
+    )
+    return f"{who} has not waited for {culprit.zombies:,}{f': {what}' if what else ''}{f'; they ended: {ends}' if ends else ''}.{probes}"
+
+
+def _end(status: int) -> str:
+    try:
+        code = os.waitstatus_to_exitcode(status)
+    except ValueError:  # none of wait(2)
+        return f"with status {status}"
+    return f"by {name_of(-code)}" if code < 0 else f"with {code}"
