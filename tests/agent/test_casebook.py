@@ -272,6 +272,18 @@ def test_old_victims_and_identities_are_forgotten(desk: Desk, by_housekeeping: b
     assert kept == replace(STATE, identities={("shop", "web-0", "web"): 4})
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_victims_are_found_by_their_containers(desk: Desk, in_memory: bool) -> None:
+    """By its ids, of which a name may have had several; in a file and without one."""
+    book = Casebook("", str(desk.proc)) if in_memory else desk.opened()
+    for number, identifier in enumerate("abca"):
+        book.save(STATE, replace(VICTIM, sequence=number, identifier=identifier))
+
+    assert [row["sequence"] for row in book.victims(10, {"a", "c"})] == [3, 2, 0]
+    assert [row["sequence"] for row in book.victims(1, {"a"})] == [3]
+    assert book.victims(10, ()) == []
+
+
 def test_victims_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest make room."""
     assert KEEP_VICTIMS >= 1000

@@ -216,6 +216,8 @@ def test_verdicts_newest_first_by_when_what_and_whose(desk: Desk, *, in_memory: 
     assert numbers(1, NOW - 25, cause="completed") == [5]
     assert numbers(10, namespace="shop") == numbers(10, container="web") == [4, 2]
     assert numbers(10, namespace="", container="web") == []
+    assert numbers(10, pod="web-0") == [4, 2]
+    assert numbers(10, pod="web-1") == []
     assert numbers(10, container="' OR 1 --") == []
     assert numbers(10, number=2) == ([] if in_memory else [2])
 
