@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -174,6 +175,24 @@ def test_the_counters_say_what_the_verdicts_say(node: Node) -> None:
     [deaf] = found["deaf"]
     assert deaf["grace_seconds"] >= 1.9
     assert 'msg="container died"' in node.agent.log
+
+
+def test_every_death_has_its_page(node: Node) -> None:
+    """The first page leads to each, also to those that were removed: cause, timeline, and whom the OOM killer took at whose limit."""
+    found = wait_for_deaths(node.agent, {name: LIVES.get(name, 1) for name in DEATHS})
+    first = node.agent.get("/")
+    pages = {name: node.agent.get(f"/container?container={name}") for name in DEATHS}
+    for name, each in found.items():
+        assert f'href="container?container={name}"' in first, name
+        assert all(f">{verdict['cause']}</b>" in pages[name] for verdict in each), name
+        assert "What happened" in pages[name], name
+    assert pages["loop"].count('id="end-') == LIVES["loop"]
+    assert re.search(r"the OOM killer took PID \d+ \(tail\)", pages["oom-init"])
+    assert "<td>yes<td>" in pages["oom-init"], "PID 1 was the victim"
+    assert "container, 16\N{NO-BREAK SPACE}MiB" in pages["oom-init"], "the limit of the container"
+    assert "<td>no<td>" in pages["oom-child"]
+    assert "<td>paused" in pages["paused"]
+    assert "SIGTERM was sent" in pages["drained"]
 
 
 def test_a_death_while_dockerd_is_down_is_counted_when_it_is_back(dockerd: Daemon, run: Run, agent: StartAgent) -> None:
