@@ -4,13 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from agent.cases_rows import utc
 from agent.overview import Overview, View
 
 
 def described(seen: Overview) -> Mapping[str, Any]:
     """Return all containers of a pass, in the order of the page."""
-    return {"time": utc(seen.time), "failures": dict(seen.failures), "containers": [_container(view) for view in seen.views]}
+    return {"time": seen.time, "failures": dict(seen.failures), "containers": [_container(view) for view in seen.views]}
 
 
 def _container(view: View) -> Mapping[str, Any]:
@@ -64,5 +63,5 @@ def _container(view: View) -> Mapping[str, Any]:
             "is_wrapper": view.init.is_wrapper,
         },
         "waiting_share": {"cpu": rates.cpu_waiting_share, "memory": rates.memory_waiting_share, "io": rates.io_waiting_share},
-        "findings": [{"rule": finding.rule, "severity": finding.severity, "evidence": finding.evidence} for finding in view.findings],
+        "findings": [{"finding": finding.rule, "severity": finding.severity, "evidence": finding.evidence} for finding in view.findings],
     }

@@ -89,7 +89,7 @@ def finding(each: Finding) -> Html:
     """Show a finding in full."""
     whose = Html(" in %s") % spelled(each.labels) if any(each.labels) else NOTHING
     more = Html('<p><a href="%s" rel="noreferrer">Runbook</a></p>') % each.runbook if each.runbook.startswith("https://") else NOTHING
-    return Html("<article><h3>%s %s%s</h3><p>%s</p><p>%s</p><p><strong>What to change:</strong> <code>%s</code></p>%s</article>") % (
+    return Html("<article><h3>%s %s%s</h3><p>%s</p><p>%s</p><p><strong>What to change:</strong> %s</p>%s</article>") % (
         badge(each.severity, each.severity),
         each.rule,
         whose,

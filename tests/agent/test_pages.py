@@ -12,6 +12,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.app import App
 from agent.gather import Pass
@@ -50,19 +52,26 @@ def pages(app: App) -> Pages:
 
 
 class Text(HTMLParser):
-    """The words of a page, and its elements."""
+    """The words of a page without style and script, and its elements."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.words: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(re.sub(r"(?s)<(style|script)>.*?</\1>", "", page))
+        self._is_hidden = False
+        self.feed(page)
+        self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
+        self._is_hidden = tag in ("style", "script")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_hidden = False
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if not self._is_hidden:
+            self.words.append(data)
 
     @property
     def text(self) -> str:
@@ -180,7 +189,7 @@ async def test_the_json_is_what_its_schema_says(pages: Pages) -> None:
     assert by_name["careless"]["memory"]["limit_bytes"] is None
     assert by_name["careless"]["init"]["handles_stop_signal"] is False
     assert by_name["paused"]["is_paused"] is True
-    assert by_name["careless"]["findings"][0]["rule"] == "zombies-pile-up"
+    assert by_name["careless"]["findings"][0]["finding"] == "zombies-pile-up"
 
 
 @in_module
@@ -199,6 +208,64 @@ async def test_every_link_leads_somewhere_and_none_is_absolute(app: App, pages: 
     assert not [each for each in linked if each.startswith("/") or "://" in each]
     local = {f"/{each.partition('?')[0]}" for each in linked if not each.startswith("#")}
     assert local - {"/metrics"} == paths - {"/"}
+
+
+ANYTHING = st.text(st.characters(codec=None), max_size=30) | st.lists(st.sampled_from(["<", ">", '"', "'", "img ", "on=", "/", "&"])).map(
+    "".join
+)
+
+
+@given(ANYTHING, ANYTHING, ANYTHING)
+def test_whatever_a_container_writes_is_text(name: str, comm: str, said: str) -> None:
+    """In its name, in what its processes call themselves, in evidence: on both pages there are the elements that are always there."""
+    labels = (name, name, name)
+    samples: list[Sample] = [(scene.INIT, (*labels, comm, "app"), 1), (scene.HANDLES, (*labels, said), 0)]
+    found = [scene.Found(labels, said, "warning", said, said, said, said)]
+    seen = overview(
+        samples,
+        time=0,
+        living={labels: ContainerKey(name)},
+        failures={name: said},
+        examination=NotExamined(found, ((said, said),)),
+        rates=lambda labels: Rates(),
+    )
+    life = Life(timeline=((0, said),), culprits=[Careless(comm=comm, names=((comm, 1),))])
+    pages = (
+        index_page(seen, [], About("/metrics", [], [name], [said], said)),
+        container_page(labels, seen.views[0], life, seen),
+    )
+
+    for page in pages:
+        elements = Text(page.encode().decode()).elements
+        assert {tag for tag, _ in elements} <= ELEMENTS
+        assert [tag for tag, _ in elements].count("script") == 1
+        assert not [key for _, attributes in elements for key in attributes if key.startswith("on") or key == "src"]
+
+
+ELEMENTS = {
+    *("html", "head", "meta", "link", "title", "style", "body", "header", "main", "section", "article", "nav", "script"),
+    *(
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "a",
+        "b",
+        "i",
+        "br",
+        "small",
+        "strong",
+        "code",
+        "button",
+        "label",
+        "input",
+        "span",
+        "div",
+        "details",
+        "summary",
+    ),
+    *("table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "time", "svg", "path"),
+}
 
 
 def view(**levels: float) -> View:
