@@ -130,11 +130,6 @@ class View:
         """Spell its labels."""
         return spelled(self.labels)
 
-    @property
-    def severity(self) -> str:
-        """That of the worst finding; empty without one."""
-        return min((finding.severity for finding in self.findings), key=rank, default="")
-
     def concern(self) -> tuple[object, ...]:
         """Return what containers are sorted by. Shares are taken in tenths, so that of those that are about alike the next one decides."""
         threads = self.share("threads", "threads_limit")
@@ -144,7 +139,10 @@ class View:
         rates = self.rates
         waiting = max(rates.cpu_waiting_share or 0, rates.memory_waiting_share or 0, rates.io_waiting_share or 0)
         shares = [int(each * 10) if each and each >= _ALIKE else 0 for each in (threads, memory, rates.throttled_share, waiting)]
-        return (rank(self.severity), -len(self.findings), -sum(self.zombies.values()), *(-share for share in shares), self.labels)
+        grave = [each for each in self.findings if rank(each.severity) < rank("info")]
+        worst = min((rank(each.severity) for each in grave), default=len(SEVERITIES))
+        # What is worth knowing but no trouble decides last.
+        return (worst, -len(grave), -sum(self.zombies.values()), *(-share for share in shares), -len(self.findings), self.labels)
 
 
 @dataclass(frozen=True, slots=True)

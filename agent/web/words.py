@@ -13,7 +13,7 @@ def findings(view: View) -> Html:
     if not view.findings:
         return NOTHING
     worst = view.findings[0]
-    badges = join(Html("%s ") % badge(finding.rule, finding.severity) for finding in view.findings)
+    badges = join(_between([badge(finding.rule, finding.severity) for finding in view.findings], Html(", ")))
     return Html("%s<small>%s</small>") % (badges, worst.evidence)
 
 
