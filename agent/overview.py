@@ -16,6 +16,7 @@ SEVERITIES = ("critical", "warning", "info")
 """The worst first."""
 
 _PREFIX = "coroner_container_"
+_SUCCESS = "coroner_scrape_collector_success"
 _ALIKE = 0.5
 """A share of a limit below this worries nobody, so it decides nothing."""
 
@@ -161,6 +162,10 @@ class Overview:
     by_labels: Mapping[Labels, View] = field(default_factory=dict)
     ended: Mapping[Labels, Mapping[str, str]] = field(default_factory=dict)
     """Of containers that ended lately what they were: the labels of coroner_container_info."""
+
+    def is_complete(self, collector: str) -> bool:
+        """Whether a collector ran and could read all: a limit that is absent then is none."""
+        return ((collector,), 1) in self.node.get(_SUCCESS, ())
 
 
 def overview(

@@ -44,7 +44,7 @@ def container_page(labels: Labels, view: View | None, life: Life, seen: Overview
     return page(
         title,
         heading,
-        [*body, *_history(view, life), *_timeline(life, seen), *_ends(life, seen), *_victims(life)],
+        [*body, *_history(view, life), *_timeline(life, seen), *_ends(life, seen, is_living=view is not None), *_victims(life)],
         time=seen.time,
     )
 
@@ -76,8 +76,7 @@ def _list(items: Iterator[tuple[object, object]]) -> Html:
 
 def _levels(view: View, life: Life, seen: Overview) -> Iterator[tuple[object, object]]:
     levels = view.levels
-    complete = {name: name not in seen.failures for name in ("memory", "cpu", "pids")}
-    yield "Memory", words.memory(view, is_complete=complete["memory"])
+    yield "Memory", words.memory(view, is_complete=seen.is_complete("memory"))
     yield (
         "Working set",
         Html("%s, at most %s in all since its start")
@@ -87,9 +86,9 @@ def _levels(view: View, life: Life, seen: Overview) -> Iterator[tuple[object, ob
         ),
     )
     yield "OOM kills", count(levels.get("oom_kills_total"))
-    yield "CPU", words.cpu(view, is_complete=complete["cpu"])
+    yield "CPU", words.cpu(view, is_complete=seen.is_complete("cpu"))
     yield "Pressure", words.pressure(view)
-    yield "Threads", words.threads(view, is_complete=complete["pids"])
+    yield "Threads", words.threads(view, is_complete=seen.is_complete("pids"))
     yield "Refused forks", count(levels.get("fork_failures_total"))
     oldest = levels.get("oldest_zombie_timestamp_seconds")
     whose = join(Html("<br>%s") % each for each in map(sentence, life.culprits))
@@ -140,7 +139,7 @@ def _lines(lines: Sequence[Line], zero: float, before: str, after: str) -> Html:
     return table("", ("When", "That is", "What happened"), rows, "timeline")
 
 
-def _ends(life: Life, seen: Overview) -> Iterator[Html]:
+def _ends(life: Life, seen: Overview, *, is_living: bool) -> Iterator[Html]:
     for number, row in enumerate(life.verdicts):
         verdict = verdict_of(row)
         lived = "" if verdict.started is None or verdict.ended is None else f", after {span(verdict.ended - verdict.started)}"
@@ -157,7 +156,7 @@ def _ends(life: Life, seen: Overview) -> Iterator[Html]:
         ended = verdict.ended
         lines = _lines(before, seen.time, "ago", "from now") if ended is None else _lines(before, ended, "before the end", "after the end")
         details = Html("<details%s><summary>Timeline</summary>%s</details>") % (NOTHING if number else Html(" open"), lines)
-        title = "Why it ended" if not number else "Why it ended before"
+        title = "Why it ended before" if number or is_living else "Why it ended"
         yield section(f"end-{number}", title, said, evidence, missing, change, details)
 
 

@@ -48,8 +48,7 @@ def _containers(seen: Overview, about: About) -> Html:
     if not seen.views:
         reason = seen.failures.get("census") or next((source.reason for source in about.sources if source.source == "cgroup"), "")
         return section("containers", "Containers", Html("<p>None is seen. %s</p>") % reason)
-    complete = {name: name in about.collectors and name not in seen.failures for name in ("memory", "cpu", "pids")}
-    rows = ([_head(view), *_cells(view, complete)] for view in seen.views)
+    rows = ([_head(view), *_cells(view, seen)] for view in seen.views)
     return section(
         "containers",
         "Containers",
@@ -65,13 +64,13 @@ def _head(view: View) -> Html:
     return Html("%s%s") % (link(view.labels), Html(" %s") % badge("paused", "info") if view.levels.get("frozen") else NOTHING)
 
 
-def _cells(view: View, complete: Mapping[str, bool]) -> Iterator[Html]:
+def _cells(view: View, seen: Overview) -> Iterator[Html]:
     yield words.findings(view)
-    yield words.memory(view, is_complete=complete["memory"])
-    yield words.threads(view, is_complete=complete["pids"])
+    yield words.memory(view, is_complete=seen.is_complete("memory"))
+    yield words.threads(view, is_complete=seen.is_complete("pids"))
     yield words.zombies(view)
     yield words.init(view)
-    yield words.cpu(view, is_complete=complete["cpu"])
+    yield words.cpu(view, is_complete=seen.is_complete("cpu"))
     yield words.pressure(view)
 
 

@@ -109,7 +109,7 @@ async def test_the_page_of_a_container_has_its_life_and_its_hour(pages: Pages) -
         assert said in careless.text, said
     assert "This life" in read(await pages.container({"container": scene.HOSTILE})).text
     tinied = read(await pages.container({"container": "tinied"})).text
-    assert "Why it ended stopped It was asked to end" in tinied
+    assert "Why it ended before stopped It was asked to end" in tinied
     assert "1.5 s before the end" in tinied
 
 
@@ -133,7 +133,7 @@ async def test_one_that_has_ended_keeps_its_page(app: App, pages: Pages, monkeyp
     page = read(await pages.container({"container": "tinied"})).text
 
     assert "It does not run now." in page
-    assert "Why it ended" in page
+    assert "Why it ended stopped" in page
     assert "docker://cd32e711" in page
 
 
@@ -333,6 +333,16 @@ def test_no_limit_is_only_said_where_limits_were_read() -> None:
     assert "limit <i>unknown</i>" in words.memory(view(memory_usage_bytes=5), is_complete=False)
     assert "limit <i>unknown</i>" in words.threads(view(threads=5), is_complete=False)
     assert "limit <i>unknown</i>" in words.cpu(view(), is_complete=False)
+
+
+@pytest.mark.parametrize("success", [[], [(("cpu",), 1), (("memory",), 0)]])
+def test_a_limit_is_not_known_where_its_collector_is_off_or_failed(success: list[tuple[tuple[str], float]]) -> None:
+    """On both pages."""
+    some = view(memory_usage_bytes=5)
+    seen = replace(EMPTY, views=[some], node={"coroner_scrape_collector_success": success})
+
+    for page in (index_page(seen, [], About("/metrics", [], [])), container_page(WEB, some, Life(), seen)):
+        assert "5\N{NO-BREAK SPACE}B<small>limit <i>unknown</i></small>" in page
 
 
 def test_a_stopped_cpu_and_pressure_are_shares() -> None:

@@ -27,6 +27,8 @@ HOSTILE = "<script>document.title='owned'</script>"
 """The name of a container."""
 IMAGE = "<img src=http://elsewhere.invalid/ onerror=document.title='owned'>"
 """The image of another one."""
+LONG = "x" * 255
+"""The name of a third one."""
 NOW = 2_000_000_100.0
 """A little after the events of the node."""
 
@@ -74,6 +76,7 @@ def make_node(root: Path, *, hostile: bool) -> Path:
     if hostile:
         for name in ("names.json", "events.json"):
             text = (node / name).read_text(encoding="utf-8")
+            text = text.replace('"/greedy"', json.dumps(f"/{LONG}"))
             text = text.replace('"/throttled"', json.dumps(f"/{HOSTILE}")).replace('"throttled"', json.dumps(HOSTILE))
             (node / name).write_text(text.replace('"busybox"', json.dumps(IMAGE)), encoding="utf-8")
     return node

@@ -151,17 +151,30 @@ async def test_the_keyboard_reaches_everything_and_refreshing_can_be_switched_on
     await expect(switch).to_have_attribute("aria-pressed", "true")
 
 
-async def test_a_phone_shows_all_of_it_without_scrolling_sideways(visit: Visit, url: str) -> None:
-    """320 pixels are the narrowest; rows are cards there, which name their values."""
+@pytest.mark.parametrize("width", [320, 768, 980, 1280])
+async def test_no_screen_scrolls_sideways(visit: Visit, url: str, width: int) -> None:
+    """320 pixels are the narrowest phone; whatever names are as long as they may be."""
     page = visit.page
-    await page.set_viewport_size({"width": 320, "height": 640})
-    for path in ("", "container?container=careless", f"container?container={quote_plus(scene.HOSTILE)}"):
+    await page.set_viewport_size({"width": width, "height": 640})
+    for path in (
+        "",
+        "container?container=careless",
+        f"container?container={quote_plus(scene.HOSTILE)}",
+        f"container?container={scene.LONG}",
+    ):
         await page.goto(url + path)
         wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, path
+
+
+async def test_on_a_phone_the_rows_are_cards_that_name_their_values(visit: Visit, url: str) -> None:
+    """The headings of the columns are not there."""
+    page = visit.page
+    await page.set_viewport_size({"width": 360, "height": 640})
     await page.goto(url)
     label = await page.locator("table.cards tbody td").nth(1).evaluate("cell => getComputedStyle(cell, '::before').content")
     assert label == '"Memory"'
+    await expect(page.locator("table.cards thead")).to_be_hidden()
 
 
 async def test_the_dark_page_is_dark(visit: Visit, url: str) -> None:
