@@ -4,6 +4,8 @@ import asyncio
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,27 @@ async def test_one_page_waits_for_all_sources_at_once(app: App) -> None:
         page = await app.page()
 
     assert b"coroner_build_info" in page
+
+
+async def test_the_history_grows_where_nobody_scrapes(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look that is made every ten seconds measures what it needs; the clocks are fast here."""
+    monkeypatch.setattr("agent.app.WALK_SECONDS", 0.01)
+    app.config = replace(app.config, listen_port=0)
+    app.gather._census._clock = count(0, 20).__next__
+    app.recorder._clock = count(0, 100).__next__
+    history, labels = app.recorder.history, ("", "", A[:12])
+    assert history is not None
+    running = asyncio.create_task(app.run())
+    async with asyncio.timeout(120):
+        while (series := history.series(labels)) is None or len(series.times) < 4:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert series.levels["memory_bytes"][-1] == 5_000_000
+    assert series.levels["threads"][-1] == 7
+    assert series.levels["zombies"][-1] == 0
+    assert series.levels["cpu_cores"][-1] == 0
 
 
 @pytest.mark.parametrize("library", ["docker", "requests", "yaml", "psutil", "agent.sources.kubernetes", "frozenlist._frozenlist"])
