@@ -17,8 +17,7 @@ def _container(view: View) -> Mapping[str, Any]:
     namespace, pod, container = view.labels
 
     def level(name: str) -> float | None:
-        value = levels.get(name)
-        return value if value is not None and math.isfinite(value) else None
+        return _finite(levels.get(name))
 
     def word(name: str) -> str | None:
         return info.get(name) or None
@@ -43,7 +42,11 @@ def _container(view: View) -> Mapping[str, Any]:
             "high_bytes": level("memory_high_bytes"),
             "limit_bytes": level("memory_limit_bytes"),
         },
-        "cpu": {"cores": rates.cpu_cores, "limit_cores": level("cpu_limit_cores"), "throttled_share": rates.throttled_share},
+        "cpu": {
+            "cores": _finite(rates.cpu_cores),
+            "limit_cores": level("cpu_limit_cores"),
+            "throttled_share": _finite(rates.throttled_share),
+        },
         "threads": {
             "current": level("threads"),
             "peak": level("threads_peak"),
@@ -62,6 +65,15 @@ def _container(view: View) -> Mapping[str, Any]:
             "handles_stop_signal": view.init.handles,
             "is_wrapper": view.init.is_wrapper,
         },
-        "waiting_share": {"cpu": rates.cpu_waiting_share, "memory": rates.memory_waiting_share, "io": rates.io_waiting_share},
+        "waiting_share": {
+            "cpu": _finite(rates.cpu_waiting_share),
+            "memory": _finite(rates.memory_waiting_share),
+            "io": _finite(rates.io_waiting_share),
+        },
         "findings": [{"finding": finding.rule, "severity": finding.severity, "evidence": finding.evidence} for finding in view.findings],
     }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no other numbers."""
+    return value if value is not None and math.isfinite(value) else None

@@ -90,7 +90,7 @@ def ago(time: float | None, now: float) -> Html:
 
 def bar(part: float | None, whole: float | None, inner: float | None = None, mark: float | None = None) -> Html:
     """Draw a part of a whole, an inner part of that, and a mark; nothing where either is not known. The text beside it says the same."""
-    if part is None or not whole:
+    if part is None or not whole or not math.isfinite(part / whole):
         return NOTHING
     wide, narrow = (min(100, max(0, round(100 * each / whole))) for each in (part, part if inner is None else inner))
     near = Html(" n") if narrow >= _NEAR or (mark and part >= mark) else NOTHING

@@ -359,7 +359,7 @@ def test_bars_end_where_the_whole_ends() -> None:
     assert 'class="m n"' in bar(95, 100)
     assert 'class="m n"' in bar(50, 100, mark=40)
     assert 'class="m"' in bar(50, 100, inner=20, mark=80)
-    assert bar(None, 5) == bar(5, None) == bar(5, 0) == ""
+    assert bar(None, 5) == bar(5, None) == bar(5, 0) == bar(math.inf, 5) == bar(5, math.nan) == ""
 
 
 @pytest.mark.parametrize(
