@@ -47,6 +47,7 @@ from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
 from collectors.deaths import DeathCounts
+from collectors.init import Init
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.kernel.files import ReadError
@@ -148,6 +149,7 @@ class App:
                     config.pod_labels,
                     local_events=local_events,
                     layers=layers.found if layers else dict,
+                    stop_signal=register.stop_signals.of,
                 )
                 if collector.name in config.collectors and (kept.has_counts or collector.name not in (oom.Oom.name, DeathCounts.name))
             ],
@@ -164,7 +166,7 @@ class App:
     @property
     def statuses(self) -> list[Status]:
         """Of all sources: of the two that a pass reads, and of those that are followed. Not all collectors look at processes."""
-        passes = [self.cgroup_status, *([self.proc_status] if {Zombies.name, Sessions.name} & {*self.config.collectors} else [])]
+        passes = [self.cgroup_status, *([self.proc_status] if {Zombies.name, Sessions.name, Init.name} & {*self.config.collectors} else [])]
         return [*passes, *(source.status for source in self.sources)]
 
     async def run(self) -> None:
@@ -270,7 +272,7 @@ class App:
         """Judge /proc by the pass that has just read it, and let the cases know who is there."""
         self.cases.see(node)
         if not node.scans:
-            self.proc_status.down(failures.get(Zombies.name) or failures.get(Sessions.name, "not scanned"))
+            self.proc_status.down(failures.get(Zombies.name) or failures.get(Sessions.name) or failures.get(Init.name, "not scanned"))
             return
         [processes] = node.scans
         self.inits.scanned(node, processes.namespaces)

@@ -18,6 +18,7 @@ from collectors.base import CONTAINER
 from collectors.inquest.facts import Born, Emptied, Exited, Fact, LogClosed, LogRead, OomKilled, OomVictim, Removed
 from collectors.inquest.kills import KillLedger
 from collectors.inquest.starts import Starts
+from collectors.inquest.stop_signals import StopSignals
 
 _MOST_LOGGED = 1000
 """Characters; a list of a node's containers has a hundred times as many."""
@@ -44,6 +45,8 @@ class Register:
         self._ends: list[Callable[[Emptied | Exited], None]] = []
         self.starts = Starts()
         """When containers were created and started."""
+        self.stop_signals = StopSignals()
+        """What they are stopped with."""
 
     def when_born(self, look: Callable[[Born], None]) -> None:
         """Have `look` called at once with each birth."""
@@ -58,6 +61,7 @@ class Register:
         self._hand_to(self._take, fact)
         if isinstance(fact, Fact) and not isinstance(fact, OomKilled):
             self._hand_to(self.starts.tell, fact)
+            self._hand_to(self.stop_signals.tell, fact)
             self._hand_to(self._cases.tell, fact)
         if isinstance(fact, Emptied | Exited):
             for look in self._ends:

@@ -7,8 +7,10 @@ from collectors.cpu import Cpu
 from collectors.deaths import DeathCounts
 from collectors.headroom import Headroom
 from collectors.host import Host
+from collectors.init import Init
 from collectors.inquest.kills import KillLedger
 from collectors.io import Io
+from collectors.kernel.container_id import ContainerKey
 from collectors.layers import Layer, Layers
 from collectors.leftovers import Leftovers
 from collectors.life import Life
@@ -30,6 +32,7 @@ NAMES = (
     "pressure",
     "zombies",
     "sessions",
+    "init",
     "oom",
     "deaths",
     "life",
@@ -47,10 +50,12 @@ def all_collectors(
     *,
     local_events: bool = False,
     layers: Callable[[], Mapping[int, Layer]] = dict,
+    stop_signal: Callable[[ContainerKey], int | None] = lambda _: None,
 ) -> tuple[Collector, ...]:
     """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows.
 
     `local_events`: memory.events does not count what is nested (mount option memory_localevents). `layers`: what was found of each.
+    `stop_signal`: the number of the signal that a container is stopped with, None if nobody has told.
     """
     return (
         Lifecycle(pod_labels),
@@ -62,6 +67,7 @@ def all_collectors(
         Pressure(),
         Zombies(),
         Sessions(),
+        Init(stop_signal),
         Oom(kills, local_events=local_events),
         deaths,
         life,

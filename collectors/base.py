@@ -9,6 +9,7 @@ from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import Gone, KernelFiles, Malformed, Unsupported
 from collectors.kernel.last_words import LastWords
+from collectors.kernel.owners import owners
 from collectors.kernel.processes import Processes
 from collectors.kernel.procfs import ProcessTable
 
@@ -143,6 +144,11 @@ class Node:
     def by_path(self) -> Mapping[str, Cgroup]:
         """Every cgroup by its path."""
         return {cgroup.path: cgroup for cgroup in self.cgroups}
+
+    @cached_property
+    def own_namespaces(self) -> Mapping[str, ContainerKey]:
+        """Whose each PID namespace is, by its inode, sandboxes' included. Raises ReadError."""
+        return owners(self.processes.namespaces)
 
     def read(self, reader: Callable[[KernelFiles, str], T], cgroup: Cgroup) -> T | None:
         """Read one file of one cgroup; None when the container has ended or the kernel lacks the file: the series is then absent.

@@ -1,12 +1,11 @@
 """Exec sessions: processes that entered a container from outside, by docker exec, kubectl exec or a probe."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from collectors.base import Node, Sample, gauge
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.processes import Namespace
 
 SESSIONS = gauge(
     "coroner_container_exec_sessions",
@@ -29,7 +28,7 @@ class Sessions:
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count for each container whose PID namespace is its own."""
         processes = node.processes
-        owners = _owners(processes.namespaces)
+        owners = node.own_namespaces
         counts: Counter[ContainerKey] = Counter()
         for entered in processes.entered:
             owner = owners.get(entered.namespace, _NONE)
@@ -40,17 +39,6 @@ class Sessions:
         for container in node.containers:
             if container.id.key in own:
                 yield SESSIONS, container.labels, counts[container.id.key]
-
-
-def _owners(namespaces: Mapping[str, Namespace]) -> dict[str, ContainerKey]:
-    """Return whose PID namespaces these are: their init is in the container. One that a container has made in its own is left out."""
-    outermost: dict[ContainerKey, tuple[int, str]] = {}
-    for inode, namespace in namespaces.items():
-        key = _container_of(namespace.init_cgroup)
-        if key and namespace.init_pids:
-            found = len(namespace.init_pids), inode
-            outermost[key] = min(found, outermost.get(key, found))
-    return {inode: key for key, (_, inode) in outermost.items()}
 
 
 def _container_of(cgroup: str | None) -> ContainerKey:

@@ -49,6 +49,34 @@ class Status:
         return self._field(b"NStgid", _numbers) or ()
 
     @property
+    def state(self) -> bytes | None:
+        """The letter of proc_pid_stat(5); Z also of a leader that has ended before its other threads."""
+        return self._field(b"State", lambda value: value.split()[0])
+
+    @property
+    def threads(self) -> int | None:
+        """Its threads (Threads); a zombie has 1."""
+        return self._field(b"Threads", int)
+
+    @property
+    def blocked(self) -> int | None:
+        """Signals that wait until they are unblocked or fetched, as a mask of bits n-1 (SigBlk): of the main thread alone.
+
+        While it sits in sigwait(3) those that it waits for are not among them (kernel/signal.c do_sigtimedwait).
+        """
+        return self._field(b"SigBlk", _mask)
+
+    @property
+    def ignored(self) -> int | None:
+        """Signals with SIG_IGN (SigIgn), as a mask of bits n-1."""
+        return self._field(b"SigIgn", _mask)
+
+    @property
+    def caught(self) -> int | None:
+        """Signals with a handler (SigCgt), as a mask of bits n-1."""
+        return self._field(b"SigCgt", _mask)
+
+    @property
     def rss_kib(self) -> int | None:
         """Resident memory in KiB (VmRSS); None of one that has ended, or of a kernel thread: it holds none."""
         return self._field(b"VmRSS", _kib)
@@ -81,6 +109,10 @@ def namespace_pids(raw: bytes) -> tuple[int, ...]:
 
 def _numbers(value: bytes) -> tuple[int, ...]:
     return tuple(map(int, value.split()))
+
+
+def _mask(value: bytes) -> int:
+    return int(value, 16)
 
 
 def _kib(value: bytes) -> int:

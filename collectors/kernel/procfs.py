@@ -230,6 +230,7 @@ class ProcessTable:
         zombies = []
         runtimes = []
         entered = []
+        parents: set[int] = set()
         for pid, process in self._processes.items():
             namespace = process.namespace
             if process.stat.comm in _RUNTIMES and namespace == self._own_namespace:
@@ -238,19 +239,21 @@ class ProcessTable:
             if process.is_zombie:
                 dead[namespace] = dead.get(namespace, 0) + 1
                 zombies.append(self._zombie(pid, process))
+            else:
+                parents.add(process.stat.parent)
             if namespace not in (self._own_namespace, UNKNOWN):
                 if self._is_init(pid, process):
                     inits[namespace] = pid
                 elif process.stat.parent != process.inner_parent and _has_entered(self._processes, process):
                     entered.append(Entered(namespace, self._cgroup(pid, process)))
-        namespaces = {name: self._described(count, dead.get(name, 0), inits.get(name)) for name, count in processes.items()}
+        namespaces = {name: self._described(count, dead.get(name, 0), inits.get(name), parents) for name, count in processes.items()}
         return Processes(tuple(zombies), namespaces, processes.get(UNKNOWN, 0), _with_children(self._processes, runtimes), tuple(entered))
 
-    def _described(self, processes: int, zombies: int, init: str | None) -> Namespace:
+    def _described(self, processes: int, zombies: int, init: str | None, parents: set[int]) -> Namespace:
         if init is None:
             return Namespace(processes, zombies, None)
         process = self._processes[init]
-        return Namespace(processes, zombies, self._cgroup(init, process), self._namespace_pids(init, process))
+        return Namespace(processes, zombies, self._cgroup(init, process), self._namespace_pids(init, process), int(init) in parents)
 
     def _zombie(self, pid: str, process: _Process) -> Zombie:
         parent_pid = str(process.stat.parent)
@@ -260,7 +263,8 @@ class ProcessTable:
             and self._is_init(parent_pid, parent)
             and len(self._namespace_pids(parent_pid, parent)) == len(self._namespace_pids(pid, process))
         )
-        return Zombie(int(pid), process.stat.start_time, process.namespace, self._cgroup(pid, process), parent_is_init)
+        stat = process.stat
+        return Zombie(int(pid), stat.start_time, process.namespace, self._cgroup(pid, process), parent_is_init, stat.comm, stat.parent)
 
     def _is_init(self, pid: str, process: _Process) -> bool:
         return self._namespace_pids(pid, process)[-1:] == (1,)

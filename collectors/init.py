@@ -1,0 +1,110 @@
+"""PID 1 of each container: what it is, and what it does with the signal that is to stop it."""
+
+import signal
+from collections.abc import Callable, Iterable
+
+from collectors.base import CONTAINER, Container, Node, Sample, gauge
+from collectors.kernel import cgroupfs
+from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.files import KernelFiles, Malformed, ReadError, descriptor_budget, parse_once
+from collectors.kernel.pid1 import Pid1, parse_pid1, signal_name
+from collectors.kernel.process_status import namespace_pids
+from collectors.kernel.processes import Namespace
+
+INFO = gauge(
+    "coroner_container_init_info",
+    "Always 1: the name of the container's PID 1, and its role by that name: an init (it reaps, and forwards signals), a shell, or the "
+    "app (/proc/PID/status Name); absent where the container has no PID namespace of its own.",
+    (*CONTAINER, "comm", "role"),
+)
+HANDLES = gauge(
+    "coroner_container_init_handles_stop_signal",
+    "1 if PID 1 catches the container's stop signal or waits for it; 0 if it does neither: a stop ends in SIGKILL; absent where that "
+    "cannot be told (/proc/PID/status SigCgt, SigBlk, /proc/PID/wchan).",
+    (*CONTAINER, "signal"),
+)
+WRAPPER = gauge(
+    "coroner_container_init_is_wrapper",
+    "Only where PID 1 is a shell: 1 if it has a child and no trap for the stop signal, which then ends at the shell and never gets to the "
+    "child; 0 with a trap, without a child, and of an interactive shell (/proc/PID/status SigCgt, SigIgn).",
+)
+IGNORES = gauge(
+    "coroner_container_init_ignores_sigchld",
+    "1 if PID 1 ignores SIGCHLD: the kernel reaps its children then, and those that it adopts (/proc/PID/status SigIgn).",
+)
+
+_MOST_PROCESSES = 50
+
+
+class Init:
+    """Reads one status per container in a pass, from a kept descriptor, and wchan of those that neither catch nor block the signal.
+
+    `stop_signal` gives the number of the signal that a container is stopped with, None for SIGTERM; it is called in the sampling thread.
+    """
+
+    name = "init"
+    metrics = (INFO, HANDLES, WRAPPER, IGNORES)
+
+    def __init__(self, stop_signal: Callable[[ContainerKey], int | None] = lambda _: None, limit: int | None = None) -> None:
+        self._stop_signal = stop_signal
+        self._files = KernelFiles(descriptor_budget() // 16 if limit is None else limit)
+        self._own: set[tuple[int, tuple[int, ...]]] = set()
+        """Inodes of containers' cgroups with NSpid of what is known to be their PID 1."""
+
+    def collect(self, node: Node) -> Iterable[Sample]:
+        """Yield what is known of the PID 1 of each container whose PID namespace is its own."""
+        namespaces = {key: node.processes.namespaces[inode] for inode, key in node.own_namespaces.items() if key not in node.sandboxes}
+        looked: set[str] = set()
+        own: set[tuple[int, tuple[int, ...]]] = set()
+        for container in node.containers:
+            namespace = namespaces.get(container.id.key)
+            if namespace is None or not self._is_its_own(node, container, namespace):
+                continue
+            own.add((container.cgroup.inode, namespace.init_pids))
+            directory = f"{node.proc_root}/{namespace.init_pids[0]}"
+            looked.add(directory)
+            try:
+                init = self._files.parsed(directory, "status", parse_pid1)
+            except Malformed as error:
+                node.malformed.append(error)
+                continue
+            except ReadError:  # it has ended, or it alone may not be read
+                continue
+            if init.pids == namespace.init_pids and not init.is_zombie:  # else it has ended, and another process has its number
+                yield from self._samples(node, container, namespace, init)
+        self._own = own
+        self._files.retain(looked)
+
+    def _samples(self, node: Node, container: Container, namespace: Namespace, init: Pid1) -> Iterable[Sample]:
+        labels, role = container.labels, init.role
+        number = self._stop_signal(container.id.key) or signal.SIGTERM
+        handles = init.handles(number, node.proc_root)
+        yield INFO, (*labels, init.comm.decode(errors="backslashreplace"), role), 1
+        if handles is not None:
+            yield HANDLES, (*labels, signal_name(number)), handles
+        if init.ignores_sigchld is not None:
+            yield IGNORES, labels, init.ignores_sigchld
+        if role == "shell" and handles is not None:
+            yield WRAPPER, labels, not handles and not init.ignores_sigterm and namespace.init_has_children
+
+    def _is_its_own(self, node: Node, container: Container, namespace: Namespace) -> bool:
+        """Whether no process of the container is outside of the namespace: then its PID 1 is that of the container.
+
+        One in the PID namespace of the host, or of another container, may have made a namespace for a part of itself. A container that is
+        entered has a process outside for a moment, which is why only the good answer is kept.
+        """
+        if (container.cgroup.inode, namespace.init_pids) in self._own:
+            return True
+        try:
+            pids = cgroupfs.processes(container.cgroup.directory)[:_MOST_PROCESSES]
+        except ReadError:
+            return True  # a threaded cgroup, or one whose processes are all below
+        return not any(_depth(node.proc_root, pid) < len(namespace.init_pids) for pid in pids if pid != namespace.init_pids[0])
+
+
+def _depth(proc_root: str, pid: int) -> float:
+    """Return in how many PID namespaces a process is, inward from that of /proc."""
+    try:
+        return len(parse_once(f"{proc_root}/{pid}/status", namespace_pids))
+    except ReadError:  # it has ended, or is outside of the agent's own namespace
+        return float("inf")

@@ -1,0 +1,117 @@
+"""PID 1 of a PID namespace: what it is by its name, and what becomes of a signal that is sent to it.
+
+It gets no signal whose action is the default one, whoever sends it, but SIGKILL and SIGSTOP from outside: the kernel discards it
+(kernel/signal.c sig_task_ignored). So SIGTERM reaches one that catches it, or has it blocked and fetches it, and no other.
+/proc/PID/status and wchan tell; both wait for no memory lock.
+"""
+
+import signal
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from collectors.kernel.files import ReadError, read_once
+from collectors.kernel.process_status import Status
+
+INITS = frozenset(
+    b"catatonit circusd dinit docker-init dumb-init finit init my_init nosh openrc-init podman-init runit runsvdir s6-linux-init s6-svscan "
+    b"supervisord systemd tini tini-static".split()
+)
+SHELLS = frozenset(b"ash bash busybox csh dash docker-entrypoi fish hush ksh ksh93 mksh oksh rbash sh tcsh toybox yash zsh".split())
+"""A script has the name of its file, not of its shell, and the kernel keeps 15 bytes of it: docker-entrypoint.sh."""
+
+_AWAIT = frozenset((b"catatonit", b"docker-init", b"podman-init", b"tini", b"tini-static"))
+"""Inits that sit in sigtimedwait(2), for where the kernel does not say so."""
+_RAISE_AGAIN = frozenset((b"node", b"nodejs"))
+"""Node.js always catches SIGINT and SIGTERM: if the program does not, to give the signal its default back and raise it, which does nothing
+to PID 1 (src/node.cc SignalExit). Its masks are the same either way."""
+
+_UNSTOPPABLE = (signal.SIGKILL, signal.SIGSTOP)
+_FIRST_REAL_TIME = 34
+
+
+@dataclass(frozen=True, slots=True)
+class Pid1:
+    """What /proc/PID/status tells. Masks have bit n-1 for signal n; None where the kernel does not say."""
+
+    comm: bytes
+    pids: tuple[int, ...]
+    """NSpid, in this /proc first."""
+    is_running: bool
+    is_zombie: bool
+    blocked: int | None
+    ignored: int | None
+    caught: int | None
+
+    @property
+    def role(self) -> Literal["init", "shell", "app"]:
+        """What it is by its name, and it can give itself any: an init reaps and forwards signals, a shell forwards none."""
+        if self.comm in INITS:
+            return "init"
+        return "shell" if self.comm in SHELLS or self.comm.endswith((b".sh", b".bash")) else "app"
+
+    @property
+    def ignores_sigchld(self) -> bool | None:
+        """Whether it ignores SIGCHLD: the kernel reaps for it then (kernel/signal.c do_notify_parent). SA_NOCLDWAIT cannot be seen."""
+        return None if self.ignored is None else _has(self.ignored, signal.SIGCHLD)
+
+    @property
+    def ignores_sigterm(self) -> bool | None:
+        """Whether it ignores SIGTERM: bash, dash and busybox do if they are interactive, or after `trap '' TERM`."""
+        return None if self.ignored is None else _has(self.ignored, signal.SIGTERM)
+
+    def handles(self, number: int, proc_root: str) -> bool | None:
+        """Whether a signal reaches something in it; None if that cannot be told, or nothing can handle it."""
+        if self.blocked is None or self.ignored is None or self.caught is None or number in _UNSTOPPABLE:
+            return None
+        if _has(self.caught, number):
+            return None if self.comm in _RAISE_AGAIN else True
+        if _has(self.blocked, number):
+            return True
+        if _has(self.ignored, number):
+            return False
+        # What is waited for in sigwait(3) and sigtimedwait(2) is in none of the masks meanwhile.
+        awaits = awaits_signal(proc_root, self.pids[0])
+        if awaits is None and not self.is_running:
+            return True if self.comm in _AWAIT else None
+        return bool(awaits)
+
+
+def parse_pid1(raw: bytes) -> Pid1:
+    """Return what a /proc/PID/status tells. Raises ValueError."""
+    status = Status(raw)
+    state = status.state
+    return Pid1(
+        comm=status.name,
+        pids=status.namespace_pids,
+        is_running=state == b"R",
+        is_zombie=state == b"Z" and status.threads == 1,  # a dead leader's threads live on, and catch what it has caught
+        blocked=status.blocked,
+        ignored=status.ignored,
+        caught=status.caught,
+    )
+
+
+def awaits_signal(root: str, pid: int) -> bool | None:
+    """Whether a process sleeps until a signal comes that it asked for (/proc/PID/wchan); None if the kernel does not say what it sleeps in.
+
+    That is so while it runs, where the agent may not look, and in a kernel without names for its functions (CONFIG_KALLSYMS).
+    """
+    try:
+        raw = read_once(f"{root}/{pid}/wchan")
+    except ReadError:
+        return None
+    return None if raw in (b"", b"0") else raw.startswith(b"do_sigtimedwait")  # compilers append .isra.0
+
+
+@cache
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as SIGTERM and SIGRTMIN+3."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - _FIRST_REAL_TIME}"
+
+
+def _has(mask: int, number: int) -> bool:
+    return bool(mask >> (number - 1) & 1)
