@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from collectors.base import CONTAINER, Container, Node, Sample, gauge
 from collectors.kernel import cgroupfs
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.files import KernelFiles, Malformed, ReadError, descriptor_budget, parse_once
+from collectors.kernel.files import Gone, Malformed, Unsupported, parse_once
 from collectors.kernel.pid1 import Pid1, parse_pid1, signal_name
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import Namespace
@@ -45,35 +45,30 @@ class Init:
     name = "init"
     metrics = (INFO, HANDLES, WRAPPER, IGNORES)
 
-    def __init__(self, stop_signal: Callable[[ContainerKey], int | None] = lambda _: None, limit: int | None = None) -> None:
+    def __init__(self, stop_signal: Callable[[ContainerKey], int | None] = lambda _: None) -> None:
         self._stop_signal = stop_signal
-        self._files = KernelFiles(descriptor_budget() // 16 if limit is None else limit)
         self._own: set[tuple[int, tuple[int, ...]]] = set()
         """Inodes of containers' cgroups with NSpid of what is known to be their PID 1."""
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield what is known of the PID 1 of each container whose PID namespace is its own."""
         namespaces = {key: node.processes.namespaces[inode] for inode, key in node.own_namespaces.items() if key not in node.sandboxes}
-        looked: set[str] = set()
         own: set[tuple[int, tuple[int, ...]]] = set()
         for container in node.containers:
             namespace = namespaces.get(container.id.key)
             if namespace is None or not self._is_its_own(node, container, namespace):
                 continue
             own.add((container.cgroup.inode, namespace.init_pids))
-            directory = f"{node.proc_root}/{namespace.init_pids[0]}"
-            looked.add(directory)
             try:
-                init = self._files.parsed(directory, "status", parse_pid1)
+                init = node.process_table.status(namespace.init_pids[0], parse_pid1)
+            except Gone:
+                continue
             except Malformed as error:
                 node.malformed.append(error)
                 continue
-            except ReadError:  # it has ended, or it alone may not be read
-                continue
-            if init.pids == namespace.init_pids and not init.is_zombie:  # else it has ended, and another process has its number
+            if init.pids == namespace.init_pids and not init.is_zombie:  # else it has ended, and another process may have its number
                 yield from self._samples(node, container, namespace, init)
         self._own = own
-        self._files.retain(looked)
 
     def _samples(self, node: Node, container: Container, namespace: Namespace, init: Pid1) -> Iterable[Sample]:
         labels, role = container.labels, init.role
@@ -97,8 +92,8 @@ class Init:
             return True
         try:
             pids = cgroupfs.processes(container.cgroup.directory)[:_MOST_PROCESSES]
-        except ReadError:
-            return True  # a threaded cgroup, or one whose processes are all below
+        except (Gone, Unsupported):
+            return True  # a threaded cgroup, or one that is just being removed
         return not any(_depth(node.proc_root, pid) < len(namespace.init_pids) for pid in pids if pid != namespace.init_pids[0])
 
 
@@ -106,5 +101,5 @@ def _depth(proc_root: str, pid: int) -> float:
     """Return in how many PID namespaces a process is, inward from that of /proc."""
     try:
         return len(parse_once(f"{proc_root}/{pid}/status", namespace_pids))
-    except ReadError:  # it has ended, or is outside of the agent's own namespace
+    except Gone:  # it has ended, or is outside of the namespace of this /proc: its number is 0 then
         return float("inf")

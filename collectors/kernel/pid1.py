@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from collectors.kernel.files import ReadError, read_once
+from collectors.kernel.files import Forbidden, Gone, Unsupported, read_once
 from collectors.kernel.process_status import Status
 
 INITS = frozenset(
@@ -99,7 +99,7 @@ def awaits_signal(root: str, pid: int) -> bool | None:
     """
     try:
         raw = read_once(f"{root}/{pid}/wchan")
-    except ReadError:
+    except (Gone, Unsupported, Forbidden):
         return None
     return None if raw in (b"", b"0") else raw.startswith(b"do_sigtimedwait")  # compilers append .isra.0
 

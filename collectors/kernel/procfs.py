@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_whole
+from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_all, read_whole
 from collectors.kernel.formats import lines
 from collectors.kernel.hidepid import require_sight
 from collectors.kernel.process_stat import Stat, parse_stat
@@ -47,10 +47,10 @@ def parse_cgroup(raw: bytes) -> str | None:
 class _Process:
     """A process as last read. Its PID namespace and NSpid never change, so each is read once."""
 
-    __slots__ = ("cgroup", "fd", "inner_parent", "namespace", "namespace_pids", "raw", "stat")
+    __slots__ = ("cgroup", "fd", "inner_parent", "namespace", "namespace_pids", "raw", "stat", "status_fd")
 
     def __init__(self, raw: bytes) -> None:
-        self.fd = -1
+        self.fd = self.status_fd = -1
         self.raw = raw
         self.stat = parse_stat(raw)
         self.namespace = UNKNOWN
@@ -115,6 +115,24 @@ class ProcessTable:
         path = self._read_cgroup(str(pid))
         return None if path is None else rebase(path, self.cgroup_namespace)
 
+    def status(self, pid: int, parse: Callable[[bytes], T]) -> T:
+        """Return `parse(content)` of /proc/PID/status of a process that the last scan has seen, from a descriptor that is kept.
+
+        Raises ReadError; Gone if it has ended. Where no descriptor is left, another process may have got its number.
+        """
+        process, path = self._processes.get(str(pid)), f"{self._root}/{pid}/status"
+        if process is None:
+            raise Gone(path, "not there at the last scan")
+        try:
+            if process.status_fd < 0 and self._open < self._limit:
+                process.status_fd = self._give_way(_open, path)
+                self._open += 1
+            raw = self._give_way(read_whole, path) if process.status_fd < 0 else read_all(process.status_fd)
+        except OSError as error:
+            self._close(process)
+            raise explain(error, path) from error
+        return _understood(path, raw, parse)
+
     def close(self) -> None:
         """Close every descriptor."""
         for process in self._processes.values():
@@ -128,9 +146,11 @@ class ProcessTable:
                 if raw != process.raw:
                     process.raw, process.stat = raw, parse_stat(raw)
             except (OSError, ValueError):
-                self._close(process)
+                pass
             else:
                 return process
+        if process is not None:
+            self._close(process)
         return self._first_sight(pid, process)
 
     def _first_sight(self, pid: str, before: _Process | None) -> _Process | None:
@@ -218,10 +238,7 @@ class ProcessTable:
             raw = self._give_way(read_whole, path)
         except OSError as error:
             raise explain(error, path) from error
-        try:
-            return parse(raw)
-        except ValueError as error:
-            raise Malformed(path, f"not the documented format ({error}): {raw[:80]!r}") from error
+        return _understood(path, raw, parse)
 
     def _summary(self) -> Processes:
         processes: dict[str, int] = {}
@@ -270,10 +287,11 @@ class ProcessTable:
         return self._namespace_pids(pid, process)[-1:] == (1,)
 
     def _close(self, process: _Process) -> None:
-        if process.fd >= 0:
-            os.close(process.fd)
-            process.fd = -1
-            self._open -= 1
+        for fd in (process.fd, process.status_fd):
+            if fd >= 0:
+                os.close(fd)
+                self._open -= 1
+        process.fd = process.status_fd = -1
 
 
 def _with_children(processes: Mapping[str, _Process], runtimes: list[tuple[int, Stat]]) -> tuple[RuntimeProcess, ...]:
@@ -295,6 +313,13 @@ def _has_entered(processes: Mapping[str, _Process], process: _Process) -> bool:
         process.inner_parent = process.stat.parent
         return False
     return parent is not None and parent.namespace != UNKNOWN
+
+
+def _understood(path: str, raw: bytes, parse: Callable[[bytes], T]) -> T:
+    try:
+        return parse(raw)
+    except ValueError as error:
+        raise Malformed(path, f"not the documented format ({error}): {raw[:80]!r}") from error
 
 
 def _open(path: str) -> int:
