@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from collectors.kernel import procfs
 from collectors.kernel.files import Forbidden, Gone, Malformed, ReadError, Unsupported
-from collectors.kernel.process_stat import Stat, parse_stat
+from collectors.kernel.process_stat import Past, Stat, parse_past, parse_stat
 from collectors.kernel.processes import Namespace, Processes, RuntimeProcess, Zombie
 from collectors.kernel.procfs import UNKNOWN, ProcessTable, parse_cgroup
 from tests.tree import HOST_NAMESPACE, Link, descriptors_left, open_descriptors, process, stat, tree
@@ -90,6 +90,19 @@ def test_garbage_for_a_stat_is_a_value_error(raw: bytes) -> None:
 # /proc/PID/cgroup
 
 HYBRID = b"9:name=systemd:/init.scope\n4:memory:/0::/evil\n1:cpu,cpuacct:/\n0::/system.slice/docker-1.scope\n"
+
+
+@example(b") Z 1 (")
+@given(st.binary(max_size=15).filter(lambda name: b"\0" not in name))
+def test_the_past_of_a_process_is_in_its_stat(comm: bytes) -> None:
+    """Its session, whether it has ever waited, and how it ended; a name changes none of them, and a cut file has none."""
+    raw = stat(812, comm=comm, state=b"Z", session=800, child_faults=3, exit_code=256)
+
+    assert parse_past(raw) == Past(session=800, has_waited=True, status=256)
+    assert not parse_past(stat(812, comm=comm)).has_waited
+    for end in range(len(raw)):
+        with pytest.raises(ValueError, match=r"cut short|not found|invalid|list index"):
+            parse_past(raw[:end])
 
 
 @pytest.mark.parametrize(
