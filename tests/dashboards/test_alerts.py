@@ -16,13 +16,15 @@ RUNBOOKS = ROOT / "dashboards" / "runbooks"
 RUNBOOK_URL = "https://github.com/coroner-agent/coroner/blob/main/"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
 
-RULES: list[dict[str, Any]] = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+_ALL: list[dict[str, Any]] = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+RULES = [rule for rule in _ALL if "alert" in rule]
+RECORDS = [rule for rule in _ALL if "record" in rule]
 NAMES = sorted({rule["alert"] for rule in RULES})
 
 
 def rule_id(rule: dict[str, Any]) -> str:
     """An alert may have one rule per severity."""
-    return f"{rule['alert']}-{rule['labels']['severity']}"
+    return f"{rule['alert']}-{rule['labels']['severity']}" if "alert" in rule else str(rule["record"])
 
 
 def queries_of(runbook: Path) -> list[str]:
@@ -82,7 +84,7 @@ def test_rule_fires_and_stays_silent(rule: dict[str, Any]) -> None:
     expectations = [
         case["exp_alerts"]
         for test in yaml.safe_load(CASES.read_text())["tests"]
-        for case in test["alert_rule_test"]
+        for case in test.get("alert_rule_test", ())
         if case["alertname"] == rule["alert"]
     ]
     severities = [{alert["exp_labels"]["severity"] for alert in alerts} for alerts in expectations]
@@ -90,7 +92,16 @@ def test_rule_fires_and_stays_silent(rule: dict[str, Any]) -> None:
     assert set() in severities
 
 
-@pytest.mark.parametrize("rule", RULES, ids=rule_id)
+@pytest.mark.parametrize("rule", RECORDS, ids=rule_id)
+def test_what_is_recorded_has_a_name_by_the_rules_and_a_case(rule: dict[str, Any]) -> None:
+    """level:metric:operations; its cases have values."""
+    cases = [case for test in yaml.safe_load(CASES.read_text())["tests"] for case in test.get("promql_expr_test", ())]
+
+    assert re.fullmatch(r"[a-z_]+:coroner_[a-z_]+:[a-z0-9_]+", rule["record"])
+    assert any(rule["record"] in case["expr"] and case["exp_samples"] for case in cases)
+
+
+@pytest.mark.parametrize("rule", [*RULES, *RECORDS], ids=rule_id)
 def test_rule_watches_coroner_only(rule: dict[str, Any]) -> None:
     """Every selector has the job, or another exporter's series could fire it."""
     found = selectors(rule["expr"])
