@@ -6,9 +6,8 @@ It gets no signal whose action is the default one, whoever sends it, but SIGKILL
 """
 
 import signal
-from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from collectors.kernel.files import Forbidden, Gone, Unsupported, read_once
 from collectors.kernel.process_status import Status
@@ -30,18 +29,16 @@ _UNSTOPPABLE = (signal.SIGKILL, signal.SIGSTOP)
 _FIRST_REAL_TIME = 34
 
 
-@dataclass(frozen=True, slots=True)
-class Pid1:
-    """What /proc/PID/status tells. Masks have bit n-1 for signal n; None where the kernel does not say."""
+class Pid1(NamedTuple):
+    """What /proc/PID/status tells; a tuple, for one is made per container in each pass."""
 
     comm: bytes
     pids: tuple[int, ...]
     """NSpid, in this /proc first."""
     is_running: bool
     is_zombie: bool
-    blocked: int | None
-    ignored: int | None
-    caught: int | None
+    signals: tuple[int, int, int] | None
+    """Blocked, ignored, caught: bit n-1 is signal n. None where the kernel does not say."""
 
     @property
     def role(self) -> Literal["init", "shell", "app"]:
@@ -53,22 +50,23 @@ class Pid1:
     @property
     def ignores_sigchld(self) -> bool | None:
         """Whether it ignores SIGCHLD: the kernel reaps for it then (kernel/signal.c do_notify_parent). SA_NOCLDWAIT cannot be seen."""
-        return None if self.ignored is None else _has(self.ignored, signal.SIGCHLD)
+        return None if self.signals is None else _has(self.signals[1], signal.SIGCHLD)
 
     @property
     def ignores_sigterm(self) -> bool | None:
         """Whether it ignores SIGTERM: bash, dash and busybox do if they are interactive, or after `trap '' TERM`."""
-        return None if self.ignored is None else _has(self.ignored, signal.SIGTERM)
+        return None if self.signals is None else _has(self.signals[1], signal.SIGTERM)
 
     def handles(self, number: int, proc_root: str) -> bool | None:
         """Whether a signal reaches something in it; None if that cannot be told, or nothing can handle it."""
-        if self.blocked is None or self.ignored is None or self.caught is None or number in _UNSTOPPABLE:
+        if self.signals is None or number in _UNSTOPPABLE:
             return None
-        if _has(self.caught, number):
+        blocked, ignored, caught = self.signals
+        if _has(caught, number):
             return None if self.comm in _RAISE_AGAIN else True
-        if _has(self.blocked, number):
+        if _has(blocked, number):
             return True
-        if _has(self.ignored, number):
+        if _has(ignored, number):
             return False
         # What is waited for in sigwait(3) and sigtimedwait(2) is in none of the masks meanwhile.
         awaits = awaits_signal(proc_root, self.pids[0])
@@ -81,15 +79,9 @@ def parse_pid1(raw: bytes) -> Pid1:
     """Return what a /proc/PID/status tells. Raises ValueError."""
     status = Status(raw)
     state = status.state
-    return Pid1(
-        comm=status.name,
-        pids=status.namespace_pids,
-        is_running=state == b"R",
-        is_zombie=state == b"Z" and status.threads == 1,  # a dead leader's threads live on, and catch what it has caught
-        blocked=status.blocked,
-        ignored=status.ignored,
-        caught=status.caught,
-    )
+    # Of a dead leader the other threads live on, and catch what it has caught.
+    is_zombie = state == b"Z" and status.threads == 1
+    return Pid1(status.name, status.namespace_pids, state == b"R", is_zombie, status.signals)
 
 
 def awaits_signal(root: str, pid: int) -> bool | None:

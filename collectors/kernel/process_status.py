@@ -1,9 +1,12 @@
 """/proc/PID/status, the one parser of it (Documentation/filesystems/proc.rst 1.1; fs/proc/array.c). It waits for no memory lock."""
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_SIGNALS = re.compile(rb"\nSigBlk:\t([0-9a-f]+)\nSigIgn:\t([0-9a-f]+)\nSigCgt:\t([0-9a-f]+)\n")
 
 
 class Status:
@@ -59,22 +62,17 @@ class Status:
         return self._field(b"Threads", int)
 
     @property
-    def blocked(self) -> int | None:
-        """Signals that wait until they are unblocked or fetched, as a mask of bits n-1 (SigBlk): of the main thread alone.
+    def signals(self) -> tuple[int, int, int] | None:
+        """Signals that are blocked, ignored and caught, as masks of bits n-1 (SigBlk, SigIgn, SigCgt: always three lines in a row).
 
-        While it sits in sigwait(3) those that it waits for are not among them (kernel/signal.c do_sigtimedwait).
+        What is blocked is so in the main thread, waits until it is unblocked or fetched, and is not in the mask while the thread sits in
+        sigwait(3) for it (kernel/signal.c do_sigtimedwait).
         """
-        return self._field(b"SigBlk", _mask)
-
-    @property
-    def ignored(self) -> int | None:
-        """Signals with SIG_IGN (SigIgn), as a mask of bits n-1."""
-        return self._field(b"SigIgn", _mask)
-
-    @property
-    def caught(self) -> int | None:
-        """Signals with a handler (SigCgt), as a mask of bits n-1."""
-        return self._field(b"SigCgt", _mask)
+        if found := _SIGNALS.search(self._raw):
+            return int(found[1], 16), int(found[2], 16), int(found[3], 16)
+        if b"\nSigBlk:" in self._raw:
+            raise ValueError("no masks behind SigBlk")
+        return None
 
     @property
     def rss_kib(self) -> int | None:
@@ -109,10 +107,6 @@ def namespace_pids(raw: bytes) -> tuple[int, ...]:
 
 def _numbers(value: bytes) -> tuple[int, ...]:
     return tuple(map(int, value.split()))
-
-
-def _mask(value: bytes) -> int:
-    return int(value, 16)
 
 
 def _kib(value: bytes) -> int:
