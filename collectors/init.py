@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from collectors.base import CONTAINER, Container, Node, Sample, gauge
 from collectors.kernel import cgroupfs
@@ -10,6 +11,7 @@ from collectors.kernel.files import Gone, Malformed, Unsupported, parse_once
 from collectors.kernel.pid1 import Pid1, parse_pid1, signal_name
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import Namespace
+from collectors.kernel.sleeps import Sleeps
 
 INFO = gauge(
     "coroner_container_init_info",
@@ -47,6 +49,7 @@ class Init:
 
     def __init__(self, stop_signal: Callable[[ContainerKey], int | None] = lambda _: None) -> None:
         self._stop_signal = stop_signal
+        self._sleeps = Sleeps()
         self._own: set[tuple[int, tuple[int, ...]]] = set()
         """Inodes of containers' cgroups with NSpid of what is known to be their PID 1."""
 
@@ -73,7 +76,7 @@ class Init:
     def _samples(self, node: Node, container: Container, namespace: Namespace, init: Pid1) -> Iterable[Sample]:
         labels, role = container.labels, init.role
         number = self._stop_signal(container.id.key) or signal.SIGTERM
-        handles = init.handles(number, node.proc_root)
+        handles = init.handles(number, partial(self._sleeps.awaits_signal, node.proc_root))
         yield INFO, (*labels, init.comm.decode(errors="backslashreplace"), role), 1
         if handles is not None:
             yield HANDLES, (*labels, signal_name(number)), handles

@@ -2,14 +2,14 @@
 
 It gets no signal whose action is the default one, whoever sends it, but SIGKILL and SIGSTOP from outside: the kernel discards it
 (kernel/signal.c sig_task_ignored). So SIGTERM reaches one that catches it, or has it blocked and fetches it, and no other.
-/proc/PID/status and wchan tell; both wait for no memory lock.
+/proc/PID/status tells, and what it sleeps in (sleeps.py).
 """
 
 import signal
+from collections.abc import Callable
 from functools import cache
 from typing import Literal, NamedTuple
 
-from collectors.kernel.files import Forbidden, Gone, Unsupported, read_once
 from collectors.kernel.process_status import Status
 
 INITS = frozenset(
@@ -57,8 +57,12 @@ class Pid1(NamedTuple):
         """Whether it ignores SIGTERM: bash, dash and busybox do if they are interactive, or after `trap '' TERM`."""
         return None if self.signals is None else _has(self.signals[1], signal.SIGTERM)
 
-    def handles(self, number: int, proc_root: str) -> bool | None:
-        """Whether a signal reaches something in it; None if that cannot be told, or nothing can handle it."""
+    def handles(self, number: int, awaits: Callable[[int], bool | None]) -> bool | None:
+        """Whether a signal reaches something in it; None if that cannot be told, or nothing can handle it.
+
+        `awaits` tells of a PID whether it sleeps until a signal comes that it has asked for: what is waited for in sigwait(3) and
+        sigtimedwait(2) is in no mask meanwhile.
+        """
         if self.signals is None or number in _UNSTOPPABLE:
             return None
         blocked, ignored, caught = self.signals
@@ -66,13 +70,12 @@ class Pid1(NamedTuple):
             return None if self.comm in _RAISE_AGAIN else True
         if _has(blocked, number):
             return True
-        if _has(ignored, number):
+        if _has(ignored, number) or self.role == "shell":  # shells wait in wait(2) and read(2)
             return False
-        # What is waited for in sigwait(3) and sigtimedwait(2) is in none of the masks meanwhile.
-        awaits = awaits_signal(proc_root, self.pids[0])
-        if awaits is None and not self.is_running:
+        told = awaits(self.pids[0])
+        if told is None and not self.is_running:
             return True if self.comm in _AWAIT else None
-        return bool(awaits)
+        return bool(told)
 
 
 def parse_pid1(raw: bytes) -> Pid1:
@@ -82,18 +85,6 @@ def parse_pid1(raw: bytes) -> Pid1:
     # Of a dead leader the other threads live on, and catch what it has caught.
     is_zombie = state == b"Z" and status.threads == 1
     return Pid1(status.name, status.namespace_pids, state == b"R", is_zombie, status.signals)
-
-
-def awaits_signal(root: str, pid: int) -> bool | None:
-    """Whether a process sleeps until a signal comes that it asked for (/proc/PID/wchan); None if the kernel does not say what it sleeps in.
-
-    That is so while it runs, where the agent may not look, and in a kernel without names for its functions (CONFIG_KALLSYMS).
-    """
-    try:
-        raw = read_once(f"{root}/{pid}/wchan")
-    except (Gone, Unsupported, Forbidden):
-        return None
-    return None if raw in (b"", b"0") else raw.startswith(b"do_sigtimedwait")  # compilers append .isra.0
 
 
 @cache

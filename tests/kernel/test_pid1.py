@@ -1,21 +1,12 @@
 """PID 1 of a namespace: its role by its name, and what becomes of a signal that is sent to it."""
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.kernel.files import ReadError
-from collectors.kernel.pid1 import Pid1, awaits_signal, parse_pid1, signal_name
-from tests.tree import Content, tree
-
-SLEEPS = "hrtimer_nanosleep"
-AWAITS = "do_sigtimedwait.isra.0"
+from collectors.kernel.pid1 import Pid1, parse_pid1, signal_name
 
 
 def status(
@@ -28,11 +19,9 @@ def status(
     ).encode()
 
 
-def handles(root: Path, wchan: str | None = SLEEPS, number: int = signal.SIGTERM, raw: bytes | None = None) -> bool | None:
-    """Whether a PID 1 with this status and wchan handles a signal."""
-    files: dict[str, Content] = {"812/": ""}
-    tree(root, files if wchan is None else {**files, "812/wchan": wchan})
-    return parse_pid1(status() if raw is None else raw).handles(number, str(root))
+def handles(awaits: bool | None = False, number: int = signal.SIGTERM, raw: bytes | None = None) -> bool | None:
+    """Whether a PID 1 with this status handles a signal; `awaits`: whether it sleeps until a signal comes."""
+    return parse_pid1(status() if raw is None else raw).handles(number, {812: awaits}.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -50,44 +39,42 @@ def handles(root: Path, wchan: str | None = SLEEPS, number: int = signal.SIGTERM
     ],
     ids=["shell", "trap", "interactive bash", "interactive dash", "dumb-init", "signalfd", "node", "node after SIGTERM", "dead leader"],
 )
-def test_masks_as_programs_have_them(tmp_path: Path, raw: bytes, expected: bool | None) -> None:
+def test_masks_as_programs_have_them(raw: bytes, expected: bool | None) -> None:
     """Caught, blocked to be fetched, ignored, or left at the default; Node.js catches it either way. Masks are real ones."""
-    assert handles(tmp_path, raw=raw) is expected
+    assert handles(raw=raw) is expected
 
 
-def test_what_waits_for_the_signal_shows_it_in_wchan_alone(tmp_path: Path) -> None:
+def test_what_waits_for_the_signal_shows_it_by_its_sleep_alone() -> None:
     """tini 0.19, and sigwait(3): no mask has it meanwhile."""
     raw = status("tini", ignored=0x300000)
 
-    assert handles(tmp_path, AWAITS, raw=raw) is True
-    assert handles(tmp_path, "do_sigtimedwait", raw=raw) is True
-    assert handles(tmp_path, SLEEPS, raw=raw) is False
+    assert [handles(awaits, raw=raw) for awaits in (True, False)] == [True, False]
 
 
-@pytest.mark.parametrize("wchan", ["0", "", None])
-def test_where_the_kernel_does_not_say_what_it_sleeps_in_only_a_known_init_is_judged(tmp_path: Path, wchan: str | None) -> None:
-    """Whether an app waits for its signal cannot be told then; while it runs it does not."""
-    assert handles(tmp_path, wchan) is None
-    assert handles(tmp_path, wchan, raw=status("tini")) is True
-    assert handles(tmp_path, wchan, raw=status(state="R (running)")) is False
-    assert handles(tmp_path, wchan, raw=status(ignored=0x4000)) is False, "it need not be asked"
+def test_where_that_cannot_be_told_only_a_known_init_and_a_shell_are_judged() -> None:
+    """Whether an app waits for its signal is not known then; while it runs it does not."""
+    assert handles(None) is None
+    assert handles(None, raw=status("tini")) is True
+    assert handles(None, raw=status("sh")) is False
+    assert handles(None, raw=status(state="R (running)")) is False
+    assert handles(None, raw=status(ignored=0x4000)) is False
 
 
-def test_the_signal_is_the_one_that_stops_it(tmp_path: Path) -> None:
+def test_the_signal_is_the_one_that_stops_it() -> None:
     """Catching another one is of no use; nothing handles SIGKILL, and nobody waits for it in vain."""
     raw = status(caught=1 << signal.SIGQUIT - 1)
 
-    assert handles(tmp_path, number=signal.SIGQUIT, raw=raw) is True
-    assert handles(tmp_path, number=signal.SIGTERM, raw=raw) is False
-    assert handles(tmp_path, number=37, raw=status(blocked=1 << 36)) is True, "SIGRTMIN+3 of systemd"
-    assert handles(tmp_path, number=signal.SIGKILL, raw=raw) is None
+    assert handles(number=signal.SIGQUIT, raw=raw) is True
+    assert handles(number=signal.SIGTERM, raw=raw) is False
+    assert handles(number=37, raw=status(blocked=1 << 36)) is True, "SIGRTMIN+3 of systemd"
+    assert handles(number=signal.SIGKILL, raw=raw) is None
 
 
-def test_a_kernel_without_the_lines_says_nothing(tmp_path: Path) -> None:
+def test_a_kernel_without_the_lines_says_nothing() -> None:
     """Absent is not 0."""
     bare = b"Name:\tapp\nState:\tS (sleeping)\nNSpid:\t812\t1\n"
 
-    assert handles(tmp_path, raw=bare) is None
+    assert handles(raw=bare) is None
     assert parse_pid1(bare).ignores_sigchld is None
     assert parse_pid1(bare).ignores_sigterm is None
 
@@ -142,25 +129,3 @@ def test_garbage_is_a_value_error_and_nothing_else(garbage: bytes) -> None:
         except ValueError:
             continue
         assert isinstance(found, Pid1)
-
-
-def test_this_kernel_says_who_waits_for_a_signal() -> None:
-    """A real process, in sigwait(3) and in a sleep."""
-    code = "import signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, {10}); print(flush=True); "
-    ends = ("signal.sigwait({10})", "sys.stdin.read()")
-    for end, expected in zip(ends, (True, False), strict=True):
-        with subprocess.Popen([sys.executable, "-c", code + end], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            while awaits_signal("/proc", process.pid) is not expected:  # it may not be there yet; the test's timeout ends this
-                os.sched_yield()
-            process.kill()
-
-
-def test_a_process_that_has_ended_awaits_nothing(tmp_path: Path) -> None:
-    """None: it is for the caller to find out."""
-    assert awaits_signal(str(tmp_path), 4711) is None
-    (tmp_path / "4711").mkdir()
-    (tmp_path / "4711" / "wchan").mkdir()
-    with pytest.raises(ReadError):
-        awaits_signal(str(tmp_path), 4711)

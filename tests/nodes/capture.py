@@ -30,7 +30,7 @@ NODE_FILES = (
     "sys/kernel/threads-max",
     "sys/vm/swappiness",
 )
-PROCESS_FILES = ("stat", "status", "cgroup", "oom_score_adj", "wchan")
+PROCESS_FILES = ("stat", "status", "cgroup", "oom_score_adj", "stack", "wchan")
 PROCESS_LINK = "ns/pid"
 MOUNTS = "mountinfo"
 """Of this the lines of overlays are copied, if there are any: of other mounts nothing is read."""
