@@ -1,7 +1,7 @@
 """PID 1 of each container: what it is, and what it does with the signal that is to stop it."""
 
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from collectors.base import CONTAINER, Container, Node, Sample, gauge
@@ -37,9 +37,14 @@ IGNORES = gauge(
 
 _MOST_PROCESSES = 50
 
+_Life = tuple[int, tuple[int, ...]]
+"""Inode of a container's cgroup, and NSpid of its PID 1."""
+_Seen = tuple[int, tuple[str, ...], int, bool]
+"""Hash of the status, labels, number of the stop signal, whether it has children."""
+
 
 class Init:
-    """Reads one status per container in a pass, from a kept descriptor, and wchan of those that neither catch nor block the signal.
+    """Reads one status per container in a pass, from a kept descriptor, and what it sleeps in where that matters.
 
     `stop_signal` gives the number of the signal that a container is stopped with, None for SIGTERM; it is called in the sampling thread.
     """
@@ -50,54 +55,74 @@ class Init:
     def __init__(self, stop_signal: Callable[[ContainerKey], int | None] = lambda _: None) -> None:
         self._stop_signal = stop_signal
         self._sleeps = Sleeps()
-        self._own: set[tuple[int, tuple[int, ...]]] = set()
-        """Inodes of containers' cgroups with NSpid of what is known to be their PID 1."""
+        self._known: dict[_Life, tuple[_Seen | None, list[Sample]]] = {}
+        """What is known to be the PID 1 of a container, as it was seen last, and what was said of it."""
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield what is known of the PID 1 of each container whose PID namespace is its own."""
         namespaces = {key: node.processes.namespaces[inode] for inode, key in node.own_namespaces.items() if key not in node.sandboxes}
-        own: set[tuple[int, tuple[int, ...]]] = set()
+        known: dict[_Life, tuple[_Seen | None, list[Sample]]] = {}
         for container in node.containers:
             namespace = namespaces.get(container.id.key)
-            if namespace is None or not self._is_its_own(node, container, namespace):
+            if namespace is None:
                 continue
-            own.add((container.cgroup.inode, namespace.init_pids))
+            life = container.cgroup.inode, namespace.init_pids
+            if life not in self._known and not _is_its_own(node, container, namespace):
+                continue
+            before = self._known.get(life, (None, []))
             try:
-                init = node.process_table.status(namespace.init_pids[0], parse_pid1)
+                known[life] = self._look(node, container, namespace, before)
             except Gone:
                 continue
             except Malformed as error:
                 node.malformed.append(error)
                 continue
-            if init.pids == namespace.init_pids and not init.is_zombie:  # else it has ended, and another process may have its number
-                yield from self._samples(node, container, namespace, init)
-        self._own = own
+            yield from known[life][1]
+        self._known = known
 
-    def _samples(self, node: Node, container: Container, namespace: Namespace, init: Pid1) -> Iterable[Sample]:
-        labels, role = container.labels, init.role
+    def _look(
+        self, node: Node, container: Container, namespace: Namespace, before: tuple[_Seen | None, list[Sample]]
+    ) -> tuple[_Seen | None, list[Sample]]:
+        """Return what is seen, and what to say of it: the same as before of one that has not run since. Raises ReadError."""
+        raw = node.process_table.status(namespace.init_pids[0])
         number = self._stop_signal(container.id.key) or signal.SIGTERM
-        handles = init.handles(number, partial(self._sleeps.awaits_signal, node.proc_root))
-        yield INFO, (*labels, init.comm.decode(errors="backslashreplace"), role), 1
-        if handles is not None:
-            yield HANDLES, (*labels, signal_name(number)), handles
-        if init.ignores_sigchld is not None:
-            yield IGNORES, labels, init.ignores_sigchld
-        if role == "shell" and handles is not None:
-            yield WRAPPER, labels, not handles and not init.ignores_sigterm and namespace.init_has_children
-
-    def _is_its_own(self, node: Node, container: Container, namespace: Namespace) -> bool:
-        """Whether no process of the container is outside of the namespace: then its PID 1 is that of the container.
-
-        One in the PID namespace of the host, or of another container, may have made a namespace for a part of itself. A container that is
-        entered has a process outside for a moment, which is why only the good answer is kept.
-        """
-        if (container.cgroup.inode, namespace.init_pids) in self._own:
-            return True
+        # Whoever has run has other numbers of context switches, so one that sleeps is where it was.
+        seen = hash(raw), container.labels, number, namespace.init_has_children
+        if seen == before[0]:
+            return before
         try:
-            pids = cgroupfs.processes(container.cgroup.directory)[:_MOST_PROCESSES]
-        except (Gone, Unsupported):
-            return True  # a threaded cgroup, or one that is just being removed
-        return not any(_depth(node.proc_root, pid) < len(namespace.init_pids) for pid in pids if pid != namespace.init_pids[0])
+            init = parse_pid1(raw)
+        except ValueError as error:
+            path = f"{node.proc_root}/{namespace.init_pids[0]}/status"
+            raise Malformed(path, f"not the documented format ({error}): {raw[:80]!r}") from error
+        if init.pids != namespace.init_pids or init.is_zombie:  # it has ended, and another process may have its number
+            return None, []
+        handles = init.handles(number, partial(self._sleeps.awaits_signal, node.proc_root))
+        return seen if handles is not None else None, list(_samples(container.labels, init, number, handles, namespace))
+
+
+def _samples(labels: tuple[str, ...], init: Pid1, number: int, handles: bool | None, namespace: Namespace) -> Iterator[Sample]:
+    role = init.role
+    yield INFO, (*labels, init.comm.decode(errors="backslashreplace"), role), 1
+    if handles is not None:
+        yield HANDLES, (*labels, signal_name(number)), handles
+    if init.ignores_sigchld is not None:
+        yield IGNORES, labels, init.ignores_sigchld
+    if role == "shell" and handles is not None:
+        yield WRAPPER, labels, not handles and not init.ignores_sigterm and namespace.init_has_children
+
+
+def _is_its_own(node: Node, container: Container, namespace: Namespace) -> bool:
+    """Whether no process of the container is outside of the namespace: then its PID 1 is that of the container.
+
+    One in the PID namespace of the host, or of another container, may have made a namespace for a part of itself. A container that is
+    entered has a process outside for a moment, which is why only the good answer is remembered.
+    """
+    try:
+        pids = cgroupfs.processes(container.cgroup.directory)[:_MOST_PROCESSES]
+    except (Gone, Unsupported):
+        return True  # a threaded cgroup, or one that is just being removed
+    return not any(_depth(node.proc_root, pid) < len(namespace.init_pids) for pid in pids if pid != namespace.init_pids[0])
 
 
 def _depth(proc_root: str, pid: int) -> float:

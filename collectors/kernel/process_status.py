@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_SIGNALS = re.compile(rb"\nSigBlk:\t([0-9a-f]+)\nSigIgn:\t([0-9a-f]+)\nSigCgt:\t([0-9a-f]+)\n")
+_SIGNALS = re.compile(rb"SigBlk:\t([0-9a-f]+)\nSigIgn:\t([0-9a-f]+)\nSigCgt:\t([0-9a-f]+)\n")
 
 
 class Status:
@@ -68,11 +68,13 @@ class Status:
         What is blocked is so in the main thread, waits until it is unblocked or fetched, and is not in the mask while the thread sits in
         sigwait(3) for it (kernel/signal.c do_sigtimedwait).
         """
-        if found := _SIGNALS.search(self._raw):
-            return int(found[1], 16), int(found[2], 16), int(found[3], 16)
-        if b"\nSigBlk:" in self._raw:
+        start = self._raw.find(b"\nSigBlk:") + 1
+        if not start:
+            return None
+        found = _SIGNALS.match(self._raw, start)
+        if found is None:
             raise ValueError("no masks behind SigBlk")
-        return None
+        return int(found[1], 16), int(found[2], 16), int(found[3], 16)
 
     @property
     def rss_kib(self) -> int | None:

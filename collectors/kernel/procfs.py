@@ -115,8 +115,8 @@ class ProcessTable:
         path = self._read_cgroup(str(pid))
         return None if path is None else rebase(path, self.cgroup_namespace)
 
-    def status(self, pid: int, parse: Callable[[bytes], T]) -> T:
-        """Return `parse(content)` of /proc/PID/status of a process that the last scan has seen, from a descriptor that is kept.
+    def status(self, pid: int) -> bytes:
+        """Return /proc/PID/status of a process that the last scan has seen, from a descriptor that is kept.
 
         Raises ReadError; Gone if it has ended. Where no descriptor is left, another process may have got its number.
         """
@@ -127,11 +127,10 @@ class ProcessTable:
             if process.status_fd < 0 and self._open < self._limit:
                 process.status_fd = self._give_way(_open, path)
                 self._open += 1
-            raw = self._give_way(read_whole, path) if process.status_fd < 0 else read_all(process.status_fd)
+            return self._give_way(read_whole, path) if process.status_fd < 0 else read_all(process.status_fd)
         except OSError as error:
             self._close(process)
             raise explain(error, path) from error
-        return _understood(path, raw, parse)
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -238,7 +237,10 @@ class ProcessTable:
             raw = self._give_way(read_whole, path)
         except OSError as error:
             raise explain(error, path) from error
-        return _understood(path, raw, parse)
+        try:
+            return parse(raw)
+        except ValueError as error:
+            raise Malformed(path, f"not the documented format ({error}): {raw[:80]!r}") from error
 
     def _summary(self) -> Processes:
         processes: dict[str, int] = {}
@@ -313,13 +315,6 @@ def _has_entered(processes: Mapping[str, _Process], process: _Process) -> bool:
         process.inner_parent = process.stat.parent
         return False
     return parent is not None and parent.namespace != UNKNOWN
-
-
-def _understood(path: str, raw: bytes, parse: Callable[[bytes], T]) -> T:
-    try:
-        return parse(raw)
-    except ValueError as error:
-        raise Malformed(path, f"not the documented format ({error}): {raw[:80]!r}") from error
 
 
 def _open(path: str) -> int:

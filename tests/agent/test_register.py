@@ -9,7 +9,7 @@ import pytest
 
 from agent.identities import Amended, Described, EndedUnseen, Identity, Listed, PodsListed
 from agent.sources import Told
-from collectors.inquest.facts import Born, Emptied, Exited, LogClosed, LogRead, Removed, Started
+from collectors.inquest.facts import Born, Configured, Emptied, Exited, LogClosed, LogRead, Removed, Started
 from collectors.inquest.kill_state import Cursor
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
@@ -264,6 +264,13 @@ def test_how_far_the_kernel_log_is_read_is_known(desk: Desk) -> None:
 
     desk.tell(LogClosed(source="kmsg"))
     assert (desk.ledger.cursor, desk.ledger.log_is_followed) == (Cursor(7, 7000), False)
+
+
+def test_what_a_container_is_stopped_with_is_known(desk: Desk) -> None:
+    """For whoever looks at its PID 1."""
+    desk.tell(Configured(container=A, source="docker", time=100.0, stop_signal=3))
+
+    assert [desk.register.stop_signals.of(key) for key in (A, B)] == [3, None]
 
 
 def test_a_fact_that_cannot_be_taken_stops_no_other_and_is_logged_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:

@@ -224,6 +224,30 @@ def test_one_status_is_read_per_pass_from_a_kept_descriptor(tmp_path: Path, monk
     assert len(table) == 0
 
 
+def test_what_changes_is_seen_in_the_next_pass(tmp_path: Path) -> None:
+    """A trap is set, the child ends, somebody tells another signal, the container is called otherwise: by one collector."""
+    told: dict[ContainerKey, int] = {}
+    collector, shell = Init(told.get), inside(100, b"sh", signals=masks())
+    for _ in range(2):
+        assert look(tmp_path, shell, CHILD, collector=collector) == said("sh", "shell", handles=False, wrapper=True)
+    shutil.rmtree(tmp_path / "proc" / "101")
+    assert look(tmp_path, shell, collector=collector) == said("sh", "shell", handles=False, wrapper=False)
+    assert look(tmp_path, inside(100, b"sh", signals=masks(caught=TERM)), collector=collector) == said(
+        "sh", "shell", handles=True, wrapper=False
+    )
+    told[A] = 3
+    assert look(tmp_path, shell, collector=collector) == said("sh", "shell", handles=False, wrapper=False, signal="SIGQUIT")
+    renamed = collect(collector, node(tmp_path, names={A: ("", "", "renamed")}))
+    assert {labels[:3] for _, labels in renamed} == {("", "", "renamed")}
+
+
+def test_whoever_could_not_be_judged_is_looked_at_again(tmp_path: Path) -> None:
+    """It was running just then, or kthreadd was: its status may say the same when it sleeps."""
+    collector = Init()
+    assert look(tmp_path, inside(100, wchan="0"), collector=collector) == said("app", "app")
+    assert look(tmp_path, inside(100), collector=collector) == said("app", "app", handles=False)
+
+
 def test_a_kept_descriptor_is_of_one_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ESRCH of a process that was reaped: it is gone, and the table works on."""
     tree(tmp_path, {**cgroup(docker(A)), **proc(HOST, inside(100))})
