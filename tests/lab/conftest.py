@@ -31,6 +31,7 @@ SECONDS = {
     "test_deaths_podman": 85,
     "test_exits": 65,
     "test_headroom": 75,
+    "test_init": 75,
     "test_kernel_log": 135,
     "test_last_words": 110,
     "test_leftovers": 95,
