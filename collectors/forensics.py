@@ -102,7 +102,10 @@ def culprits(node: Node, key: ContainerKey, first_seen: FirstSeen | None = None)
 
 
 def _zombies(node: Node, key: ContainerKey) -> list[Zombie]:
-    return [zombie for zombie in node.processes.zombies if zombie.cgroup and (found := parse(zombie.cgroup)) and found.key == key]
+    zombies = node.processes.zombies
+    identifiers = {path: parse(path) for path in {zombie.cgroup for zombie in zombies} if path}
+    here = {path for path, identifier in identifiers.items() if identifier and identifier.key == key}
+    return [zombie for zombie in zombies if zombie.cgroup in here]
 
 
 def _culprits(node: Node, zombies: list[Zombie], first_seen: FirstSeen) -> tuple[Culprit, ...]:

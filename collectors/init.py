@@ -3,12 +3,14 @@
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from math import inf
 
 from collectors.base import CONTAINER, Container, Node, Sample, gauge
 from collectors.kernel import cgroupfs
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import Gone, Malformed, Unsupported, parse_once
 from collectors.kernel.pid1 import Pid1, parse_pid1, signal_name
+from collectors.kernel.process_stat import parse_stat
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import Namespace
 from collectors.kernel.sleeps import Sleeps
@@ -113,16 +115,18 @@ def _samples(labels: tuple[str, ...], init: Pid1, number: int, handles: bool | N
 
 
 def _is_its_own(node: Node, container: Container, namespace: Namespace) -> bool:
-    """Whether no process of the container is outside of the namespace: then its PID 1 is that of the container.
+    """Whether no process of the container is outside of the namespace that was there before it: then its PID 1 is that of the container.
 
-    One in the PID namespace of the host, or of another container, may have made a namespace for a part of itself. A container that is
-    entered has a process outside for a moment, which is why only the good answer is remembered.
+    A container in the PID namespace of the host, or of another one, may have made a namespace for a part of itself. Whoever enters a
+    container is outside for a moment, too, but younger.
     """
     try:
         pids = cgroupfs.processes(container.cgroup.directory)[:_MOST_PROCESSES]
     except (Gone, Unsupported):
         return True  # a threaded cgroup, or one that is just being removed
-    return not any(_depth(node.proc_root, pid) < len(namespace.init_pids) for pid in pids if pid != namespace.init_pids[0])
+    init, depth = namespace.init_pids[0], len(namespace.init_pids)
+    outside = [pid for pid in pids if pid != init and _depth(node.proc_root, pid) < depth]
+    return not outside or min(_start_time(node.proc_root, pid) for pid in outside) > _start_time(node.proc_root, init)
 
 
 def _depth(proc_root: str, pid: int) -> float:
@@ -130,4 +134,12 @@ def _depth(proc_root: str, pid: int) -> float:
     try:
         return len(parse_once(f"{proc_root}/{pid}/status", namespace_pids))
     except Gone:  # it has ended, or is outside of the namespace of this /proc: its number is 0 then
-        return float("inf")
+        return inf
+
+
+def _start_time(proc_root: str, pid: int) -> float:
+    """Return when a process was started, in clock ticks since boot; of one that has ended, never."""
+    try:
+        return parse_once(f"{proc_root}/{pid}/stat", parse_stat).start_time
+    except Gone:
+        return inf
