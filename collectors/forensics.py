@@ -21,7 +21,7 @@ from collectors.kernel.processes import Namespace, Zombie
 T = TypeVar("T")
 
 MOST = 2000
-"""Zombies of a container that are looked at one by one, the oldest ones; all are counted."""
+"""Zombies of a container that are looked at one by one: those of whoever has most, the oldest first. All are counted."""
 MOST_CULPRITS = 10
 MOST_NAMES = 5
 
@@ -44,14 +44,16 @@ class Culprit:
     is_init: bool
     """Whether it is PID 1, which inherits the orphans of the container and must wait for them too."""
     has_waited: bool | None
-    """Whether it has ever waited for any child; None is not known."""
+    """Whether it has ever waited for any child, also before an execve(2), as the shell of an entrypoint has; None is not known."""
     zombies: int
     names: tuple[tuple[str, int], ...]
     """What they call themselves, and how many; the most frequent MOST_NAMES."""
+    looked: int
+    """How many of them were looked at one by one, and were still there: what follows is of these."""
     statuses: tuple[tuple[int, int], ...]
-    """How they ended, as of wait(2), and how many; likewise. Empty where the agent may not know."""
+    """How they ended, as of wait(2), and how many; the most frequent MOST_NAMES. Empty where the agent may not know."""
     adopted: int
-    """Of them, those that it has certainly not started itself: their session is neither its own nor theirs."""
+    """Those that it has certainly not started itself: their session is neither its own nor theirs."""
     entered: int
     """Of the adopted, those whose session was begun by a process that is gone, waited for by somebody else, or came in from outside:
     what `docker exec`, `kubectl exec`, health checks and exec probes leave behind. If `has_waited` is false that is certain but for
@@ -64,7 +66,7 @@ class Culprit:
     @property
     def is_exec_probe(self) -> bool:
         """Whether most of them came in from outside, and PID 1 should have waited for them."""
-        return self.is_init and 2 * self.entered > self.zombies
+        return self.is_init and 2 * self.entered > self.looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +115,25 @@ def _culprits(node: Node, zombies: list[Zombie], first_seen: FirstSeen) -> tuple
     for zombie in sorted(zombies, key=lambda each: each.start_time):
         families.setdefault(zombie.parent, []).append(zombie)
     worst = sorted(families.values(), key=len, reverse=True)[:MOST_CULPRITS]
-    return tuple(_culprit(node, family, first_seen) for family in worst)
+    found, left = [], MOST
+    for family in worst:
+        found.append(_culprit(node, family, left, first_seen))
+        left = max(0, left - len(family))
+    return tuple(found)
 
 
-def _culprit(node: Node, family: list[Zombie], first_seen: FirstSeen) -> Culprit:
+def _culprit(node: Node, family: list[Zombie], most: int, first_seen: FirstSeen) -> Culprit:
     pid, is_init, root = family[0].parent, family[0].parent_is_init, node.proc_root
     name, pids = _read(f"{root}/{pid}/status", _name_and_pids) or (b"", ())
     past = _read(f"{root}/{pid}/stat", parse_past)
     sessions: dict[int, bool] = {}
-    adopted = entered = 0
+    looked = adopted = entered = 0
     statuses: Counter[int] = Counter()
-    for zombie in family[:MOST]:
+    for zombie in family[:most]:
         its = _read(f"{root}/{zombie.pid}/stat", parse_past)
         if its is None:  # somebody has waited for it just now
             continue
+        looked += 1
         if its.status or _namespace(root, zombie.pid):  # who may read that may read the status, too
             statuses[its.status] += 1
         if is_init and past is not None and its.session not in (zombie.pid, past.session):
@@ -142,6 +149,7 @@ def _culprit(node: Node, family: list[Zombie], first_seen: FirstSeen) -> Culprit
         has_waited=past.has_waited if past else None,
         zombies=len(family),
         names=tuple((_text(name), count) for name, count in Counter(zombie.comm for zombie in family).most_common(MOST_NAMES)),
+        looked=looked,
         statuses=tuple(statuses.most_common(MOST_NAMES)),
         adopted=adopted,
         entered=entered,

@@ -20,7 +20,7 @@ SHELLS = frozenset(b"ash bash busybox csh dash docker-entrypoi fish hush ksh ksh
 """A script has the name of its file, not of its shell, and the kernel keeps 15 bytes of it: docker-entrypoint.sh."""
 
 _AWAIT = frozenset((b"catatonit", b"docker-init", b"podman-init", b"tini", b"tini-static"))
-"""Inits that sit in sigtimedwait(2), for where the kernel does not say so."""
+"""Inits that sit in sigtimedwait(2), for where the kernel does not say so, and for when they have just woken."""
 _RAISE_AGAIN = frozenset((b"node", b"nodejs"))
 """Node.js always catches SIGINT and SIGTERM: if the program does not, to give the signal its default back and raise it, which does nothing
 to PID 1 (src/node.cc SignalExit). Its masks are the same either way."""
@@ -73,9 +73,9 @@ class Pid1(NamedTuple):
         if _has(ignored, number) or self.role == "shell":  # shells wait in wait(2) and read(2)
             return False
         told = awaits(self.pids[0])
-        if told is None and not self.is_running:
-            return True if self.comm in _AWAIT else None
-        return bool(told)
+        if told is None and self.comm in _AWAIT:
+            return True
+        return None if told is None and not self.is_running else bool(told)
 
 
 def parse_pid1(raw: bytes) -> Pid1:

@@ -33,7 +33,10 @@ class Past:
     session: int
     """Inherited by fork(2), and changed only to one's own PID, by setsid(2)."""
     has_waited: bool
-    """Whether it has ever waited for a child: page faults of children are added to cminflt and cmajflt when they are waited for."""
+    """Whether it has ever waited for a child, also as another program before an execve(2), such as the shell of an entrypoint.
+
+    Page faults of children are added to cminflt and cmajflt when they are waited for.
+    """
     status: int
     """As of wait(2); 0 too while it lives, and for whoever may not trace it."""
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from collectors import forensics
 from collectors.base import Node
 from collectors.forensics import MOST_CULPRITS, MOST_NAMES, Culprit, Forensics, culprits, examine
 from collectors.zombies import Zombies
@@ -67,6 +68,7 @@ def test_an_init_that_never_waits_for_what_it_starts(tmp_path: Path) -> None:
         has_waited=False,
         zombies=3,
         names=(("worker", 2), ("helper", 1)),
+        looked=3,
         statuses=((EXITED_3, 2), (KILLED, 1)),
         adopted=0,
         entered=0,
@@ -94,6 +96,17 @@ def test_who_has_most_comes_first_and_all_are_counted(tmp_path: Path) -> None:
     assert found.zombies == len(dead)
     assert len(found.culprits) == MOST_CULPRITS
     assert found.culprits[0].pid == 205
+
+
+def test_of_a_crowd_so_many_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of whoever has most; what they tell is of these alone."""
+    monkeypatch.setattr(forensics, "MOST", 3)
+    supervisor = inside(110, state=b"S")
+    orphans = [inside(pid, session=pid - 1) for pid in range(301, 351, 10)]
+    most, other = look(tmp_path, INIT, supervisor, *orphans, inside(111, parent=110)).culprits
+
+    assert (most.zombies, most.looked, most.entered, most.is_exec_probe, most.statuses) == (5, 3, 3, True, ((0, 3),))
+    assert (other.zombies, other.looked, other.statuses) == (1, 0, ())
 
 
 def test_what_probes_leave_is_recognised(tmp_path: Path) -> None:
@@ -145,7 +158,7 @@ def test_zombies_that_are_waited_for_meanwhile_cost_nothing(tmp_path: Path) -> N
     tree(tmp_path, proc({"301/stat": stat(301, state=b"Z", exit_code=1)[:60]}))
     (culprit,) = culprits(found, A)
 
-    assert (culprit.zombies, culprit.statuses) == (2, ())
+    assert (culprit.zombies, culprit.looked, culprit.statuses) == (2, 0, ())
 
 
 def test_statuses_that_the_agent_may_not_know_are_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_what_waits_for_the_signal_shows_it_by_its_sleep_alone() -> None:
 def test_where_that_cannot_be_told_only_a_known_init_and_a_shell_are_judged() -> None:
     """Whether an app waits for its signal is not known then; while it runs it does not."""
     assert handles(None) is None
-    assert handles(None, raw=status("tini")) is True
+    assert [handles(None, raw=status("tini", state=state)) for state in ("S (sleeping)", "R (running)")] == [True, True]
     assert handles(None, raw=status("sh")) is False
     assert handles(None, raw=status(state="R (running)")) is False
     assert handles(None, raw=status(ignored=0x4000)) is False
