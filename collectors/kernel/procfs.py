@@ -255,12 +255,13 @@ class ProcessTable:
             if process.stat.comm in _RUNTIMES and namespace == self._own_namespace:
                 runtimes.append((int(pid), process.stat))
             processes[namespace] = processes.get(namespace, 0) + 1
-            if process.is_zombie:
+            is_zombie = process.is_zombie
+            if is_zombie:
                 dead[namespace] = dead.get(namespace, 0) + 1
                 zombies.append(self._zombie(pid, process))
-            else:
-                parents.add(process.stat.parent)
             if namespace not in (self._own_namespace, UNKNOWN):
+                if not is_zombie:
+                    parents.add(process.stat.parent)
                 if self._is_init(pid, process):
                     inits[namespace] = pid
                 elif process.stat.parent != process.inner_parent and _has_entered(self._processes, process):
