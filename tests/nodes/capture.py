@@ -45,6 +45,7 @@ CONTAINER_FILES = (
 )
 
 _KTHREADD = 2
+_STACK = "stack"
 
 
 def capture_proc(proc: Path, to: Path) -> None:
@@ -68,8 +69,9 @@ def _process(source: Path) -> tuple[dict[str, bytes], str] | None:
     stat = (source / "stat").read_bytes()
     if process_stat.parse_stat(stat).parent == _KTHREADD:
         return None
-    others = {name: (source / name).read_bytes() for name in PROCESS_FILES if name != "stat"}
-    return {"stat": stat, **others}, os.readlink(source / PROCESS_LINK)
+    others = {name: (source / name).read_bytes() for name in PROCESS_FILES if name not in ("stat", _STACK)}
+    stack = _unless_gone((source / _STACK).read_bytes) or b""  # a kernel may lack it
+    return {"stat": stat, _STACK: stack, **others}, os.readlink(source / PROCESS_LINK)
 
 
 def capture_cgroups(root: Path, to: Path) -> None:
