@@ -26,6 +26,7 @@ from agent.gather import Gather
 from agent.identities import KEEP_DEAD_SECONDS, Identities, never_started
 from agent.inits import Inits
 from agent.kept import Kept, keep
+from agent.log_pids import LogPids
 from agent.page import Page, compress, registry_lines
 from agent.postmortem import Postmortem
 from agent.register import Register
@@ -92,7 +93,13 @@ class App:
         postmortem = Postmortem(proc_root=config.procfs, cgroup_root=cgroup_root, is_init=self.inits.is_init)
         self.cases = Cases(casebook=kept.casebook, identities=identities, history=kept.history)
         register = Register(
-            identities=identities, ledger=ledger, cases=self.cases, inits=self.inits, postmortem=postmortem, local_events=local_events
+            identities=identities,
+            ledger=ledger,
+            cases=self.cases,
+            inits=self.inits,
+            postmortem=postmortem,
+            log_pids=LogPids(config.procfs),
+            local_events=local_events,
         )
         tell = register.tell
         self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, tell=tell, cursor=ledger.cursor, was_here=ledger.knows)

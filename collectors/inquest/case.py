@@ -88,9 +88,9 @@ class Case:
     """Sources that would have told of every signal, or of those of their own stops."""
     is_oom_watched: bool
 
-    def is_init(self, victim: OomVictim) -> bool | None:
-        """Whether a victim was the init; None: not known."""
-        if victim.is_init is not None:
+    def is_init(self, victim: OomVictim | Faulted) -> bool | None:
+        """Whether a victim, or what faulted, was the init; None: not known."""
+        if isinstance(victim, OomVictim) and victim.is_init is not None:
             return victim.is_init
         pids = {fact.pid for fact in self.facts if isinstance(fact, Started) and fact.pid is not None}
         return victim.pid in pids if pids else None

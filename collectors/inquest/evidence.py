@@ -175,6 +175,7 @@ _FIRST: dict[str, tuple[_Builder, ...]] = {
     "oom-of-init": (_init_victim,),
     "oom-of-group": (_group,),
     "oom-of-child": (_mirrored_victim,),
+    "fault-of-init": (_faults,),
     "fault-of-child": (_faults,),
     "stop-then-kill": (_kill, _stop),
     "stop-until-deadline": (_deadline, _stop),

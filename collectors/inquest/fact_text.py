@@ -52,6 +52,7 @@ _OPTIONAL: Mapping[str, Mapping[str, _Check]] = {
     "StopRequested": {"signal": _is_whole, "grace_seconds": _is_seconds, "by": _is_text},
     "Signalled": {"is_accepted": _is_truth, "by": _is_text},
     "OomVictim": {"is_init": _is_truth},
+    "Faulted": {"signal": _is_whole},
     "Exited": {"status": _is_whole, "code": _is_whole, "signal": _is_whole, "reason": _is_text},
 }
 

@@ -12,6 +12,7 @@ from collectors.inquest.scope import scope_of_kill
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
+from collectors.kernel.fault_lines import Fault
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.oom_log import OomKill
 
@@ -200,10 +201,14 @@ class OomVictim(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faulted(Fact):
-    """The kernel logged a fault (segfault, traps) of one of its processes."""
+    """The kernel logged a fault (segfault, traps) that ended one of its processes."""
 
     pid: int
+    """Of the thread."""
     text: str
+    """The line, of bounded length."""
+    signal: int | None = None
+    """That ended the process; None: the line does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,8 +260,17 @@ class LogClosed:
     source: str
 
 
-LogFact = LogRead | LogClosed
-"""How far the kernel log is read, which is no container's matter."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultLogged:
+    """The kernel logged a fault just now. The line has a PID and a name, which do not say whose process it was."""
+
+    source: str
+    time: float
+    fault: Fault
+
+
+LogFact = LogRead | LogClosed | FaultLogged
+"""What the kernel log says that is no container's matter, or not yet."""
 
 
 def _text(raw: bytes | None) -> str:

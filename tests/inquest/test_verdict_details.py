@@ -200,6 +200,16 @@ def test_a_fault_long_ago_is_none_of_its_end() -> None:
     assert told(fault(35, 400), reaped(40, 139 << 8)).cause == "crashed"
 
 
+def test_the_line_of_a_fault_makes_a_code_of_a_runtime_sure() -> None:
+    """139 may be chosen by a program; with the kernel's word for it nothing is missing. A line about another signal is no such word."""
+    assert told(die(40, 139)).missing == ("exact exit status",)
+    assert told(die(40, 139), fault(39.9)).missing == ()
+    assert told(die(40, 139), fault(39.9, signal=None)).missing == ()
+    assert told(die(40, 139), fault(39.9, 400, signal=4)).missing == ("exact exit status",)
+    assert told(reaped(40, 132 << 8), fault(39.9, 400, signal=4)).rule == "fault-of-child"
+    assert told(reaped(40, 139 << 8), fault(39.9, 400, signal=4)).rule == "failure"
+
+
 def test_an_oom_kill_long_ago_is_not_mirrored() -> None:
     """Only that of a child just before an exit with 137 is."""
     assert told(victim(20, 400, is_init=False), reaped(40, 137 << 8)).rule == "failure"

@@ -26,6 +26,7 @@ MOST_GUESTS = 3
 SECONDS = {
     "test_agent": 95,
     "test_casebook": 215,
+    "test_death_facts": 40,
     "test_deaths": 160,
     "test_deaths_cri": 100,
     "test_deaths_podman": 85,
