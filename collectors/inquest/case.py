@@ -13,6 +13,8 @@ from collectors.inquest.facts import (
     Exited,
     Fact,
     Faulted,
+    HealthReported,
+    OomReported,
     OomVictim,
     Paused,
     Removed,
@@ -50,11 +52,13 @@ KINDS: tuple[type[Fact], ...] = (
     Resumed,
     OomVictim,
     Faulted,
+    OomReported,
+    HealthReported,
     Exited,
     Emptied,
     Removed,
 )
-"""The facts that matter to why a container ended."""
+"""The facts that matter to why a container ended, or are told beside it."""
 
 AT_THE_END = 10.0
 """Seconds before the end within which a fault or an OOM kill has to do with it."""

@@ -43,6 +43,7 @@ _REQUIRED: Mapping[str, Mapping[str, _Check]] = {
     "Signalled": {"signal": _is_whole},
     "OomVictim": {"pid": _is_whole, "comm": _is_text, "scope": _is_text},
     "Faulted": {"pid": _is_whole, "text": _is_text},
+    "HealthReported": {"status": _one_of("starting", "healthy", "unhealthy")},
     "Exited": {"how": _one_of("reaped", "zombie", "runtime", "kubelet", "inspect")},
 }
 

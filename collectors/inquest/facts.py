@@ -212,6 +212,18 @@ class Faulted(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OomReported(Fact):
+    """A runtime says that the OOM killer took something in it: its opinion, which is kept and never believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReported(Fact):
+    """The runtime's health check came to another conclusion than before."""
+
+    status: Literal["starting", "healthy", "unhealthy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exited(Fact):
     """Its init ended. One of `status` and `code` is told: a runtime's code is 128 + signal for a signal, and 137 may be either.
 
