@@ -5,10 +5,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from collectors.inquest.facts import Emptied, Exited, Fact, Started
+from collectors.inquest.facts import Born, Emptied, Exited, Fact, OomKilled, Started
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.fault_lines import Fault
 from collectors.kernel.files import ReadError, parse_once
 from collectors.kernel.process_status import Status
 from collectors.kernel.procfs import has_first_pids, parse_cgroup
@@ -24,6 +23,7 @@ class _Life:
     pid: int
     container: ContainerKey
     inode: int
+    born: Born | None
     ended: float | None = None
 
 
@@ -40,35 +40,55 @@ class LogPids:
         self._lives: OrderedDict[int, _Life] = OrderedDict()
         """By the inode of the container's cgroup."""
         self._by_pid: dict[int, _Life] = {}
+        self._births: OrderedDict[int, Born] = OrderedDict()
+        """Of those whose init is not known yet."""
 
     def tell(self, fact: Fact) -> None:
         """Take a fact of a container: most say nothing of its init."""
         if not self._is_first_namespace or fact.inode is None:
             return
-        if isinstance(fact, Started) and fact.pid is not None and fact.inode not in self._lives:
-            self._lives[fact.inode] = self._by_pid[fact.pid] = _Life(fact.pid, fact.container, fact.inode)
+        if isinstance(fact, Born):
+            self._births[fact.inode] = fact
+            if len(self._births) > MOST:
+                self._births.popitem(last=False)
+        elif isinstance(fact, Started) and fact.pid is not None and fact.inode not in self._lives:
+            born = self._births.pop(fact.inode, None)
+            self._lives[fact.inode] = self._by_pid[fact.pid] = _Life(fact.pid, fact.container, fact.inode, born)
             if len(self._lives) > MOST:
                 self._forget(next(iter(self._lives.values())))
         elif isinstance(fact, Exited | Emptied) and (life := self._lives.get(fact.inode)) is not None and life.ended is None:
             life.ended = self._clock()
 
-    def whose(self, fault: Fault) -> tuple[ContainerKey, int | None] | None:
+    def whose(self, pid: int, comm: bytes) -> tuple[ContainerKey, int | None] | None:
         """Return the container of a process, and the inode of its cgroup where that is known; None: it has none, or it is not known."""
         if not self._is_first_namespace:
             return None
         try:
-            if parse_once(f"{self._proc_root}/{fault.pid}/status", Status).name == fault.comm:
-                container = container_id.parse(parse_once(f"{self._proc_root}/{fault.pid}/cgroup", parse_cgroup) or "")
-                return None if container is None else (container.key, self._inode(fault.pid, container.key))
+            if parse_once(f"{self._proc_root}/{pid}/status", Status).name == comm:
+                container = container_id.parse(parse_once(f"{self._proc_root}/{pid}/cgroup", parse_cgroup) or "")
+                return None if container is None else (container.key, self._inode(pid, container.key))
         except ReadError:
             pass  # it was reaped, as most are by now
-        life = self._by_pid.get(fault.pid)
-        if life is None:
+        life = self._life(pid)
+        return None if life is None else (life.container, life.inode)
+
+    def owner(self, killed: OomKilled) -> Born | None:
+        """Return the birth of the container whose init a victim was, of which the log did not say where it was; None: it is not known.
+
+        Of ten kills in five seconds the kernel logs the cgroup, and of every one the PID (dump_header() is rate-limited).
+        """
+        is_named = killed.kill.task_memcg is not None or killed.kill.group_memcg is not None
+        if is_named or killed.is_late or killed.has_foreign_pid or killed.kill.pid is None:
             return None
-        if life.ended is not None and self._clock() - life.ended > KEEP_SECONDS:
+        life = self._life(killed.kill.pid)
+        return None if life is None else life.born
+
+    def _life(self, pid: int) -> _Life | None:
+        life = self._by_pid.get(pid)
+        if life is not None and life.ended is not None and self._clock() - life.ended > KEEP_SECONDS:
             self._forget(life)
             return None
-        return life.container, life.inode
+        return life
 
     def _inode(self, pid: int, container: ContainerKey) -> int | None:
         life = self._by_pid.get(pid)

@@ -5,7 +5,7 @@ What containers are called goes to the identities, what the OOM killer took to t
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 from agent.cases import Cases
@@ -16,9 +16,23 @@ from agent.postmortem import Postmortem
 from agent.sources import Told
 from collectors import oom
 from collectors.base import CONTAINER
-from collectors.inquest.facts import Born, Emptied, Exited, Fact, Faulted, FaultLogged, LogClosed, LogRead, OomKilled, OomVictim, Removed
+from collectors.inquest.facts import (
+    NO_CONTAINER,
+    Born,
+    Emptied,
+    Exited,
+    Fact,
+    Faulted,
+    FaultLogged,
+    LogClosed,
+    LogRead,
+    OomKilled,
+    OomVictim,
+    Removed,
+)
 from collectors.inquest.kills import KillLedger
 from collectors.inquest.starts import Starts
+from collectors.kernel import last_words
 
 _MOST_LOGGED = 1000
 """Characters; a list of a node's containers has a hundred times as many."""
@@ -124,12 +138,20 @@ class Register:
 
     def _count(self, killed: OomKilled) -> None:
         """Count a kill, whatever can be found out about it, and log it with the name that its container has on the page, or will have."""
+        counted = killed
         try:
-            killed = self._postmortem.examine(killed)
+            owner = self._log_pids.owner(killed)
+            if owner is not None:
+                killed = killed.of_init(owner)
+            counted = killed = self._postmortem.examine(killed)
+            if owner is not None:
+                killed = counted = replace(killed, inode=owner.inode)
+                if self._has_told(owner):
+                    counted = replace(killed, id=None, container=NO_CONTAINER)
             if killed.id is not None:
                 self._identities.hear(killed.source, killed.container)
         finally:
-            self._ledger.logged(killed)
+            self._ledger.logged(counted)
             if killed.id is not None and killed.victim.pid is not None:
                 self._hand_to(self._cases.tell, _victim(killed, killed.victim.pid))
         labels: tuple[str, ...] = ()
@@ -137,6 +159,14 @@ class Register:
             identity = self._identities.known.get(killed.container)
             labels = self._ledger.names.get(killed.container) or (identity.name if identity else ())
         _log_kill(killed, labels)
+
+    def _has_told(self, owner: Born) -> bool:
+        """Whether memory.events of a container, which the kernel counts up first, still tells of its kills, and of whose limit was hit."""
+        words = last_words.read(owner.cgroup)
+        if self._local_events or words.memory_events is None or not words.memory_events.oom_kill:
+            return False
+        oom.read_last(self._ledger, owner.id, owner.cgroup, words)
+        return True
 
     def _follow(self, fact: LogRead | LogClosed) -> None:
         if isinstance(fact, LogRead):
@@ -147,7 +177,7 @@ class Register:
 
     def _blame(self, logged: FaultLogged) -> None:
         """Have a fault in the case of the container whose process it ended, if that is known."""
-        fault, whose = logged.fault, self._log_pids.whose(logged.fault)
+        fault, whose = logged.fault, self._log_pids.whose(logged.fault.pid, logged.fault.comm)
         if whose is None:
             return
         container, inode = whose
@@ -176,7 +206,7 @@ def _victim(killed: OomKilled, pid: int) -> OomVictim:
         inode=killed.inode,
         pid=pid,
         comm=victim.comm,
-        scope=killed.scope,
+        scope="" if killed.is_by_pid else killed.scope,
         is_init=victim.is_init,
     )
 

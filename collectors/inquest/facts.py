@@ -4,7 +4,7 @@ Sources tell facts in any order, some of them twice, some never. A fact says onl
 is for the kill ledger (kills.py) and the verdict to find. Times are seconds of the wall clock; None is not told.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from collectors.inquest.kill_state import Cursor, Victim
@@ -125,6 +125,8 @@ class OomKilled(Fact):
     """The node is a container, whose /proc has PIDs of its own; the log has the host's."""
     cursor: Cursor | None = None
     """The place in the kernel log that is read to with this one."""
+    is_by_pid: bool = False
+    """The log does not say where the victim was, and so not whose limit was hit: its PID is that of the container's init."""
 
     @classmethod
     def of(
@@ -175,6 +177,11 @@ class OomKilled(Fact):
             has_foreign_pid=has_foreign_pid,
             cursor=cursor,
         )
+
+    def of_init(self, born: "Born") -> "OomKilled":
+        """Return what is known of it as the init of the container that was born so."""
+        victim = replace(self.victim, identifier=born.container, is_init=True, namespace_pid=1)
+        return replace(self, container=born.container, id=born.id, victim=victim, is_by_pid=True)
 
     @property
     def names_cgroup(self) -> bool:

@@ -123,7 +123,9 @@ def test_twenty_kills_at_once_over_five_containers_are_exact(agent: StartAgent, 
 
 
 def test_fourteen_containers_killed_at_once_have_one_kill_each(agent: StartAgent, run: Run) -> None:
-    """The kernel log names the cgroup of ten victims per five seconds, memory.events goes with the container: its last words tell."""
+    """The kernel log names the cgroup of ten victims per five seconds, memory.events goes with the container: its last words tell, and
+    where the runtime was faster, the PID that the log gives is that of the container's init. Whose limit was hit nothing tells then.
+    """
     coroner = agent()
     names = [f"storm-{number}" for number in range(14)]
     start = WAIT + "exec tail /dev/zero"
@@ -135,7 +137,8 @@ def test_fourteen_containers_killed_at_once_have_one_kill_each(agent: StartAgent
         assert container.wait()["StatusCode"] == 137
 
     wait_for(lambda: coroner.oom_kills() == dict.fromkeys(names, 1), 60, lambda: f"not one each on the page: {coroner.oom_kills()}")
-    assert node_kills(coroner) == {"container": 14, "pod": 0, "ancestor": 0, "node": 0}
+    by_scope = node_kills(coroner)
+    assert (by_scope["container"] or 0) + (by_scope["ancestor"] or 0) == sum(value or 0 for value in by_scope.values()) == 14
 
 
 def test_a_child_killed_every_300_ms_for_10_seconds(agent: StartAgent, run: Run) -> None:
