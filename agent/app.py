@@ -52,6 +52,7 @@ from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.kernel.files import ReadError
 from collectors.life import Life
+from collectors.services import Services
 from collectors.sessions import Sessions
 from collectors.zombies import Zombies
 
@@ -171,7 +172,10 @@ class App:
     @property
     def statuses(self) -> list[Status]:
         """Of all sources: of the two that a pass reads, and of those that are followed. Not all collectors look at processes."""
-        passes = [self.cgroup_status, *([self.proc_status] if {Zombies.name, Sessions.name} & {*self.config.collectors} else [])]
+        passes = [
+            self.cgroup_status,
+            *([self.proc_status] if {Zombies.name, Sessions.name, Services.name} & {*self.config.collectors} else []),
+        ]
         return [*passes, *(source.status for source in self.sources)]
 
     async def run(self) -> None:
@@ -277,7 +281,7 @@ class App:
         """Judge /proc by the pass that has just read it, and let the cases know who is there."""
         self.cases.see(node)
         if not node.scans:
-            self.proc_status.down(failures.get(Zombies.name) or failures.get(Sessions.name, "not scanned"))
+            self.proc_status.down(failures.get(Zombies.name) or failures.get(Sessions.name) or failures.get(Services.name, "not scanned"))
             return
         [processes] = node.scans
         self.inits.scanned(node, processes.namespaces)

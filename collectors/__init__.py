@@ -9,6 +9,7 @@ from collectors.headroom import Headroom
 from collectors.host import Host
 from collectors.inquest.kills import KillLedger
 from collectors.io import Io
+from collectors.isolation import Isolation
 from collectors.layers import Layer, Layers
 from collectors.leftovers import Leftovers
 from collectors.life import Life
@@ -17,6 +18,7 @@ from collectors.memory import Memory
 from collectors.oom import Oom
 from collectors.pids import Pids
 from collectors.pressure import Pressure
+from collectors.services import Services
 from collectors.sessions import Sessions
 from collectors.zombies import Zombies
 
@@ -30,6 +32,8 @@ NAMES = (
     "pressure",
     "zombies",
     "sessions",
+    "services",
+    "isolation",
     "oom",
     "deaths",
     "life",
@@ -62,6 +66,8 @@ def all_collectors(
         Pressure(),
         Zombies(),
         Sessions(),
+        Services(),
+        Isolation(),
         Oom(kills, local_events=local_events),
         deaths,
         life,

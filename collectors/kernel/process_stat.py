@@ -24,3 +24,23 @@ def parse_stat(raw: bytes) -> Stat:
     if len(fields) < 21:  # the last of the 20 wanted is complete only if another one follows
         raise ValueError(f"cut short: {raw[:80]!r}")
     return Stat(raw[opening + 1 : closing], fields[0], int(fields[1]), int(fields[17]), int(fields[19]))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process by whom it belongs to, which few need."""
+
+    pid: int
+    parent: int
+    session: int
+    has_terminal: bool
+    comm: bytes
+    start_time: int
+    """In clock ticks since boot."""
+
+
+def parse_member(pid: int, raw: bytes) -> Member:
+    """Parse the same file for this; of one that was parsed before. Raises ValueError."""
+    stat = parse_stat(raw)
+    fields = raw[raw.rindex(b")") + 2 :].split(None, 5)
+    return Member(pid, stat.parent, int(fields[3]), fields[4] != b"0", stat.comm, stat.start_time)

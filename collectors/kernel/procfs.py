@@ -7,13 +7,13 @@ from a kept descriptor; a descriptor belongs to one life of a PID, so it can nev
 import errno
 import os
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_whole
 from collectors.kernel.formats import lines
 from collectors.kernel.hidepid import require_sight
-from collectors.kernel.process_stat import Stat, parse_stat
+from collectors.kernel.process_stat import Member, Stat, parse_member, parse_stat
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import DAEMON_NAMES, SHIM_NAMES, Entered, Namespace, Processes, RuntimeProcess, Zombie
 
@@ -114,6 +114,14 @@ class ProcessTable:
         """Path of the cgroup that a process is in now; None if it has ended, or there is no hierarchy. Raises ReadError."""
         path = self._read_cgroup(str(pid))
         return None if path is None else rebase(path, self.cgroup_namespace)
+
+    def members(self, namespaces: Collection[str]) -> dict[str, list[Member]]:
+        """Return the processes that the last scan found in these PID namespaces, without those that have ended."""
+        found: dict[str, list[Member]] = {namespace: [] for namespace in namespaces}
+        for pid, process in self._processes.items():
+            if process.namespace in found and process.stat.state != b"Z":
+                found[process.namespace].append(parse_member(int(pid), process.raw))
+        return found
 
     def close(self) -> None:
         """Close every descriptor."""

@@ -1,0 +1,58 @@
+"""Services: how many programs that are no workers of one another run in a container."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+
+from collectors.base import Node, Sample, gauge
+from collectors.inquest.pid_namespaces import owners
+from collectors.inquest.services import YOUNG_SECONDS, services
+from collectors.kernel.container_id import ContainerKey
+
+SERVICES = gauge(
+    "coroner_container_services",
+    "Programs with different names that a shell or supervisor of the container keeps running, without their workers, exec sessions and "
+    "probes; 1 for a container with one (/proc/PID/stat parent, session, tty_nr, comm); absent where it has no PID namespace of its own.",
+)
+
+LOOK_SECONDS = 30.0
+"""Until all are counted again, if no PID namespace has come."""
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Services:
+    """Counts what services_of finds. `clock` gives seconds since boot."""
+
+    name = "services"
+    metrics = (SERVICES,)
+
+    def __init__(self, clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)) -> None:
+        self._clock = clock
+        self._counts: dict[ContainerKey, int] = {}
+        self._namespaces: frozenset[str] = frozenset()
+        self._due = 0.0
+
+    def collect(self, node: Node) -> Iterable[Sample]:
+        """Yield a count for each container whose PID namespace is its own."""
+        now = self._clock()
+        namespaces = frozenset(inode for inode, namespace in node.processes.namespaces.items() if namespace.init_pids)
+        if now >= self._due or not namespaces <= self._namespaces:
+            self._counts = {key: len(names) for key, names in services_of(node, now).items()}
+            self._due, self._namespaces = now + LOOK_SECONDS, namespaces
+        for container in node.containers:
+            count = self._counts.get(container.id.key)
+            if count:
+                yield SERVICES, container.labels, count
+
+
+def services_of(node: Node, now: float) -> dict[ContainerKey, tuple[bytes, ...]]:
+    """Return the names of each container's services, from the process scan of this pass; `now` in seconds since boot. Raises ReadError.
+
+    Containers without a PID namespace of their own are left out: whose a process is would have to be asked of each.
+    """
+    namespaces = node.processes.namespaces
+    owned = {inode: key for inode, key in owners(namespaces).items() if key not in node.sandboxes}
+    members = node.process_table.members(owned)
+    young_from = (now - YOUNG_SECONDS) * _TICKS
+    return {key: services(members[inode], namespaces[inode].init_pids[0], young_from) for inode, key in owned.items()}
