@@ -56,7 +56,8 @@ def services(members: Iterable[Member], init: int, young_from: float) -> tuple[b
     found: dict[bytes, bytes] = {}
     starters = [first] if first.comm in _STARTERS else []
     for starter in starters:
-        for child in children.get(starter.pid, ()):
+        # Each once: in a scan that takes a while a number may have gone from one process to another, and parents form a circle.
+        for child in children.pop(starter.pid, ()):
             if child.has_terminal or child.session not in (child.pid, starter.session):
                 continue
             if child.comm in _STARTERS - HELPERS:
