@@ -13,7 +13,8 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -216,13 +217,20 @@ class App:
 
     async def page(self, *, openmetrics: bool = False) -> bytes:
         """Make one page, without a server."""
+        async with self.following():
+            return await self.render(DEFAULT_SCRAPE_SECONDS, openmetrics=openmetrics, compressed=False)
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow the sources, without a server; each has looked once, or had its time to."""
         async with asyncio.TaskGroup() as tasks:
             followers = self._follow(tasks)
-            await asyncio.gather(*(source.status.looked(_FIRST_NAMES_SECONDS) for source in self.sources))
-            body = await self.render(DEFAULT_SCRAPE_SECONDS, openmetrics=openmetrics, compressed=False)
-            for task in followers:
-                task.cancel()
-        return body
+            try:
+                await asyncio.gather(*(source.status.looked(_FIRST_NAMES_SECONDS) for source in self.sources))
+                yield
+            finally:
+                for task in followers:
+                    task.cancel()
 
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str = "") -> bytes:
         """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""

@@ -17,6 +17,8 @@ from agent.config import BadConfig, Config, load, settings
 from agent.flags import SWITCH, Flag, Values, form, forms, hint, one_of, parse, split
 from agent.kept import only_read
 from agent.output import write
+from agent.top_command import FLAGS as TOP_FLAGS
+from agent.top_command import top
 from agent.usage import overview, usage
 
 
@@ -51,6 +53,18 @@ COMMANDS = (
             "The verdicts come from the casebook of the agent in --path.state, which is only read; it keeps them for 30 days. Times are "
             "UTC. EXIT is the exit code of the init, or the signal that ended it; STOP is how long it took to end after it was asked to; "
             "- is not known. Exit code 1 means that there is no casebook to read, or no case of the number."
+        ),
+    ),
+    Command(
+        "top",
+        "Show the containers of this machine live, the one to worry about most first.",
+        top,
+        flags=TOP_FLAGS,
+        details=(
+            "It asks the agent that listens on --web.listen-address, and makes passes of its own if none does. CPU is in cores; MEM is "
+            "the working set, MEM% its share of the nearest limit; PIDS counts threads and zombies; THROT% is the share of periods in "
+            "which the CPU quota stopped it, WAIT% the share of time in which a task waited for memory; - is not known. Exit code 2 means "
+            "that there is no terminal, or that the library rich is missing."
         ),
     ),
     Command("help", "Print this help, or the help of a command: coroner help COMMAND.", None),
