@@ -49,7 +49,7 @@ def test_a_line_that_is_not_as_documented_is_left_out(line: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=("Cc", "Cs")) | st.sampled_from('\n"\\{},= '), max_size=20))
 def test_a_name_comes_back_from_the_page_as_it_was(name: str) -> None:
-    """Quotes, backslashes, newlines, braces. Other control characters are not on a page."""
+    """Quotes, backslashes, braces. Control characters are not on a page of ours."""
     threads = gauge("coroner_container_threads", "Help.")
     raw = b"".join(Renderer().parts([(threads, ("", "", name), 1.0)], openmetrics=False, extra=b""))
 
