@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from collectors.base import CONTAINER, Container, Node, Sample, gauge
+from collectors.base import CONTAINER, Node, Sample, gauge
 from collectors.kernel import capabilities, runtime_sockets
 from collectors.kernel.confinement import Confinement, confinement
 from collectors.kernel.files import ReadError
@@ -39,6 +39,7 @@ LOOK_SECONDS = 300.0
 YOUNG_SECONDS = 60.0
 """A program drops privileges when it starts, and what was seen before that is not how it runs."""
 YOUNG_LOOK_SECONDS = 15.0
+_FIRST_WAIT_SECONDS = 1.0
 MOST_LOOKS = 10
 """Containers that one pass looks at again. Those that were never looked at are not held back."""
 
@@ -53,6 +54,8 @@ class _Known:
     labels: tuple[str, ...] | None
     extra: int | None
     socket: bool | None
+    wait: float
+    """Seconds until it is looked at again."""
     due: float
 
 
@@ -94,7 +97,10 @@ class Isolation:
             self._sockets, self._sockets_due = _sockets_of_node(node), now + LOOK_SECONDS
         namespaces = links_of_node(node.proc_root)
         for container in due:
-            self._known[container.cgroup.inode] = _found(node, container, namespaces, self._sockets.get(container.id.runtime, ()), now)
+            inode = container.cgroup.inode
+            seen = confinement(node.proc_root, container.cgroup.directory, namespaces)
+            wait = _wait(seen, before[inode].wait if inode in before else 0)
+            self._known[inode] = _found(seen, self._sockets.get(container.id.runtime, ()), wait, now + wait)
 
 
 def _sockets_of_node(node: Node) -> Mapping[str, tuple[Place, ...]]:
@@ -104,17 +110,17 @@ def _sockets_of_node(node: Node) -> Mapping[str, tuple[Place, ...]]:
         return {}
 
 
-def _found(node: Node, container: Container, namespaces: Mapping[str, str], sockets: tuple[Place, ...], now: float) -> _Known:
-    seen = confinement(node.proc_root, container.cgroup.directory, namespaces)
+def _wait(seen: Confinement | None, before: float) -> float:
+    if seen is None:  # it is about to run, or there never is a process in its cgroup
+        return min(max(_FIRST_WAIT_SECONDS, 2 * before), LOOK_SECONDS)
+    return YOUNG_LOOK_SECONDS if seen.age_seconds < YOUNG_SECONDS else LOOK_SECONDS
+
+
+def _found(seen: Confinement | None, sockets: tuple[Place, ...], wait: float, due: float) -> _Known:
     if seen is None:
-        return _Known(None, None, None, now)
-    extra = None if seen.capabilities is None else capabilities.beyond_default(seen.capabilities)
-    return _Known(
-        labels=labels(seen),
-        extra=None if extra is None else extra.bit_count(),
-        socket=_has_socket(seen, sockets),
-        due=now + (YOUNG_LOOK_SECONDS if seen.age_seconds < YOUNG_SECONDS else LOOK_SECONDS),
-    )
+        return _Known(None, None, None, wait, due)
+    extra = None if seen.capabilities is None else capabilities.beyond_default(seen.capabilities).bit_count()
+    return _Known(labels(seen), extra, _has_socket(seen, sockets), wait, due)
 
 
 def labels(seen: Confinement) -> tuple[str, ...]:
