@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from collectors.base import Node, Sample, gauge
 from collectors.inquest.pid_namespaces import owners
-from collectors.inquest.services import YOUNG_SECONDS, services
+from collectors.inquest.services import STARTERS, YOUNG_SECONDS, services
 from collectors.kernel.container_id import ContainerKey
 
 SERVICES = gauge(
@@ -15,7 +15,7 @@ SERVICES = gauge(
     "probes; 1 for a container with one (/proc/PID/stat parent, session, tty_nr, comm); absent where it has no PID namespace of its own.",
 )
 
-LOOK_SECONDS = 30.0
+LOOK_SECONDS = 60.0
 """Until all are counted again, if no PID namespace has come."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -51,8 +51,12 @@ def services_of(node: Node, now: float) -> dict[ContainerKey, tuple[bytes, ...]]
 
     Containers without a PID namespace of their own are left out: whose a process is would have to be asked of each.
     """
-    namespaces = node.processes.namespaces
+    namespaces, table = node.processes.namespaces, node.process_table
     owned = {inode: key for inode, key in owners(namespaces).items() if key not in node.sandboxes}
-    members = node.process_table.members(owned)
+    inits = {inode: namespaces[inode].init_pids[0] for inode in owned}
+    comms = {inode: table.comm(pid) or b"" for inode, pid in inits.items()}
+    members = table.members([inode for inode, comm in comms.items() if comm in STARTERS])
     young_from = (now - YOUNG_SECONDS) * _TICKS
-    return {key: services(members[inode], namespaces[inode].init_pids[0], young_from) for inode, key in owned.items()}
+    return {
+        key: services(members[inode], inits[inode], young_from) if inode in members else (comms[inode],) for inode, key in owned.items()
+    }

@@ -33,7 +33,8 @@ HELPERS = frozenset(
 )
 """What is beside a service and is none itself; the kernel keeps 15 bytes of a name."""
 
-_STARTERS = SHELLS | SUPERVISORS | INITS | KEEPERS
+STARTERS = SHELLS | SUPERVISORS | INITS | KEEPERS
+"""PID 1 of another name is the one service of its container."""
 
 
 def services(members: Iterable[Member], init: int, young_from: float) -> tuple[bytes, ...]:
@@ -51,16 +52,16 @@ def services(members: Iterable[Member], init: int, young_from: float) -> tuple[b
     first = by_pid[init]
     if first.comm in INITS and children.get(init):
         program = min(children[init], key=lambda child: child.start_time)
-        if program.comm not in _STARTERS:  # what else its init has are orphans of the one program that it started
+        if program.comm not in STARTERS:  # what else its init has are orphans of the one program that it started
             return (program.comm,)
     found: dict[bytes, bytes] = {}
-    starters = [first] if first.comm in _STARTERS else []
+    starters = [first] if first.comm in STARTERS else []
     for starter in starters:
         # Each once: in a scan that takes a while a number may have gone from one process to another, and parents form a circle.
         for child in children.pop(starter.pid, ()):
             if child.has_terminal or child.session not in (child.pid, starter.session):
                 continue
-            if child.comm in _STARTERS - HELPERS:
+            if child.comm in STARTERS - HELPERS:
                 starters.append(child)
             elif child.comm not in HELPERS and not child.comm.startswith(b"systemd-") and child.start_time < young_from:
                 stem = child.comm.rstrip(b"0123456789-_.:/#@") or child.comm

@@ -1,6 +1,7 @@
 """One process' /proc/PID/stat (Documentation/filesystems/proc.rst, table 1-4)."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,8 @@ def parse_stat(raw: bytes) -> Stat:
     return Stat(raw[opening + 1 : closing], fields[0], int(fields[1]), int(fields[17]), int(fields[19]))
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A process by whom it belongs to, which few need."""
+class Member(NamedTuple):
+    """A process by whom it belongs to, which few need. A tuple is made three times as fast as a frozen dataclass."""
 
     pid: int
     parent: int
@@ -39,8 +39,7 @@ class Member:
     """In clock ticks since boot."""
 
 
-def parse_member(pid: int, raw: bytes) -> Member:
-    """Parse the same file for this; of one that was parsed before. Raises ValueError."""
-    stat = parse_stat(raw)
+def member(pid: int, stat: Stat, raw: bytes) -> Member:
+    """Add what a scan does not need to what it has parsed of the same content."""
     fields = raw[raw.rindex(b")") + 2 :].split(None, 5)
     return Member(pid, stat.parent, int(fields[3]), fields[4] != b"0", stat.comm, stat.start_time)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_whole
 from collectors.kernel.formats import lines
 from collectors.kernel.hidepid import require_sight
-from collectors.kernel.process_stat import Member, Stat, parse_member, parse_stat
+from collectors.kernel.process_stat import Member, Stat, member, parse_stat
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import DAEMON_NAMES, SHIM_NAMES, Entered, Namespace, Processes, RuntimeProcess, Zombie
 
@@ -115,12 +115,17 @@ class ProcessTable:
         path = self._read_cgroup(str(pid))
         return None if path is None else rebase(path, self.cgroup_namespace)
 
+    def comm(self, pid: int) -> bytes | None:
+        """Return what a process called itself at the last scan; None of one that was not there."""
+        process = self._processes.get(str(pid))
+        return None if process is None else process.stat.comm
+
     def members(self, namespaces: Collection[str]) -> dict[str, list[Member]]:
         """Return the processes that the last scan found in these PID namespaces, without those that have ended."""
         found: dict[str, list[Member]] = {namespace: [] for namespace in namespaces}
         for pid, process in self._processes.items():
             if process.namespace in found and process.stat.state != b"Z":
-                found[process.namespace].append(parse_member(int(pid), process.raw))
+                found[process.namespace].append(member(int(pid), process.stat, process.raw))
         return found
 
     def close(self) -> None:
