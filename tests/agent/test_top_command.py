@@ -150,7 +150,7 @@ def test_q_ends_it_and_the_terminal_is_as_it_was(terminal: Terminal) -> None:
     assert termios.tcgetattr(terminal.other) == terminal.before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_leaves_the_terminal_as_it_was_too(terminal: Terminal, number: signal.Signals, code: int) -> None:
     """Ctrl-C has its exit code, as everywhere."""
     terminal.process.send_signal(number)
@@ -160,25 +160,17 @@ def test_a_signal_leaves_the_terminal_as_it_was_too(terminal: Terminal, number: 
     assert termios.tcgetattr(terminal.other) == terminal.before
 
 
-def test_keys_sort_and_move(terminal: Terminal) -> None:
-    """Db is first by concern, as it is nearest to its limit, and web is last by name."""
+def test_keys_sort_and_move_on_a_terminal_of_any_size(terminal: Terminal) -> None:
+    """Db is first by concern, as it is nearest to its limit, and web is last by name. One too small for anything is drawn too."""
+    for size in ((1, 1), (2, 300), (60, 10), (24, 80)):
+        terminal.resize(*size)
+        terminal.process.send_signal(signal.SIGWINCH)
     terminal.type(b"n")
     terminal.wait_for(b"by name")
     terminal.type(b"\x1b[B")
     terminal.wait_for(b"\x1b[1mweb")
     terminal.type(b"\x1b[A")
     terminal.wait_for(b"\x1b[1mdb")
-
-
-def test_a_terminal_of_any_size_is_drawn_anew(terminal: Terminal) -> None:
-    """Also one that is too small for anything."""
-    for size in ((1, 1), (2, 300), (60, 10)):
-        terminal.resize(*size)
-        terminal.process.send_signal(signal.SIGWINCH)
-    terminal.resize(24, 80)
-    terminal.process.send_signal(signal.SIGWINCH)
-    terminal.type(b"z")
-    terminal.wait_for(b"by zombies")
 
 
 def test_an_agent_that_goes_away_is_said_and_its_last_page_stays(terminal: Terminal, pages: list[bytes]) -> None:
