@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from collectors.base import Node, Sample, gauge
 from collectors.inquest.pid_namespaces import owners
@@ -16,7 +16,9 @@ SERVICES = gauge(
 )
 
 LOOK_SECONDS = 60.0
-"""Until all are counted again, if no PID namespace has come."""
+"""Until all are counted again."""
+YOUNG_LOOK_SECONDS = 15.0
+"""The same when a PID namespace has come."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -37,22 +39,27 @@ class Services:
         """Yield a count for each container whose PID namespace is its own."""
         now = self._clock()
         namespaces = frozenset(inode for inode, namespace in node.processes.namespaces.items() if namespace.init_pids)
-        if now >= self._due or not namespaces <= self._namespaces:
-            self._counts = {key: len(names) for key, names in services_of(node, now).items()}
-            self._due, self._namespaces = now + LOOK_SECONDS, namespaces
+        new, self._namespaces = namespaces - self._namespaces, namespaces
+        if now >= self._due:
+            self._counts, self._due = _counts(services_of(node, now)), now + LOOK_SECONDS
+        elif new:
+            self._counts |= _counts(services_of(node, now, new))
+        if new:  # what is young does not count yet
+            self._due = min(self._due, now + YOUNG_LOOK_SECONDS)
         for container in node.containers:
             count = self._counts.get(container.id.key)
             if count:
                 yield SERVICES, container.labels, count
 
 
-def services_of(node: Node, now: float) -> dict[ContainerKey, tuple[bytes, ...]]:
+def services_of(node: Node, now: float, only: Collection[str] | None = None) -> dict[ContainerKey, tuple[bytes, ...]]:
     """Return the names of each container's services, from the process scan of this pass; `now` in seconds since boot. Raises ReadError.
 
-    Containers without a PID namespace of their own are left out: whose a process is would have to be asked of each.
+    Containers without a PID namespace of their own are left out: whose a process is would have to be asked of each. `only`: inodes of
+    the PID namespaces to look at.
     """
     namespaces, table = node.processes.namespaces, node.process_table
-    owned = {inode: key for inode, key in owners(namespaces).items() if key not in node.sandboxes}
+    owned = {inode: key for inode, key in owners(namespaces).items() if key not in node.sandboxes and (only is None or inode in only)}
     inits = {inode: namespaces[inode].init_pids[0] for inode in owned}
     comms = {inode: table.comm(pid) or b"" for inode, pid in inits.items()}
     members = table.members([inode for inode, comm in comms.items() if comm in STARTERS])
@@ -60,3 +67,7 @@ def services_of(node: Node, now: float) -> dict[ContainerKey, tuple[bytes, ...]]
     return {
         key: services(members[inode], inits[inode], young_from) if inode in members else (comms[inode],) for inode, key in owned.items()
     }
+
+
+def _counts(found: Mapping[ContainerKey, tuple[bytes, ...]]) -> dict[ContainerKey, int]:
+    return {key: len(names) for key, names in found.items()}

@@ -1,7 +1,8 @@
 """All mounts of a process, by its /proc/PID/mountinfo (Documentation/filesystems/proc.rst 3.5).
 
-Reading it takes the kernel's lock of the mount tree for reading, never the target's memory lock, and asks no file system's server: one
-that does not answer, such as FUSE's, holds nobody up (tests/lab/guest/test_isolation.py).
+Reading it takes the kernel's lock of the mount tree for reading, never the target's memory lock (fs/proc_namespace.c), and asks no file
+system's server: one that does not answer, such as FUSE's, holds nobody up (tests/lab/guest/test_isolation.py). Only btrfs looks for a name,
+of the subvolume, on its disk (fs/btrfs/super.c), which is mostly in memory.
 """
 
 import re

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from collectors.kernel.files import Forbidden
-from collectors.services import LOOK_SECONDS, Services, services_of
+from collectors.services import LOOK_SECONDS, YOUNG_LOOK_SECONDS, Services, services_of
 from tests.tree import LABELS, A, B, Content, cgroup, collect, docker, forbid, node, proc, process, series, tree
 
 INSIDE = 4026532001
@@ -47,9 +47,9 @@ def test_a_container_without_a_pid_namespace_of_its_own_says_nothing(tmp_path: P
     assert collect(Services(lambda: LONG_AFTER), node(tmp_path, sandboxes={A: LABELS[A]})) == {}
 
 
-def test_they_are_counted_again_when_time_has_passed_or_somebody_comes(tmp_path: Path) -> None:
-    """Not in every pass."""
-    times = iter((0, LOOK_SECONDS - 1, LOOK_SECONDS, LOOK_SECONDS + 1))
+def test_they_are_counted_when_they_come_soon_again_and_then_now_and_then(tmp_path: Path) -> None:
+    """Not in every pass; one that comes is counted alone."""
+    times = iter((0, YOUNG_LOOK_SECONDS - 1, YOUNG_LOOK_SECONDS, LOOK_SECONDS, LOOK_SECONDS + YOUNG_LOOK_SECONDS))
     collector = Services(lambda: LONG_AFTER + next(times))
     tree(tmp_path, cgroup(docker(A)))
     tree(tmp_path, proc(HOST, TWO))
@@ -60,10 +60,11 @@ def test_they_are_counted_again_when_time_has_passed_or_somebody_comes(tmp_path:
     assert collect(collector, replace(seen, scans=[])) == series(LABELS[A], {"container_services": 2})
     assert collect(collector, replace(seen, scans=[])) == series(LABELS[A], {"container_services": 3})
 
+    tree(tmp_path, proc(inside(104, b"sshd"), process(300, parent=50, namespace=INSIDE + 1, pids=(300, 1), cgroup=docker(B))))
     tree(tmp_path, cgroup(docker(B)))
-    tree(tmp_path, proc(process(300, parent=50, namespace=INSIDE + 1, pids=(300, 1), cgroup=docker(B))))
-    both = series(LABELS[A], {"container_services": 3}) | series(LABELS[B], {"container_services": 1})
-    assert collect(collector, node(tmp_path)) == both
+    other = series(LABELS[B], {"container_services": 1})
+    assert collect(collector, node(tmp_path)) == series(LABELS[A], {"container_services": 3}) | other
+    assert collect(collector, node(tmp_path)) == series(LABELS[A], {"container_services": 4}) | other
 
 
 def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
