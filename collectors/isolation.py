@@ -5,9 +5,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from collectors.base import CONTAINER, Node, Sample, gauge
+from collectors.base import CONTAINER, Container, Node, Sample, gauge
+from collectors.inquest.pid_namespaces import owners
 from collectors.kernel import capabilities, runtime_sockets
 from collectors.kernel.confinement import Confinement, confinement
+from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.container_init import ForeignProcesses, init_of, running_init
 from collectors.kernel.files import ReadError
 from collectors.kernel.mount_table import mounts
 from collectors.kernel.mounts import MOST_BYTES
@@ -95,12 +98,32 @@ class Isolation:
             return
         if self._sockets_due <= now:
             self._sockets, self._sockets_due = _sockets_of_node(node), now + LOOK_SECONDS
-        namespaces = links_of_node(node.proc_root)
+        namespaces, inits = links_of_node(node.proc_root), _inits(node)
         for container in due:
             inode = container.cgroup.inode
-            seen = confinement(node.proc_root, container.cgroup.directory, namespaces)
+            seen = look(node, container, inits, namespaces)
             wait = _wait(seen, before[inode].wait if inode in before else 0)
             self._known[inode] = _found(seen, self._sockets.get(container.id.runtime, ()), wait, now + wait)
+
+
+def look(node: Node, container: Container, inits: Mapping[ContainerKey, int], namespaces: Mapping[str, str]) -> Confinement | None:
+    """Look at a container; None if it has no init, or none that runs its program yet. `inits` are PIDs, `namespaces` those of the node."""
+    pid = inits.get(container.id.key)
+    try:
+        init = init_of(node.proc_root, pid) if pid else running_init(node.proc_root, container.cgroup.directory)
+    except ForeignProcesses:
+        return None
+    return confinement(node.proc_root, init, namespaces) if init else None
+
+
+def _inits(node: Node) -> Mapping[ContainerKey, int]:
+    """Return PID 1 of those that have a PID namespace of their own, by the scan of this pass."""
+    try:
+        namespaces = node.processes.namespaces
+    except ReadError:  # others ask for the same scan, and say why there is none
+        return {}
+    found = {key: namespaces[inode].init_pids[0] for inode, key in owners(namespaces).items()}
+    return {key: pid for key, pid in found.items() if node.came_from_outside(key, pid)}
 
 
 def _sockets_of_node(node: Node) -> Mapping[str, tuple[Place, ...]]:

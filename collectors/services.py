@@ -59,14 +59,15 @@ def services_of(node: Node, now: float, only: Collection[str] | None = None) -> 
     the PID namespaces to look at.
     """
     namespaces, table = node.processes.namespaces, node.process_table
-    owned = {inode: key for inode, key in owners(namespaces).items() if key not in node.sandboxes and (only is None or inode in only)}
-    inits = {inode: namespaces[inode].init_pids[0] for inode in owned}
-    comms = {inode: table.comm(pid) or b"" for inode, pid in inits.items()}
-    members = table.members([inode for inode, comm in comms.items() if comm in STARTERS])
+    owned = {}
+    for inode, key in owners(namespaces).items():
+        pid = namespaces[inode].init_pids[0]
+        if key not in node.sandboxes and (only is None or inode in only) and node.came_from_outside(key, pid):
+            stat = table.stat(pid)
+            owned[inode] = key, pid, stat.comm if stat else b""
+    members = table.members([inode for inode, (_, _, comm) in owned.items() if comm in STARTERS])
     young_from = (now - YOUNG_SECONDS) * _TICKS
-    return {
-        key: services(members[inode], inits[inode], young_from) if inode in members else (comms[inode],) for inode, key in owned.items()
-    }
+    return {key: services(members[inode], pid, young_from) if inode in members else (comm,) for inode, (key, pid, comm) in owned.items()}
 
 
 def _counts(found: Mapping[ContainerKey, tuple[bytes, ...]]) -> dict[ContainerKey, int]:

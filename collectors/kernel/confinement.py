@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from collectors.kernel import namespaces
-from collectors.kernel.container_init import ForeignProcesses, running_init
+from collectors.kernel.container_init import Init
 from collectors.kernel.files import ReadError, parse_once
 from collectors.kernel.mount_table import Mount, mounts
 from collectors.kernel.namespaces import UserMap
@@ -43,16 +43,9 @@ class Confinement:
         return next((mount.is_read_only for mount in self.mounts or () if mount.point == b"/"), None)
 
 
-def confinement(proc_root: str, directory: str, node: Mapping[str, str]) -> Confinement | None:
-    """Look at the container with this cgroup directory; None if it has no init, or none that runs its program yet.
-
-    `node` are the namespaces of the node.
-    """
-    try:
-        init = running_init(proc_root, directory)
-    except ForeignProcesses:
-        return None
-    if init is None or not init.comm:
+def confinement(proc_root: str, init: Init, node: Mapping[str, str]) -> Confinement | None:
+    """Look at a process; None if it has ended, or does not run its container's program yet. `node` are the namespaces of the node."""
+    if not init.comm:
         return None
     process = f"{proc_root}/{init.pid}"
     status = _known(lambda: parse_once(f"{process}/status", Status))

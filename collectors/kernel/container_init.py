@@ -54,6 +54,14 @@ class _Process:
         return Init(self.pid, self.stat.start_time, comm.decode(errors="backslashreplace"))
 
 
+def init_of(proc_root: str, pid: int) -> Init | None:
+    """Return the init that is known to have this PID; None if it has ended."""
+    with suppress(ReadError):
+        stat = parse_once(f"{proc_root}/{pid}/stat", parse_stat)
+        return _Process(pid, stat, ()).init()
+    return None
+
+
 def newborn_init(proc_root: str, directory: str, others: set[int]) -> Init | None:
     """Find the init of a container that has just been made: PID 1 of its own PID namespace. Raises ForeignProcesses.
 

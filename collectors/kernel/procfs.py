@@ -115,10 +115,10 @@ class ProcessTable:
         path = self._read_cgroup(str(pid))
         return None if path is None else rebase(path, self.cgroup_namespace)
 
-    def comm(self, pid: int) -> bytes | None:
-        """Return what a process called itself at the last scan; None of one that was not there."""
+    def stat(self, pid: int) -> Stat | None:
+        """Return a process as the last scan saw it; None of one that was not there."""
         process = self._processes.get(str(pid))
-        return None if process is None else process.stat.comm
+        return None if process is None else process.stat
 
     def members(self, namespaces: Collection[str]) -> dict[str, list[Member]]:
         """Return the processes that the last scan found in these PID namespaces, without those that have ended."""

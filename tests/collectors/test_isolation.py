@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from collectors import isolation as module
+from collectors.base import Container, Node
 from collectors.isolation import LOOK_SECONDS, MOST_LOOKS, Isolation
 from collectors.kernel import confinement as reader
 from collectors.kernel.confinement import Confinement
@@ -101,6 +102,15 @@ def test_in_the_pid_namespace_of_the_host_the_first_process_is_looked_at(tmp_pat
     assert collect(Isolation(), node(tmp_path)) == expected("first", "host", "true", "pid", *USUAL[4:])
 
 
+def test_a_namespace_that_such_a_container_makes_inside_is_not_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its PID 1 may have given up what the container has."""
+    monkeypatch.setattr("collectors.kernel.container_init._SURE_SECONDS", -1e9)
+    inner = restricted(101, parent=100, start_time=120, capabilities=0, seccomp=1)
+    stage(tmp_path, restricted(100, host=("pid",), parent=50), inner, pids=(101, 100))
+
+    assert collect(Isolation(), node(tmp_path)) == expected("first", "host", "true", "pid", *USUAL[4:])
+
+
 def test_what_this_kernel_does_not_tell_is_empty_or_absent(tmp_path: Path) -> None:
     """An old one, without seccomp, and an agent that may not compare namespaces."""
     stage(tmp_path, process(100, namespace=4026532100, pids=(100, 1), cgroup=docker(A)))
@@ -170,15 +180,15 @@ class Looks:
         self.at: list[str] = []
         self.age_seconds = age_seconds
 
-    def __call__(self, _root: str, directory: str, _node: object) -> Confinement:
-        self.at.append(directory.rpartition("/")[2])
+    def __call__(self, _node: Node, container: Container, _inits: object, _namespaces: object) -> Confinement:
+        self.at.append(container.id.key)
         users = UserMap(is_whole=True, root=0)
         return Confinement(1, True, self.age_seconds, users, (), 2, False, CAPABILITIES, (), True)
 
 
 def look_at(monkeypatch: pytest.MonkeyPatch, looks: Looks, *times: float) -> Isolation:
     """Make a collector for so many passes, at these times."""
-    monkeypatch.setattr(module, "confinement", looks)
+    monkeypatch.setattr(module, "look", looks)
     return Isolation(iter(times).__next__)
 
 

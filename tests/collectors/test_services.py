@@ -46,6 +46,10 @@ def test_a_container_without_a_pid_namespace_of_its_own_says_nothing(tmp_path: P
 
     assert collect(Services(lambda: LONG_AFTER), node(tmp_path, sandboxes={A: LABELS[A]})) == {}
 
+    # Nor is one that it makes itself its own.
+    tree(tmp_path, proc(process(201, parent=200, comm=b"sh", namespace=INSIDE + 1, pids=(201, 1), cgroup=docker(B))))
+    assert collect(Services(lambda: LONG_AFTER), node(tmp_path, sandboxes={A: LABELS[A]})) == {}
+
 
 def test_they_are_counted_when_they_come_soon_again_and_then_now_and_then(tmp_path: Path) -> None:
     """Not in every pass; one that comes is counted alone."""
