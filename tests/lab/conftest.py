@@ -32,7 +32,7 @@ SECONDS = {
     "test_deaths_podman": 85,
     "test_exits": 65,
     "test_headroom": 75,
-    "test_isolation": 60,
+    "test_isolation": 50,
     "test_kernel_log": 135,
     "test_last_words": 110,
     "test_leftovers": 95,
