@@ -49,9 +49,11 @@ from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
 from collectors.deaths import DeathCounts
+from collectors.findings import Findings
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.kernel.files import ReadError
+from collectors.kernel.processes import Processes
 from collectors.life import Life
 from collectors.services import Services
 from collectors.sessions import Sessions
@@ -146,6 +148,7 @@ class App:
             rests_told=partial(have_answered, [source.status for source in names]),
             deaths=cgroup.last_words if cgroup else dict,
         )
+        self.findings = Findings(self._blind)
         self.gather = Gather(
             census=self.census,
             collectors=[
@@ -157,6 +160,7 @@ class App:
                     config.pod_labels,
                     local_events=local_events,
                     layers=layers.found if layers else dict,
+                    findings=self.findings,
                 )
                 if collector.name in config.collectors and (kept.has_counts or collector.name not in (oom.Oom.name, DeathCounts.name))
             ],
@@ -276,6 +280,14 @@ class App:
         yield from self.casebook.samples()
         yield from self.cases.samples()
 
+    def _blind(self, node: Node) -> Mapping[str, str]:
+        """Say of the sources that should be there and cannot be read why; of /proc by this pass, in which it has just been read."""
+        blind = {status.source: status.reason for status in self.statuses if status.is_expected and not status.is_up}
+        blind.pop(self.proc_status.source, None)
+        if node.scans and (reason := self._forbidden(node.scans[0])):
+            blind[self.proc_status.source] = reason
+        return blind
+
     def _status(self) -> str:
         return status_page(
             telemetry_path=self.config.telemetry_path,
@@ -293,13 +305,18 @@ class App:
             return
         [processes] = node.scans
         self.inits.scanned(node, processes.namespaces)
-        if processes.unreadable:
-            self.proc_status.down(
-                f"{self.config.procfs}/PID/ns/pid: forbidden for {processes.unreadable} processes, which are counted as unknown; needs "
-                "CAP_SYS_PTRACE, and AppArmor unconfined in a container (deploy/README.md)"
-            )
+        if reason := self._forbidden(processes):
+            self.proc_status.down(reason)
         else:
             self.proc_status.up()
+
+    def _forbidden(self, processes: Processes) -> str:
+        if not processes.unreadable:
+            return ""
+        return (
+            f"{self.config.procfs}/PID/ns/pid: forbidden for {processes.unreadable} processes, which are counted as unknown; needs "
+            "CAP_SYS_PTRACE, and AppArmor unconfined in a container (deploy/README.md)"
+        )
 
 
 def _find_cgroup_root(config: Config, status: Status, notes: list[str]) -> str | None:

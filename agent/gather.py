@@ -161,6 +161,8 @@ class Gather:
         samples: list[Sample] = []
         failures: dict[str, str] = {}
         node, failures["census"] = await self._take_census(deadline)
+        if node is not None:
+            node = replace(node, samples=samples, failures=failures)
         for collector in self._collectors:
             started = self._clock()
             if node is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collectors.base import Collector
 from collectors.cpu import Cpu
 from collectors.deaths import DeathCounts
+from collectors.findings import Findings
 from collectors.headroom import Headroom
 from collectors.host import Host
 from collectors.inquest.kills import KillLedger
@@ -40,6 +41,7 @@ NAMES = (
     "layers",
     "leftovers",
     "host",
+    "findings",
 )
 
 
@@ -51,10 +53,12 @@ def all_collectors(
     *,
     local_events: bool = False,
     layers: Callable[[], Mapping[int, Layer]] = dict,
+    findings: Findings | None = None,
 ) -> tuple[Collector, ...]:
     """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows.
 
     `local_events`: memory.events does not count what is nested (mount option memory_localevents). `layers`: what was found of each.
+    `findings` is the last, for it looks at what the others yield.
     """
     return (
         Lifecycle(pod_labels),
@@ -74,4 +78,5 @@ def all_collectors(
         Layers(layers),
         Leftovers(),
         Host(),
+        findings or Findings(),
     )

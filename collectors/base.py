@@ -132,6 +132,10 @@ class Node:
     malformed: list[Malformed] = field(default_factory=list)
     scans: list[Processes] = field(default_factory=list)
     """The process scan of this pass, once it is made; a list, so that a Node that replaces this one has it too."""
+    samples: Sequence[Sample] = ()
+    """What the collectors before this one have yielded in this pass, and of each whether it succeeded."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Why collectors before this one failed in this pass, in words; empty for one that did not."""
 
     @property
     def processes(self) -> Processes:

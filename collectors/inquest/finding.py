@@ -1,0 +1,80 @@
+"""What a finding is, what a rule is, and what a rule sees: the samples of one pass by the name of their metric. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["critical", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
+"""The worst first."""
+
+Labels = tuple[str, ...]
+NODE: Labels = ("", "", "")
+"""In place of a container's labels where a finding is the node's."""
+
+Found = Iterable[tuple[Labels, str]]
+"""Whose, and the evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with one container, or with the node, now."""
+
+    labels: Labels
+    """namespace, pod, container; NODE is the node."""
+    rule: str
+    severity: Severity
+    evidence: str
+    """One sentence with numbers. What a container wrote in it is as it wrote it."""
+    why: str
+    fix: str
+    runbook: str
+    """URL."""
+
+
+class View:
+    """The samples of one pass, and when it was: seconds of the wall clock."""
+
+    def __init__(self, columns: Mapping[str, Sequence[tuple[object, Labels, float]]], now: float) -> None:
+        """Take the samples of each metric by its name."""
+        self.now = now
+        self._columns = columns
+        self._values: dict[str, Mapping[Labels, float]] = {}
+
+    def each(self, metric: str) -> Sequence[tuple[object, Labels, float]]:
+        """Return the samples of a metric: the metric itself, label values, value."""
+        return self._columns.get(metric, ())
+
+    def values(self, metric: str) -> Mapping[Labels, float]:
+        """Return the values of a metric by all its label values."""
+        if metric not in self._values:
+            self._values[metric] = {labels: value for _, labels, value in self.each(metric)}
+        return self._values[metric]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One thing that may be wrong.
+
+    `find` yields whom it finds it with, each once, and the evidence. It is given the samples and the threshold.
+    """
+
+    id: str
+    severity: Severity
+    metrics: tuple[str, ...]
+    """What it looks at; all it may look at."""
+    collectors: tuple[str, ...]
+    """Whose metrics these are: if one of them failed or is off, the rule could not look."""
+    find: Callable[[View, float], Found]
+    why: str
+    """Two lines at most."""
+    fix: str
+    runbook: str
+    """Name of its file in dashboards/runbooks."""
+    threshold: float = 0
+    alert: str = ""
+    """The alert that has the same threshold; empty: there is none."""
+    sources: tuple[str, ...] = ()
+    """If one of these (coroner_source_up) is blind, the rule could not look."""
+    witness: str = ""
+    """One of `metrics` that every living container has, where the kernel has it at all: without any the rule could not look."""
