@@ -4,14 +4,14 @@ The page, `coroner check`, /api/v1/findings and Prometheus all show this one exa
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from collectors.base import CONTAINER, Metric, Node, Sample, gauge
 from collectors.inquest.finding import NODE, SEVERITIES, Finding, Rule, Severity, View
 from collectors.inquest.finding_rules import RULES
 
-__all__ = ["NODE", "RULES", "SEVERITIES", "Examination", "Finding", "Findings", "Rule", "Severity", "examine"]
+__all__ = ["NODE", "RULES", "SEVERITIES", "Examination", "Finding", "Findings", "Rule", "Severity", "blinded", "examine"]
 
 FINDINGS = gauge(
     "coroner_container_findings",
@@ -23,20 +23,27 @@ NODE_FINDINGS = gauge(
 )
 LOOKED = gauge(
     "coroner_finding_looked",
-    "1 if the rule saw all that it needs; 0 if it could not look, and its silence proves nothing.",
+    "1 if the rule saw all that it needs; 0 if it could not look or is left out: then its silence proves nothing.",
     ("finding",),
 )
 
 RUNBOOKS = "https://github.com/coroner-agent/coroner/blob/main/dashboards/runbooks/"
+_LIVING = ("coroner_container_threads", "coroner_container_memory_usage_bytes")
+"""Levels: only living containers have them."""
 SUCCESS = "coroner_scrape_collector_success"
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What all rules found in one pass, the worst first, and which could not look: the id of the rule and why, in words."""
+    """What all rules found in one pass, the worst first, and which looked in vain: the id of the rule and why, in words.
+
+    `could_not_look`: something failed or is blind. `left_out`: what the rule needs is switched off, or is not to be had on this node.
+    The silence of neither proves anything.
+    """
 
     findings: Sequence[Finding] = ()
     could_not_look: Sequence[tuple[str, str]] = ()
+    left_out: Sequence[tuple[str, str]] = ()
 
 
 def examine(
@@ -51,52 +58,66 @@ def examine(
 
     `now` is in seconds of the wall clock. `failures` says why collectors failed, `blind` why sources are. Pure; raises nothing.
     """
-    failures, blind = failures or {}, blind or {}
-    columns = _columns(samples, {name for rule in rules for name in (*rule.metrics, SUCCESS)})
-    view = View(columns, now)
+    view = View(_columns(samples, {SUCCESS, *_LIVING, *(name for rule in rules for name in rule.metrics)}), now)
+    ran = view.values(SUCCESS)
     findings: list[Finding] = []
     unseen: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []
     for rule in rules:
-        reasons = list(_blind_to(rule, view, failures, blind))
+        off = [collector for collector in rule.collectors if (collector,) not in ran]
+        if off:
+            left_out.append((rule.id, f"the collector {off[0]} does not run"))
+            continue
+        reasons = _blind_to(rule, ran, failures or {}, blind or {})
         try:
             found = dict(rule.find(view, rule.threshold))
         except Exception as error:  # noqa: BLE001 - the error boundary: one rule costs only itself
             found = {}
-            reasons.append(f"the rule failed, please report it: {type(error).__name__}")
-        runbook = f"{RUNBOOKS}{rule.runbook}.md"
-        findings += [Finding(labels, rule.id, rule.severity, evidence, rule.why, rule.fix, runbook) for labels, evidence in found.items()]
+            reasons.append(f"the rule failed, please report it: {type(error).__name__}: {error}")
+        findings += [_finding(rule, labels, evidence) for labels, evidence in found.items()]
         if reasons:
             unseen.append((rule.id, "; ".join(reasons)))
-    return Examination(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)), unseen)
+        elif rule.witness and not view.each(rule.witness) and (_is_of_node(rule) or any(map(view.each, _LIVING))):
+            left_out.append((rule.id, rule.without))
+    return Examination(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)), unseen, left_out)
+
+
+def blinded(reason: str) -> Examination:
+    """Return what is known after a pass in which nothing could be examined."""
+    return Examination(could_not_look=[(rule.id, reason) for rule in RULES])
 
 
 def _columns(samples: Iterable[Sample], names: set[str]) -> Mapping[str, Sequence[Sample]]:
     """Return the samples of these metrics, by name. One look-up for each sample, by the metric itself: its name is asked for once."""
-    columns: dict[str, list[Sample]] = {name: [] for name in names}
+    columns: dict[str, list[Sample]] = {}
     columns_of: dict[Metric, list[Sample] | None] = {}
     for sample in samples:
         metric = sample[0]
         try:
             column = columns_of[metric]
         except KeyError:
-            column = columns_of[metric] = columns.get(metric.name)
+            column = columns_of[metric] = columns.setdefault(metric.name, []) if metric.name in names else None
         if column is not None:
             column.append(sample)
     return columns
 
 
-def _blind_to(rule: Rule, view: View, failures: Mapping[str, str], blind: Mapping[str, str]) -> Iterator[str]:
+def _blind_to(rule: Rule, ran: Mapping[tuple[str, ...], float], failures: Mapping[str, str], blind: Mapping[str, str]) -> list[str]:
     """Say what the rule needs and did not get."""
-    ran = view.values(SUCCESS)
-    for collector in rule.collectors:
-        success = ran.get((collector,))
-        if success is None:
-            yield f"the collector {collector} did not run"
-        elif success != 1:
-            yield f"the collector {collector} failed: {failures.get(collector, 'the log says why')}"
-    for source in rule.sources:
-        if source in blind:
-            yield f"the source {source} is blind: {blind[source]}"
+    return [
+        *(f"{name}: {failures.get(name) or 'the log says why'}" for name in rule.collectors if ran[name,] != 1),
+        *(f"{name}: {blind[name]}" for name in rule.sources if name in blind),
+    ]
+
+
+def _finding(rule: Rule, labels: tuple[str, ...], evidence: str) -> Finding:
+    namespace, pod, container = labels
+    runbook = f"{RUNBOOKS}{rule.runbook}.md"
+    return Finding((namespace, pod, container), rule.id, rule.severity, evidence, rule.why, rule.fix, runbook)
+
+
+def _is_of_node(rule: Rule) -> bool:
+    return not rule.witness.startswith("coroner_container_")
 
 
 class Findings:
@@ -121,6 +142,6 @@ class Findings:
                 yield NODE_FINDINGS, (finding.rule, finding.severity), 1
             else:
                 yield FINDINGS, (*finding.labels, finding.rule, finding.severity), 1
-        unseen = dict(latest.could_not_look)
+        silent = dict((*latest.could_not_look, *latest.left_out))
         for rule in RULES:
-            yield LOOKED, (rule.id,), int(rule.id not in unseen)
+            yield LOOKED, (rule.id,), int(rule.id not in silent)

@@ -9,7 +9,7 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 """The worst first."""
 
 Labels = tuple[str, ...]
-NODE: Labels = ("", "", "")
+NODE = ("", "", "")
 """In place of a container's labels where a finding is the node's."""
 
 Found = Iterable[tuple[Labels, str]]
@@ -20,7 +20,7 @@ Found = Iterable[tuple[Labels, str]]
 class Finding:
     """What is wrong with one container, or with the node, now."""
 
-    labels: Labels
+    labels: tuple[str, str, str]
     """namespace, pod, container; NODE is the node."""
     rule: str
     severity: Severity
@@ -64,7 +64,7 @@ class Rule:
     metrics: tuple[str, ...]
     """What it looks at; all it may look at."""
     collectors: tuple[str, ...]
-    """Whose metrics these are: if one of them failed or is off, the rule could not look."""
+    """Whose metrics these are: if one of them failed, the rule could not look; if one is off, the rule is left out."""
     find: Callable[[View, float], Found]
     why: str
     """Two lines at most."""
@@ -77,4 +77,6 @@ class Rule:
     sources: tuple[str, ...] = ()
     """If one of these (coroner_source_up) is blind, the rule could not look."""
     witness: str = ""
-    """One of `metrics` that every living container has, where the kernel has it at all: without any the rule could not look."""
+    """One of `metrics` that is there whenever something was measured: without any sample of it the rule is left out, not clean."""
+    without: str = ""
+    """Why there may be none: the kernel lacks something, or it is too early."""
