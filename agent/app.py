@@ -28,6 +28,7 @@ from agent.identities import KEEP_DEAD_SECONDS, Identities, never_started
 from agent.inits import Inits
 from agent.kept import Kept, keep
 from agent.log_pids import LogPids
+from agent.naming import LISTED_WITHIN_SECONDS
 from agent.page import Page, compress, registry_lines
 from agent.postmortem import Postmortem
 from agent.register import Register
@@ -49,7 +50,7 @@ from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
 from collectors.deaths import DeathCounts
-from collectors.findings import Findings
+from collectors.findings import Examination, Findings, blinded
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.kernel.files import ReadError
@@ -74,6 +75,9 @@ _FIRST_LOG_SECONDS = 60.0
 
 _FIRST_NAMES_SECONDS = 3.0
 """How long one page waits for the first list of names: a daemon has a minute of scrapes for that, one page has not."""
+
+_FRESH_SECONDS = 5.0
+"""How old the pass may be that is examined for a person who asks now."""
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +201,7 @@ class App:
             status=self._status,
             victims=partial(self.casebook.victims, MOST_VICTIMS),
             verdicts=partial(self.casebook.verdicts, MOST_VERDICTS),
+            findings=self.examined,
             telemetry_path=self.config.telemetry_path,
         )
         runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
@@ -235,6 +240,23 @@ class App:
             finally:
                 for task in followers:
                     task.cancel()
+
+    async def examine(self) -> Examination:
+        """Examine the node once, without a server and without waiting for names that nobody tells."""
+        async with self.following():
+            await self.gather.look(DEFAULT_SCRAPE_SECONDS)
+            self.census.ahead = LISTED_WITHIN_SECONDS
+            return await self.examined()
+
+    async def examined(self) -> Examination:
+        """Return what the rules say of the latest pass; of a new one if that is older than a few seconds."""
+        if not 0 <= time.time() - self.findings.latest.time <= _FRESH_SECONDS:
+            await self._collect(DEFAULT_SCRAPE_SECONDS)
+        if Findings.name not in self.config.collectors:
+            return blinded(f"the collector {Findings.name} is off (--no-collector.{Findings.name})")
+        if reason := self._failures.get("census") or self._failures.get(Findings.name):
+            return blinded(reason)
+        return self.findings.latest
 
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str = "") -> bytes:
         """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""

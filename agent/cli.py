@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from agent import __version__
+from agent import __version__, check_command
 from agent.app import App
 from agent.cases_command import FLAGS, cases
+from agent.check_command import check
 from agent.command import Command
 from agent.config import BadConfig, Config, load, settings
 from agent.flags import SWITCH, Flag, Values, form, forms, hint, one_of, parse, split
@@ -54,6 +55,21 @@ COMMANDS = (
             "UTC. EXIT is the exit code of the init, or the signal that ended it; STOP is how long it took to end after it was asked to; "
             "- is not known. Exit code 1 means that there is no casebook to read, or no case of the number."
         ),
+    ),
+    Command(
+        "check",
+        "Examine the containers on this node: what is wrong with them now, and what to change.",
+        check,
+        words=check_command.NAMES,
+        flags=check_command.FLAGS,
+        details=(
+            "NAME is a container, a pod, or the first 4 or more digits of an id; without one all are examined, and the node. The agent at "
+            "--web.listen-address is asked, if one runs here; otherwise the command looks for itself: one look has no history, so what "
+            "needs that is left out. Exit code 0: no findings. 1: findings, also if something else could not be looked at. 2: no findings, "
+            "but something could not be looked at, or no container is called NAME; standard error says what. Rules that do not apply on "
+            "this node do not matter to the exit code."
+        ),
+        failure=2,
     ),
     Command(
         "top",
@@ -108,7 +124,8 @@ def read(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         if command is None:
             raise BadConfig(problems)
         return usage(command) if command.name else overview(commands, everywhere)
-    problems += [f"unexpected argument {word!r}; a command takes flags only" for word in words[1:]]
+    if command is None or not command.words:
+        problems += [f"unexpected argument {word!r}; a command takes flags only" for word in words[1:]]
 
     values = _own_values(command, given, commands, everywhere, problems)
     try:
@@ -117,6 +134,8 @@ def read(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         raise BadConfig([*problems, *error.problems]) from error
     if problems or command is None or command.run is None:
         raise BadConfig(problems)
+    if command.words:
+        values = {**values, command.words: tuple(words[1:])}
     return Call(command, config, partial(command.run, config, values))
 
 

@@ -5,7 +5,7 @@ The page, `coroner check`, /api/v1/findings and Prometheus all show this one exa
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from collectors.base import CONTAINER, Metric, Node, Sample, gauge
 from collectors.inquest.finding import NODE, SEVERITIES, Finding, Rule, Severity, View
@@ -30,6 +30,7 @@ LOOKED = gauge(
 RUNBOOKS = "https://github.com/coroner-agent/coroner/blob/main/dashboards/runbooks/"
 _LIVING = ("coroner_container_threads", "coroner_container_memory_usage_bytes")
 """Levels: only living containers have them."""
+INFO = "coroner_container_info"
 SUCCESS = "coroner_scrape_collector_success"
 
 
@@ -44,6 +45,10 @@ class Examination:
     findings: Sequence[Finding] = ()
     could_not_look: Sequence[tuple[str, str]] = ()
     left_out: Sequence[tuple[str, str]] = ()
+    containers: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """The id of every container that was looked at or has ended lately, by its labels."""
+    time: float = 0
+    """When it was, seconds of the wall clock."""
 
 
 def examine(
@@ -58,7 +63,7 @@ def examine(
 
     `now` is in seconds of the wall clock. `failures` says why collectors failed, `blind` why sources are. Pure; raises nothing.
     """
-    view = View(_columns(samples, {SUCCESS, *_LIVING, *(name for rule in rules for name in rule.metrics)}), now)
+    view = View(_columns(samples, {SUCCESS, INFO, *_LIVING, *(name for rule in rules for name in rule.metrics)}), now)
     ran = view.values(SUCCESS)
     findings: list[Finding] = []
     unseen: list[tuple[str, str]] = []
@@ -79,7 +84,8 @@ def examine(
             unseen.append((rule.id, "; ".join(reasons)))
         elif rule.witness and not view.each(rule.witness) and (_is_of_node(rule) or any(map(view.each, _LIVING))):
             left_out.append((rule.id, rule.without))
-    return Examination(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)), unseen, left_out)
+    containers = {labels[:3]: labels[3] for _metric, labels, _one in view.each(INFO)}
+    return Examination(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)), unseen, left_out, containers, now)
 
 
 def blinded(reason: str) -> Examination:
@@ -106,7 +112,7 @@ def _blind_to(rule: Rule, ran: Mapping[tuple[str, ...], float], failures: Mappin
     """Say what the rule needs and did not get."""
     return [
         *(f"{name}: {failures.get(name) or 'the log says why'}" for name in rule.collectors if ran[name,] != 1),
-        *(f"{name}: {blind[name]}" for name in rule.sources if name in blind),
+        *(f"{name}: {blind[name]}" for name in ("cgroup", *rule.sources) if name in blind),
     ]
 
 
