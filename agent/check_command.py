@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import sys
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -62,6 +61,8 @@ def _text(examination: Examination, shown: Sequence[Finding], hidden: int) -> st
 
 def _asked(config: Config) -> Examination | None:
     """Ask the agent that listens on this machine, if one does and is one: it knows more than a single look can tell."""
+    import urllib.request  # noqa: PLC0415 - it holds some MiB, and the daemon asks nobody
+
     host = config.listen_host or "127.0.0.1"
     address = f"[{host}]" if ":" in host else host
     request = urllib.request.Request(f"http://{address}:{config.listen_port}/api/v1/findings")
@@ -95,7 +96,7 @@ def _quiet(config: Config) -> Iterator[None]:
 def _is_called(name: str, labels: tuple[str, ...], examination: Examination) -> bool:
     """Whether a container is called so: by its name, its pod's, both with slashes, or the beginning of its id."""
     _namespace, pod, container = labels
-    if name in (container, pod, whose(labels)) or (pod and name == f"{pod}/{container}"):
+    if name in filter(None, (container, pod, whose(labels), pod and f"{pod}/{container}")):
         return True
     identifier = examination.containers.get(labels, "").rpartition("//")[2]
     return len(name) >= _SHORTEST_ID and identifier.startswith(name)

@@ -31,13 +31,18 @@ def findings_table(findings: Sequence[Finding], width: int | None, *, colour: bo
 
 def summary(examination: Examination, shown: int, hidden: int) -> str:
     """Return one line: how much was found, and of how much. `hidden` counts findings below the severity that was asked for."""
-    found = "no findings" if not shown else "1 finding" if shown == 1 else f"{shown} findings"
-    count = len(examination.containers)
+    found = "no findings" if not shown else _count(shown, "finding")
+    left_out = len(examination.left_out)
     notes = [
-        *([f"{hidden} of severity info not shown: --severity=info"] if hidden else []),
-        *([f"{len(examination.left_out)} rules do not apply here: --format=json says why"] if examination.left_out else []),
+        *([f"{hidden} of lower severity not shown: --severity=info"] if hidden else []),
+        *([f"{_count(left_out, 'rule')} {'does' if left_out == 1 else 'do'} not apply here: --format=json says why"] if left_out else []),
     ]
-    return f"{found} in {count} container{'' if count == 1 else 's'} and the node{f' ({chr(59).join(notes)})' if notes else ''}\n"
+    note = f" ({'; '.join(notes)})" if notes else ""
+    return f"{found} in {_count(len(examination.containers), 'container')} and the node{note}\n"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def unseen(examination: Examination) -> Iterator[str]:

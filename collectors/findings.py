@@ -112,7 +112,7 @@ def _blind_to(rule: Rule, ran: Mapping[tuple[str, ...], float], failures: Mappin
     """Say what the rule needs and did not get."""
     return [
         *(f"{name}: {failures.get(name) or 'the log says why'}" for name in rule.collectors if ran[name,] != 1),
-        *(f"{name}: {blind[name]}" for name in ("cgroup", *rule.sources) if name in blind),
+        *(f"{name}: {blind[name]}" for name in rule.sources if name in blind),
     ]
 
 

@@ -74,7 +74,7 @@ class Rule:
     threshold: float = 0
     alert: str = ""
     """The alert that has the same threshold; empty: there is none."""
-    sources: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ("cgroup",)
     """If one of these (coroner_source_up) is blind, the rule could not look."""
     witness: str = ""
     """One of `metrics` that is there whenever something was measured: without any sample of it the rule is left out, not clean."""

@@ -11,6 +11,7 @@ NODE_RULES: tuple[Rule, ...] = (
         "critical",
         metrics=(when.NODE_THREADS, when.NODE_THREADS_LIMIT, when.NODE_PID_LIMIT),
         collectors=("host",),
+        sources=(),
         find=when.node_pid_table_near,
         witness=when.NODE_THREADS,
         without="/proc does not tell",

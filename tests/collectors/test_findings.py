@@ -250,7 +250,8 @@ def test_blind_sources_are_never_clean() -> None:
     assert set(without_proc.values()) == {"proc: hidepid=2"}
 
     without_cgroups = examine(samples({}), now=NOW, blind={"cgroup": "no cgroup v2"})
-    assert dict(without_cgroups.could_not_look).keys() == {rule.id for rule in RULES}
+    others = {"node-pid-table-near", "node-zombies", "created-never-started"}
+    assert dict(without_cgroups.could_not_look).keys() == {rule.id for rule in RULES} - others
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.witness], ids=lambda rule: str(rule.id))
