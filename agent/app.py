@@ -100,6 +100,7 @@ class App:
         self.inits = Inits(config.procfs)
         postmortem = Postmortem(proc_root=config.procfs, cgroup_root=cgroup_root, is_init=self.inits.is_init)
         self.cases = Cases(casebook=kept.casebook, identities=identities, history=kept.history)
+        self.cases.recent.restore(kept.recent())
         register = Register(
             identities=identities,
             ledger=ledger,
@@ -152,7 +153,7 @@ class App:
             rests_told=partial(have_answered, [source.status for source in names]),
             deaths=cgroup.last_words if cgroup else dict,
         )
-        self.findings = Findings(self._blind)
+        self.findings = Findings(self._blind, self.cases.recent.counts)
         self.gather = Gather(
             census=self.census,
             collectors=[

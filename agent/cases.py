@@ -14,6 +14,7 @@ from agent.casebook import Casebook, CaseKey
 from agent.identities import KnownIdentities
 from agent.open_case import OpenCase, ahead, place
 from agent.settled_lives import SettledLives
+from agent.recent import RecentDeaths
 from agent.stops import Stops
 from collectors.base import CONTAINER, Node, Sample, counter, gauge
 from collectors.inquest.case import matters
@@ -63,6 +64,7 @@ class Cases:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.stops = Stops(casebook.last_stops())
+        self.recent = RecentDeaths()
         self._casebook = casebook
         self._identities = identities
         self._history = history
@@ -226,6 +228,7 @@ class Cases:
             if self._casebook.close_case(verdict, labels, case.kept):
                 self._statuses[verdict.how or "none"] += 1
                 self.stops.take(labels, verdict, case)
+                self.recent.take(labels, verdict)
                 _log_death(verdict, labels)
             case.kept = None
         self._settled.add(key, case, self._wall())

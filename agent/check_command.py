@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from agent.findings_json import as_json, from_json
 from agent.flags import SWITCH, Flag, Values, one_of
 from agent.kept import only_read
 from agent.output import complain, write
-from collectors.findings import SEVERITIES, Examination, Finding
+from collectors.findings import NODE, SEVERITIES, Examination, Finding
 
 NONE, FOUND, BLIND = 0, 1, 2
 
@@ -34,9 +34,10 @@ def check(config: Config, flags: Values) -> int:
     """Print what is wrong; 0 nothing, 1 something, 2 it cannot be told. Raises CannotWrite."""
     examination = (_asked(config) if flags["daemon"] else None) or _looked(config)
     names = flags[NAMES]
-    strange = [name for name in names if not any(_is_called(name, labels, examination) for labels in examination.containers)]
+    there = {*examination.containers, *(finding.labels for finding in examination.findings if finding.labels != NODE)}
+    strange = [name for name in names if not any(_is_called(name, labels, examination) for labels in there)]
     if strange and not examination.could_not_look:
-        complain(f"there is no container {', '.join(map(repr, strange))}; there are {_all_names(examination)}")
+        complain(f"there is no container {', '.join(map(repr, strange))}; there are {_all_names(there)}")
         return BLIND
     concerned = [
         finding for finding in examination.findings if not names or any(_is_called(name, finding.labels, examination) for name in names)
@@ -102,8 +103,8 @@ def _is_called(name: str, labels: tuple[str, ...], examination: Examination) -> 
     return len(name) >= _SHORTEST_ID and identifier.startswith(name)
 
 
-def _all_names(examination: Examination) -> str:
-    names = sorted(map(whose, examination.containers))
+def _all_names(there: Iterable[tuple[str, ...]]) -> str:
+    names = sorted(map(whose, there))
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return (", ".join(names[:_MOST_NAMES]) + more) or "none"
 

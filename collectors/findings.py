@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from collectors.base import CONTAINER, Metric, Node, Sample, gauge
-from collectors.inquest.finding import NODE, SEVERITIES, Finding, Rule, Severity, View
+from collectors.inquest.finding import NODE, SEVERITIES, Finding, Recent, Rule, Severity, View
 from collectors.inquest.finding_rules import RULES
 
 __all__ = ["NODE", "RULES", "SEVERITIES", "Examination", "Finding", "Findings", "Rule", "Severity", "blinded", "examine"]
@@ -57,13 +57,15 @@ def examine(
     now: float,
     failures: Mapping[str, str] | None = None,
     blind: Mapping[str, str] | None = None,
+    recent: Recent | None = None,
     rules: Sequence[Rule] = RULES,
 ) -> Examination:
     """Apply the rules to the samples of one pass, in which every collector that ran has its success.
 
-    `now` is in seconds of the wall clock. `failures` says why collectors failed, `blind` why sources are. Pure; raises nothing.
+    `now` is in seconds of the wall clock. `failures` says why collectors failed, `blind` why sources are; `recent`
+    counts the deaths of the last 20 minutes. Pure; raises nothing.
     """
-    view = View(_columns(samples, {SUCCESS, INFO, *_LIVING, *(name for rule in rules for name in rule.metrics)}), now)
+    view = View(_columns(samples, {SUCCESS, INFO, *_LIVING, *(name for rule in rules for name in rule.metrics)}), now, recent)
     ran = view.values(SUCCESS)
     findings: list[Finding] = []
     unseen: list[tuple[str, str]] = []
@@ -133,15 +135,20 @@ class Findings:
     name = "findings"
     metrics = (FINDINGS, NODE_FINDINGS, LOOKED)
 
-    def __init__(self, blind: Callable[[Node], Mapping[str, str]] = lambda node: {}, clock: Callable[[], float] = time.time) -> None:
-        self._blind = blind
+    def __init__(
+        self,
+        blind: Callable[[Node], Mapping[str, str]] = lambda node: {},
+        recent: Callable[[], Recent] = dict,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._blind, self._recent = blind, recent
         self._clock = clock
         self.latest = Examination()
         """That of the latest pass."""
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield 1 for each finding, and for each rule whether it could look."""
-        latest = examine(node.samples, now=self._clock(), failures=node.failures, blind=self._blind(node))
+        latest = examine(node.samples, now=self._clock(), failures=node.failures, blind=self._blind(node), recent=self._recent())
         self.latest = latest
         for finding in latest.findings:
             if finding.labels == NODE:

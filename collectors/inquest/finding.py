@@ -12,6 +12,9 @@ Labels = tuple[str, ...]
 NODE = ("", "", "")
 """In place of a container's labels where a finding is the node's."""
 
+Recent = Mapping[tuple[Labels, str], int]
+"""Labels of a container and cause -> how many of its lives ended so lately."""
+
 Found = Iterable[tuple[Labels, str]]
 """Whose, and the evidence."""
 
@@ -33,11 +36,12 @@ class Finding:
 
 
 class View:
-    """The samples of one pass, and when it was: seconds of the wall clock."""
+    """The samples of one pass, when it was (seconds of the wall clock), and which deaths there were in the 20 minutes before."""
 
-    def __init__(self, columns: Mapping[str, Sequence[tuple[object, Labels, float]]], now: float) -> None:
+    def __init__(self, columns: Mapping[str, Sequence[tuple[object, Labels, float]]], now: float, recent: Recent | None = None) -> None:
         """Take the samples of each metric by its name."""
         self.now = now
+        self.recent = recent or {}
         self._columns = columns
         self._values: dict[str, Mapping[Labels, float]] = {}
 

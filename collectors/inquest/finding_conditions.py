@@ -26,8 +26,6 @@ DYING = "coroner_cgroup_dying_descendants"
 LEFT_CGROUPS, LEFT_SHIMS = "coroner_leftover_cgroups", "coroner_leftover_shims"
 LEFT_MOUNTS, DAEMONLESS = "coroner_leftover_overlay_mounts", "coroner_containers_without_daemon"
 
-LOOP_SECONDS = 20 * 60
-"""The window of CoronerCrashLoop."""
 _PERIODS_ENOUGH = 600
 """A minute of the usual periods of 100 ms: the start of a program says nothing."""
 _STALLED_ENOUGH = 10
@@ -175,18 +173,12 @@ def paused(view: View, _: float) -> Found:
 
 
 def crash_loop(view: View, threshold: float) -> Found:
-    """It ended several times of one cause that nobody wanted, and its present life is young, or there is none."""
-    starts, living = view.values(START), view.values(THREADS)
-    worst: dict[Labels, tuple[float, str]] = {}
-    for _metric, labels, deaths in view.each(DEATHS):
-        if deaths >= threshold and labels[3] not in _WANTED:
-            worst[labels[:3]] = max((deaths, labels[3]), worst.get(labels[:3], (0, "")))
-    for labels, (deaths, cause) in worst.items():
-        life = view.now - starts[labels] if labels in starts else None
-        if life is None and labels not in living:
-            yield labels, f"it ended {deaths:.0f} times with the cause {cause}, and does not run now"
-        elif life is not None and life < LOOP_SECONDS:
-            yield labels, f"it ended {deaths:.0f} times with the cause {cause}, and this life began {max(0, life):.0f} s ago"
+    """It ended several times of one cause that nobody wanted, in 20 minutes."""
+    for (labels, cause), deaths in view.recent.items():
+        if deaths >= threshold and cause not in _WANTED:
+            total = view.values(DEATHS).get((*labels, cause))
+            so_far = "" if total is None else f", and {total:.0f} times so far"
+            yield labels, f"it ended {deaths} times in 20 minutes with the cause {cause}{so_far}"
 
 
 def forced_kill(view: View, threshold: float) -> Found:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -74,14 +75,18 @@ def agent() -> Iterator[Callable[[bytes], str]]:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run the command; its exit code, and what it printed."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = __main__.run(["check", *arguments])
         return code, *capsys.readouterr()
 
-    return call
+    yield call
+    root.handlers[:] = before
+    root.setLevel(level)
 
 
 @pytest.fixture
