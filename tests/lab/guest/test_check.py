@@ -1,6 +1,7 @@
 """`coroner check` on real containers: each rule that can be provoked has one that it finds and one that it does not."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -115,7 +116,9 @@ class Checked:
 def coroner_check(*arguments: str, state: Path = Path("/run/no-casebook")) -> Checked:
     """Run the command, as somebody would in a pipe; on its own unless an address is among the arguments."""
     usual = [f"--docker.url={DOCKER_URL}", f"--path.cgroupfs={CGROUPS}", f"--path.state={state}"]
-    ran = subprocess.run([f"{sys.prefix}/bin/coroner", "check", *usual, *arguments], check=False, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CORONER_")}
+    command = [f"{sys.prefix}/bin/coroner", "check", *usual, *arguments]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     return Checked(ran.returncode, ran.stdout, ran.stderr)
 
 
