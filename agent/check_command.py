@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from agent.app import App
-from agent.check_table import findings_table, summary, unseen, whose
+from agent.check_table import count, findings_table, summary, unseen, whose
 from agent.config import Config
 from agent.findings_json import as_json, from_json
 from agent.flags import SWITCH, Flag, Values, one_of
@@ -33,36 +33,42 @@ log = logging.getLogger(__name__)
 def check(config: Config, flags: Values) -> int:
     """Print what is wrong; 0 nothing, 1 something, 2 it cannot be told. Raises CannotWrite."""
     examination = (_asked(config) if flags["daemon"] else None) or _looked(config)
-    names = flags[NAMES]
     there = {*examination.containers, *(finding.labels for finding in examination.findings if finding.labels != NODE)}
-    strange = [name for name in names if not any(_is_called(name, labels, examination) for labels in there)]
-    if strange and not examination.could_not_look:
-        complain(f"there is no container {', '.join(map(repr, strange))}; there are {_all_names(there)}")
-        return BLIND
-    concerned = [
-        finding for finding in examination.findings if not names or any(_is_called(name, finding.labels, examination) for name in names)
-    ]
+    chosen = there
+    if names := flags[NAMES]:
+        called = {name: {labels for labels in there if _is_called(name, labels, examination)} for name in names}
+        if strange := [name for name, found in called.items() if not found]:
+            complain(f"there is no container {', '.join(map(repr, strange))}; there are {_all_names(there)}")
+            _say_unseen(examination)
+            return BLIND
+        chosen = set().union(*called.values())
+    concerned = [finding for finding in examination.findings if not names or finding.labels in chosen]
     wanted = SEVERITIES[: SEVERITIES.index(flags["severity"]) + 1]
     shown = [finding for finding in concerned if finding.severity in wanted]
     if flags["format"] == "json":
         write(f"{json.dumps(as_json(replace(examination, findings=shown)))}\n".encode())
     else:
-        write(_text(examination, shown, len(concerned) - len(shown)).encode())
-    for line in unseen(examination):
-        complain(line)
+        where = f"{count(len(chosen), 'container')}{'' if names else ' and the node'}"
+        write((_table(shown) + summary(examination, len(shown), len(concerned) - len(shown), where)).encode())
+    _say_unseen(examination)
     return FOUND if shown else BLIND if examination.could_not_look else NONE
 
 
-def _text(examination: Examination, shown: Sequence[Finding], hidden: int) -> str:
+def _say_unseen(examination: Examination) -> None:
+    for line in unseen(examination):
+        complain(line)
+
+
+def _table(shown: Sequence[Finding]) -> str:
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     colour = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    table = findings_table(shown, shutil.get_terminal_size().columns if is_terminal else None, colour=colour)
-    return table + summary(examination, len(shown), hidden)
+    return findings_table(shown, shutil.get_terminal_size().columns if is_terminal else None, colour=colour)
 
 
 def _asked(config: Config) -> Examination | None:
     """Ask the agent that listens on this machine, if one does and is one: it knows more than a single look can tell."""
     import urllib.request  # noqa: PLC0415 - it holds some MiB, and the daemon asks nobody
+    from http.client import HTTPException  # noqa: PLC0415 - as above
 
     host = config.listen_host or "127.0.0.1"
     address = f"[{host}]" if ":" in host else host
@@ -71,7 +77,7 @@ def _asked(config: Config) -> Examination | None:
     try:
         with opener.open(request, timeout=_ANSWER_SECONDS) as response:
             return from_json(json.loads(response.read(_MOST_BYTES)))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, HTTPException, ValueError, RecursionError) as error:
         log.debug("no agent to ask", extra={"reason": str(error)})
         return None
 

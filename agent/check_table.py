@@ -29,19 +29,19 @@ def findings_table(findings: Sequence[Finding], width: int | None, *, colour: bo
     return "".join(f"{line}\n" for line in lines)
 
 
-def summary(examination: Examination, shown: int, hidden: int) -> str:
-    """Return one line: how much was found, and of how much. `hidden` counts findings below the severity that was asked for."""
-    found = "no findings" if not shown else _count(shown, "finding")
+def summary(examination: Examination, shown: int, hidden: int, where: str) -> str:
+    """Return one line: how much was found, and in what. `hidden` counts findings below the severity that was asked for."""
     left_out = len(examination.left_out)
     notes = [
         *([f"{hidden} of lower severity not shown: --severity=info"] if hidden else []),
-        *([f"{_count(left_out, 'rule')} {'does' if left_out == 1 else 'do'} not apply here: --format=json says why"] if left_out else []),
+        *([f"{count(left_out, 'rule')} {'does' if left_out == 1 else 'do'} not apply here: --format=json says why"] if left_out else []),
     ]
     note = f" ({'; '.join(notes)})" if notes else ""
-    return f"{found} in {_count(len(examination.containers), 'container')} and the node{note}\n"
+    return f"{count(shown, 'finding') if shown else 'no findings'} in {where}{note}\n"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return 1 container, 2 containers."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from agent import __main__
 from agent.app import App
-from agent.check_table import findings_table, summary, unseen
+from agent.check_table import count, findings_table, summary, unseen
 from agent.cli import read
 from agent.config import load
 from agent.findings_json import as_json, from_json
@@ -205,7 +206,7 @@ def test_a_calm_container_of_a_node_that_is_seen_ends_with_0_and_one_line(run: R
 
     assert run("job", f"--web.listen-address={address}") == (
         0,
-        "no findings in 2 containers and the node (1 of lower severity not shown: --severity=info)\n",
+        "no findings in 1 container (1 of lower severity not shown: --severity=info)\n",
         "",
     )
 
@@ -226,6 +227,37 @@ def test_an_unknown_name_is_2_and_says_which_there_are(run: Run, agent: Callable
 def test_what_answers_and_is_no_agent_is_not_believed(run: Run, agent: Callable[[bytes], str], fake_node: list[str], body: bytes) -> None:
     """Whoever listens there: then it looks for itself."""
     code, output, _ = run(f"--web.listen-address={agent(body)}", *fake_node)
+
+    assert code == 1
+    assert "pid-limit-near" in output
+
+
+def test_a_name_that_nobody_has_is_2_whatever_else_is_wrong(run: Run, agent: Callable[[bytes], str]) -> None:
+    """What could not be looked at is said too: it may be the reason."""
+    address = agent(json.dumps(as_json(SEEN)).encode())
+    code, output, errors = run("wen", "web", f"--web.listen-address={address}")
+
+    assert (code, output) == (2, "")
+    assert errors.splitlines() == [
+        "coroner: there is no container 'wen'; there are job, shop/web-0/web",
+        "coroner: could not look for paused, leftovers: lifecycle: it hangs",
+    ]
+
+
+def test_what_speaks_no_http_is_not_believed(run: Run, fake_node: list[str]) -> None:
+    """As sshd does not."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        code, output, _ = run(f"--web.listen-address=127.0.0.1:{server.getsockname()[1]}", *fake_node)
+        thread.join()
 
     assert code == 1
     assert "pid-limit-near" in output
@@ -288,10 +320,9 @@ def test_colours_are_for_terminals_that_want_them(
 
 def test_one_of_each_is_said_in_the_singular() -> None:
     """The line that people see most."""
-    one = Examination((DEAF,), containers={("", "", "a"): ""})
-
-    assert summary(one, 1, 0) == "1 finding in 1 container and the node\n"
-    assert summary(Examination(), 0, 0) == "no findings in 0 containers and the node\n"
+    assert summary(Examination((DEAF,)), 1, 0, "1 container") == "1 finding in 1 container\n"
+    assert summary(Examination(), 0, 0, "0 containers") == "no findings in 0 containers\n"
+    assert [count(number, "rule") for number in (0, 1, 2)] == ["0 rules", "1 rule", "2 rules"]
 
 
 def test_json_goes_there_and_back() -> None:

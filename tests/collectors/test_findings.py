@@ -1,36 +1,23 @@
 """Findings: each rule over literal samples, what makes it blind, and what a container may write."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import collectors
 from collectors.base import CONTAINER, Metric, Sample, gauge
-from collectors.deaths import DeathCounts
 from collectors.findings import FINDINGS, LOOKED, NODE, NODE_FINDINGS, RULES, Examination, Findings, Rule, blinded, examine
 from collectors.inquest.finding import View
-from collectors.inquest.kills import KillLedger
-from collectors.life import Life
 from tests.tree import A, cgroup, docker, node, tree
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_767_225_600.0
 WEB = ("shop", "web-0", "web")
 JOB = ("", "", "job")
-PENDING = frozenset(
-    f"coroner_container_{name}"
-    for name in ("init_info", "init_handles_stop_signal", "init_is_wrapper", "runtime_socket_mounted", "extra_capabilities", "services")
-)
-"""Metrics of collectors that are not here yet."""
-
-COLLECTORS = collectors.all_collectors(KillLedger(), DeathCounts(), Life())
 RAN = sorted({name for rule in RULES for name in rule.collectors})
 SHORT = "coroner_container_"
 RECENT = "recent deaths"
@@ -320,59 +307,6 @@ def test_a_rule_looks_only_at_what_it_says_it_needs(rule: Rule) -> None:
     assert asked
     assert asked <= set(rule.metrics)
     assert not rule.witness or rule.witness in rule.metrics
-
-
-@pytest.mark.parametrize("rule", RULES, ids=[rule.id for rule in RULES])
-def test_a_rule_needs_the_collectors_of_its_metrics(rule: Rule) -> None:
-    """The contract with the catalogue: each metric is one that a collector has, and that collector is named."""
-    owners = {metric.name: collector.name for collector in COLLECTORS for metric in collector.metrics}
-    named = {name for name in rule.collectors if name in collectors.NAMES}
-
-    assert {name for name in rule.metrics if name not in owners} <= PENDING
-    assert {owners[name] for name in rule.metrics if name in owners} == named
-
-
-@pytest.mark.parametrize("rule", RULES, ids=[rule.id for rule in RULES])
-def test_a_rule_is_complete(rule: Rule) -> None:
-    """Why in two lines at most, a fix that ends, a runbook with the sections of any other."""
-    assert re.fullmatch("[a-z]+(-[a-z]+)+|[a-z]+", rule.id)
-    assert len(rule.why.splitlines()) <= 2
-    assert rule.why.endswith(".")
-    assert rule.fix.endswith(".")
-    text = (ROOT / "dashboards" / "runbooks" / f"{rule.runbook}.md").read_text()
-    assert re.findall("(?m)^## (.*)$", text) == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
-
-
-def test_rules_differ() -> None:
-    """An id is a label: one for each."""
-    assert len({rule.id for rule in RULES}) == len(RULES)
-    assert WRONG.keys() == {rule.id for rule in RULES}
-
-
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.alert], ids=lambda rule: str(rule.id))
-def test_a_rule_with_an_alert_has_its_threshold_severity_and_runbook(rule: Rule) -> None:
-    """Or the page would be calm while the alert fires."""
-    groups = yaml.safe_load((ROOT / "dashboards" / "alerts.yaml").read_text())["groups"]
-    alerts = [
-        alert
-        for group in groups
-        for alert in group["rules"]
-        if alert.get("alert") == rule.alert and alert["labels"]["severity"] == rule.severity
-    ]
-
-    assert [bool(re.search(rf"[<>]=? {rule.threshold:g}(?![0-9.])", alert["expr"])) for alert in alerts] == [True]
-    assert alerts[0]["annotations"]["runbook_url"].endswith(f"/{rule.runbook}.md")
-
-
-def test_the_catalogue_lists_the_rules() -> None:
-    """In their order, with severity and alert."""
-    text = (ROOT / "collectors" / "README.md").read_text(encoding="utf-8")
-    table = text[text.index("| Finding | Severity |") :].split("\n\n", 1)[0].splitlines()[2:]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
-
-    assert [(row[0], row[1], row[2] == "node", row[5]) for row in cells] == [
-        (rule.id, rule.severity, not any(name.startswith(SHORT) for name in rule.metrics), rule.alert) for rule in RULES
-    ]
 
 
 TEXT = st.text(max_size=8)
