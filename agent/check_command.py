@@ -118,5 +118,10 @@ def _all_names(there: Iterable[tuple[str, ...]]) -> str:
 FLAGS = (
     Flag("format", "table", one_of("table", "json"), "Output format. JSON is that of /api/v1/findings."),
     Flag("severity", "warning", one_of(*SEVERITIES), "Only findings of this severity or worse."),
-    Flag("daemon", "true", SWITCH, "Ask the agent at --web.listen-address, if there is one; otherwise look for yourself."),
+    Flag(
+        "daemon",
+        "true",
+        SWITCH,
+        "Ask the agent at --web.listen-address, if one runs. If not, or with --no-daemon, the command looks for itself.",
+    ),
 )

@@ -130,8 +130,8 @@ WRONG: dict[str, tuple[Values, str]] = {
         "refused 4 forks in it since it started; its PID limit is 100, and 7 tasks are there now",
     ),
     "memory-stalled": (
-        {("pressure_memory_stalled_seconds_total",): 30, ("start_timestamp_seconds",): NOW - 300},
-        "30 s of the 300 s since it started (10%)",
+        {("pressure_memory_stalled_seconds_total",): 10, ("start_timestamp_seconds",): NOW - 100},
+        "10 s of the 100 s since it started (10%)",
     ),
     "paused": ({("frozen",): 1}, "it is paused"),
     "cpu-throttled": ({("cpu_cfs_periods_total",): 600, ("cpu_cfs_throttled_periods_total",): 150}, "150 of the 600 periods"),
@@ -175,6 +175,7 @@ def test_each_rule_finds_its_own_and_nothing_else(rule: Rule) -> None:
         {("coroner_cgroup_dying_descendants", "/"): 5000, ("coroner_cgroup_dying_descendants", "/system.slice"): 9000},
         {("memory_headroom_bytes", "container"): 3 << 20},
         {**HELD_BACK, ("memory_headroom_bytes", "container"): 4 << 20},
+        {**HELD_BACK, ("memory_headroom_bytes", "container"): 5, ("memory_nearest_limit_bytes", "container"): 100},
         {("init_handles_stop_signal", "SIGTERM"): 1, ("init_is_wrapper",): 0, ("init_info", "bash", "shell"): 1},
         {("forced_kills_total",): 2, ("last_stop_grace_left_seconds",): 7.5},
         {("deaths_total", "error"): 30, (RECENT, "error"): 2, (RECENT, "crashed"): 2},
