@@ -29,6 +29,7 @@ SECONDS = {
     "test_death_facts": 40,
     "test_check": 60,
     "test_check": 75,
+    "test_check": 55,
     "test_deaths": 160,
     "test_deaths_cri": 100,
     "test_deaths_podman": 85,
