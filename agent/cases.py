@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from agent.casebook import Casebook, CaseKey
 from agent.identities import KnownIdentities
 from agent.open_case import OpenCase, ahead, place
-from agent.settled_lives import SettledLives
 from agent.recent import RecentDeaths
+from agent.settled_lives import SettledLives
 from agent.stops import Stops
 from collectors.base import CONTAINER, Node, Sample, counter, gauge
 from collectors.inquest.case import matters

@@ -27,8 +27,6 @@ SECONDS = {
     "test_agent": 95,
     "test_casebook": 215,
     "test_death_facts": 40,
-    "test_check": 60,
-    "test_check": 75,
     "test_check": 55,
     "test_deaths": 160,
     "test_deaths_cri": 100,
