@@ -4,16 +4,14 @@ from collections import Counter
 from collections.abc import Iterable
 
 from collectors.base import Node, Sample, gauge
-from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.pid_namespaces import NO_CONTAINER, container_of
 
 SESSIONS = gauge(
     "coroner_container_exec_sessions",
     "Processes that entered the container's PID namespace from outside and run: docker exec, kubectl exec, nsenter, and health checks and "
     "exec probes while they run (/proc/PID/stat parent, /proc/PID/ns/pid); absent where the container has no PID namespace of its own.",
 )
-
-_NONE = ContainerKey()
 
 
 class Sessions:
@@ -28,19 +26,14 @@ class Sessions:
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count for each container whose PID namespace is its own."""
         processes = node.processes
-        owners = node.own_namespaces
+        owner_of = node.own_namespaces
         counts: Counter[ContainerKey] = Counter()
         for entered in processes.entered:
-            owner = owners.get(entered.namespace, _NONE)
+            owner = owner_of.get(entered.namespace, NO_CONTAINER)
             # A container that was put into the namespace of another one (docker run --pid=container:, kubectl debug) is no session in it.
-            if _container_of(entered.cgroup) in (owner, _NONE):
+            if container_of(entered.cgroup) in (owner, NO_CONTAINER):
                 counts[owner] += 1
-        own = set(owners.values()) - node.sandboxes.keys()
+        own = set(owner_of.values()) - node.sandboxes.keys()
         for container in node.containers:
             if container.id.key in own:
                 yield SESSIONS, container.labels, counts[container.id.key]
-
-
-def _container_of(cgroup: str | None) -> ContainerKey:
-    found = container_id.parse(cgroup) if cgroup else None
-    return found.key if found else _NONE

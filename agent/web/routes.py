@@ -1,4 +1,7 @@
-"""HTTP: /metrics, /healthz, /readyz, /api/v1/victims and verdicts, the status page. GET and HEAD; nothing of a request is reflected."""
+"""HTTP: /metrics, /healthz, /readyz, /api/v1/victims, verdicts and findings, the status page.
+
+GET and HEAD; nothing of a request is reflected.
+"""
 
 import asyncio
 import logging
@@ -7,8 +10,10 @@ from typing import Any
 
 from aiohttp import web
 
+from agent.findings_json import as_json
 from agent.page import OPENMETRICS, PLAIN_TEXT, accepts_gzip, negotiate
 from agent.web.listen import listen
+from collectors.findings import Examination
 
 DEFAULT_SCRAPE_SECONDS = 10.0
 SPARE_SECONDS = 0.5
@@ -42,6 +47,10 @@ def scrape_seconds(header: str | None) -> float:
     return max(seconds - SPARE_SECONDS, seconds / 2)
 
 
+async def _nothing() -> Examination:
+    return Examination()
+
+
 class Routes:
     """Handlers over what the agent has: how to render a page, whether a first one was made, its status, victims, verdicts; and the path."""
 
@@ -54,12 +63,14 @@ class Routes:
         telemetry_path: str,
         victims: Callable[[], list[dict[str, Any]]] = list,
         verdicts: Callable[[], list[dict[str, Any]]] = list,
+        findings: Callable[[], Awaitable[Examination]] = _nothing,
     ) -> None:
         self._render = render
         self._is_ready = is_ready
         self._status = status
         self._victims = victims
         self._verdicts = verdicts
+        self._findings = findings
         self._telemetry_path = telemetry_path
 
     def application(self) -> web.Application:
@@ -70,6 +81,7 @@ class Routes:
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/api/v1/victims", self.victims)
         app.router.add_get("/api/v1/verdicts", self.verdicts)
+        app.router.add_get("/api/v1/findings", self.findings)
         app.router.add_get("/", self.index)
         return app
 
@@ -113,6 +125,10 @@ class Routes:
     async def verdicts(self, _request: web.Request) -> web.Response:
         """Why containers ended, the latest first, as JSON; null is not known."""
         return web.json_response({"verdicts": await asyncio.to_thread(self._verdicts)})
+
+    async def findings(self, _request: web.Request) -> web.Response:
+        """What is wrong now, as JSON: the schema is that of agent/findings_json.py."""
+        return web.json_response(as_json(await self._findings()))
 
     async def index(self, _request: web.Request) -> web.Response:
         """The status page."""

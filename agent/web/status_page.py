@@ -50,6 +50,7 @@ def status_page(
 <h1>Coroner on {node}</h1><p>Says why containers die, and which are about to.</p>
 <nav><a href="{html.escape(telemetry_path)}">Metrics</a><a href="/api/v1/victims">Victims of the OOM killer</a>
 <a href="/api/v1/verdicts">Why containers ended</a>
+<a href="/api/v1/findings">What is wrong now</a>
 <a href="/healthz">Health</a><a href="/readyz">Readiness</a></nav>
 {remarks}
 <h2>Sources</h2><table><tr><th>Source</th><th>State</th><th>What is missing, and what to do</th></tr>{source_rows}</table>

@@ -1,6 +1,7 @@
 """One process' /proc/PID/stat (Documentation/filesystems/proc.rst, table 1-4)."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +48,21 @@ def parse_past(raw: bytes) -> Past:
     if len(fields) < 50 or not raw.endswith(b"\n"):
         raise ValueError(f"cut short: {raw[:80]!r}")
     return Past(int(fields[3]), int(fields[8]) + int(fields[10]) > 0, int(fields[49]))
+
+
+class Member(NamedTuple):
+    """A process by whom it belongs to, which few need. A tuple is made three times as fast as a frozen dataclass."""
+
+    pid: int
+    parent: int
+    session: int
+    has_terminal: bool
+    comm: bytes
+    start_time: int
+    """In clock ticks since boot."""
+
+
+def member(pid: int, stat: Stat, raw: bytes) -> Member:
+    """Add what a scan does not need to what it has parsed of the same content."""
+    fields = raw[raw.rindex(b")") + 2 :].split(None, 5)
+    return Member(pid, stat.parent, int(fields[3]), fields[4] != b"0", stat.comm, stat.start_time)

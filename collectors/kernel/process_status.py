@@ -91,6 +91,21 @@ class Status:
         """Page tables in KiB (VmPTE)."""
         return self._field(b"VmPTE", _kib)
 
+    @property
+    def effective_capabilities(self) -> int | None:
+        """Bit mask of the capabilities in effect, of the main thread, in the process's own user namespace (CapEff)."""
+        return self._field(b"CapEff", _hexadecimal)
+
+    @property
+    def no_new_privileges(self) -> int | None:
+        """1 if execve(2) can give it no more privileges (NoNewPrivs), else 0; None before kernel 4.10."""
+        return self._field(b"NoNewPrivs", int)
+
+    @property
+    def seccomp(self) -> int | None:
+        """How system calls are restricted: 0 not, 1 strict, 2 by a filter (Seccomp); None of a kernel without CONFIG_SECCOMP."""
+        return self._field(b"Seccomp", int)
+
     def _field(self, key: bytes, parse: Callable[[bytes], T]) -> T | None:
         start = self._raw.find(b"\n" + key + b":")
         if start < 0:
@@ -109,6 +124,10 @@ def namespace_pids(raw: bytes) -> tuple[int, ...]:
 
 def _numbers(value: bytes) -> tuple[int, ...]:
     return tuple(map(int, value.split()))
+
+
+def _hexadecimal(value: bytes) -> int:
+    return int(value, 16)
 
 
 def _kib(value: bytes) -> int:

@@ -7,13 +7,13 @@ from a kept descriptor; a descriptor belongs to one life of a PID, so it can nev
 import errno
 import os
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_all, read_whole
 from collectors.kernel.formats import lines
 from collectors.kernel.hidepid import require_sight
-from collectors.kernel.process_stat import Stat, parse_stat
+from collectors.kernel.process_stat import Member, Stat, member, parse_stat
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import DAEMON_NAMES, SHIM_NAMES, Entered, Namespace, Processes, RuntimeProcess, Zombie
 
@@ -131,6 +131,19 @@ class ProcessTable:
         except OSError as error:
             self._close(process)
             raise explain(error, path) from error
+
+    def stat(self, pid: int) -> Stat | None:
+        """Return a process as the last scan saw it; None of one that was not there."""
+        process = self._processes.get(str(pid))
+        return None if process is None else process.stat
+
+    def members(self, namespaces: Collection[str]) -> dict[str, list[Member]]:
+        """Return the processes that the last scan found in these PID namespaces, without those that have ended."""
+        found: dict[str, list[Member]] = {namespace: [] for namespace in namespaces}
+        for pid, process in self._processes.items():
+            if process.namespace in found and process.stat.state != b"Z":
+                found[process.namespace].append(member(int(pid), process.stat, process.raw))
+        return found
 
     def close(self) -> None:
         """Close every descriptor."""

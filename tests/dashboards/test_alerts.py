@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from collectors.findings import RULES as FINDING_RULES
 from tests.dashboards.queries import ROOT, declared_metric_names, promtool, selectors
 
 ALERTS = ROOT / "dashboards" / "alerts.yaml"
@@ -20,6 +21,8 @@ _ALL: list[dict[str, Any]] = [rule for group in yaml.safe_load(ALERTS.read_text(
 RULES = [rule for rule in _ALL if "alert" in rule]
 RECORDS = [rule for rule in _ALL if "record" in rule]
 NAMES = sorted({rule["alert"] for rule in RULES})
+OF_FINDINGS = sorted({rule.runbook for rule in FINDING_RULES} - {name.lower() for name in NAMES})
+"""Runbooks of findings that no alert tells of."""
 
 
 def rule_id(rule: dict[str, Any]) -> str:
@@ -127,7 +130,7 @@ def test_runbook_of_rule_exists(rule: dict[str, Any]) -> None:
     assert (ROOT / url.removeprefix(RUNBOOK_URL)).is_file()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *OF_FINDINGS])
 def test_runbook_has_its_sections(name: str) -> None:
     """Meaning, Impact, Diagnosis, Mitigation, in this order, and something in each."""
     title, *parts = re.split(r"^## ", (RUNBOOKS / f"{name.lower()}.md").read_text(), flags=re.MULTILINE)
@@ -138,8 +141,8 @@ def test_runbook_has_its_sections(name: str) -> None:
 
 
 def test_no_runbook_is_left_over() -> None:
-    """A runbook without an alert is out of date."""
-    assert sorted(path.name for path in RUNBOOKS.iterdir()) == [f"{name.lower()}.md" for name in NAMES]
+    """A runbook without an alert or a finding is out of date."""
+    assert sorted(path.name for path in RUNBOOKS.iterdir()) == sorted(f"{name.lower()}.md" for name in [*NAMES, *OF_FINDINGS])
 
 
 def test_queries_of_the_runbooks_are_promql(tmp_path: Path) -> None:
