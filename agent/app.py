@@ -13,7 +13,8 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -27,7 +28,8 @@ from agent.history import History, Recorder
 from agent.identities import KEEP_DEAD_SECONDS, Identities, never_started
 from agent.inits import Inits
 from agent.kept import Kept, keep
-from agent.overview import Examination, NotExamined
+from agent.log_pids import LogPids
+from agent.naming import LISTED_WITHIN_SECONDS
 from agent.page import Page, compress, registry_lines
 from agent.postmortem import Postmortem
 from agent.register import Register
@@ -49,10 +51,14 @@ from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
 from collectors.deaths import DeathCounts
+from collectors.findings import Examination, Findings, blinded
+from collectors.init import Init
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.kernel.files import ReadError
+from collectors.kernel.processes import Processes
 from collectors.life import Life
+from collectors.services import Services
 from collectors.sessions import Sessions
 from collectors.zombies import Zombies
 
@@ -71,6 +77,12 @@ _FIRST_LOG_SECONDS = 60.0
 
 _FIRST_NAMES_SECONDS = 3.0
 """How long one page waits for the first list of names: a daemon has a minute of scrapes for that, one page has not."""
+
+_FRESH_SECONDS = 5.0
+"""How old the pass may be that is examined for a person who asks now."""
+
+_SCANNING = (Zombies.name, Sessions.name, Services.name, Init.name)
+"""The collectors without which nobody scans /proc."""
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +105,15 @@ class App:
         self.inits = Inits(config.procfs)
         postmortem = Postmortem(proc_root=config.procfs, cgroup_root=cgroup_root, is_init=self.inits.is_init)
         self.cases = Cases(casebook=kept.casebook, identities=identities, history=kept.history)
+        self.cases.recent.restore(kept.recent())
         register = Register(
-            identities=identities, ledger=ledger, cases=self.cases, inits=self.inits, postmortem=postmortem, local_events=local_events
+            identities=identities,
+            ledger=ledger,
+            cases=self.cases,
+            inits=self.inits,
+            postmortem=postmortem,
+            log_pids=LogPids(config.procfs),
+            local_events=local_events,
         )
         tell = register.tell
         self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, tell=tell, cursor=ledger.cursor, was_here=ledger.knows)
@@ -139,6 +158,7 @@ class App:
             rests_told=partial(have_answered, [source.status for source in names]),
             deaths=cgroup.last_words if cgroup else dict,
         )
+        self.findings = Findings(self._blind, self.cases.recent.counts)
         self.gather = Gather(
             census=self.census,
             collectors=[
@@ -150,6 +170,8 @@ class App:
                     config.pod_labels,
                     local_events=local_events,
                     layers=layers.found if layers else dict,
+                    stop_signal=register.stop_signals.of,
+                    findings=self.findings,
                 )
                 if collector.name in config.collectors and (kept.has_counts or collector.name not in (oom.Oom.name, DeathCounts.name))
             ],
@@ -166,7 +188,7 @@ class App:
     @property
     def statuses(self) -> list[Status]:
         """Of all sources: of the two that a pass reads, and of those that are followed. Not all collectors look at processes."""
-        passes = [self.cgroup_status, *([self.proc_status] if {Zombies.name, Sessions.name} & {*self.config.collectors} else [])]
+        passes = [self.cgroup_status, *([self.proc_status] if {*_SCANNING} & {*self.config.collectors} else [])]
         return [*passes, *(source.status for source in self.sources)]
 
     async def run(self) -> None:
@@ -183,6 +205,7 @@ class App:
             pages=Pages(self),
             victims=partial(self.casebook.victims, MOST_VICTIMS),
             verdicts=partial(self.casebook.verdicts, MOST_VERDICTS),
+            findings=self.examined,
             telemetry_path=self.config.telemetry_path,
         )
         runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
@@ -210,13 +233,37 @@ class App:
 
     async def page(self, *, openmetrics: bool = False) -> bytes:
         """Make one page, without a server."""
+        async with self.following():
+            return await self.render(DEFAULT_SCRAPE_SECONDS, openmetrics=openmetrics, compressed=False)
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow the sources, without a server; each has looked once, or had its time to."""
         async with asyncio.TaskGroup() as tasks:
             followers = self._follow(tasks)
-            await asyncio.gather(*(source.status.looked(_FIRST_NAMES_SECONDS) for source in self.sources))
-            body = await self.render(DEFAULT_SCRAPE_SECONDS, openmetrics=openmetrics, compressed=False)
-            for task in followers:
-                task.cancel()
-        return body
+            try:
+                await asyncio.gather(*(source.status.looked(_FIRST_NAMES_SECONDS) for source in self.sources))
+                yield
+            finally:
+                for task in followers:
+                    task.cancel()
+
+    async def examine(self) -> Examination:
+        """Examine the node once, without a server and without waiting for names that nobody tells."""
+        async with self.following():
+            await self.gather.look(DEFAULT_SCRAPE_SECONDS)
+            self.census.ahead = LISTED_WITHIN_SECONDS
+            return await self.examined()
+
+    async def examined(self) -> Examination:
+        """Return what the rules say of the latest pass; of a new one if that is older than a few seconds."""
+        if not 0 <= time.time() - self.findings.latest.time <= _FRESH_SECONDS:
+            await self.collect(DEFAULT_SCRAPE_SECONDS)
+        if Findings.name not in self.config.collectors:
+            return blinded(f"the collector {Findings.name} is off (--no-collector.{Findings.name})")
+        if reason := self._failures.get("census") or self._failures.get(Findings.name):
+            return blinded(reason)
+        return self.findings.latest
 
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str = "") -> bytes:
         """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""
@@ -243,10 +290,6 @@ class App:
         await self.recorder.take(done)
         return done
 
-    async def examined(self) -> Examination:
-        """Return what the rules say of the latest pass."""
-        return NotExamined()
-
     async def _first_pass(self) -> None:
         # What was logged while the agent was down has its names there; and who is ready has told history from what is to come.
         await self.kernel_log.status.looked(_FIRST_LOG_SECONDS)
@@ -270,21 +313,34 @@ class App:
         yield from self.casebook.samples()
         yield from self.cases.samples()
 
+    def _blind(self, node: Node) -> Mapping[str, str]:
+        """Say of the sources that should be there and cannot be read why; of /proc by this pass, in which it has just been read."""
+        blind = {status.source: status.reason for status in self.statuses if status.is_expected and not status.is_up}
+        blind.pop(self.proc_status.source, None)
+        if node.scans and (reason := self._forbidden(node.scans[0])):
+            blind[self.proc_status.source] = reason
+        return blind
+
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
         """Judge /proc by the pass that has just read it, and let the cases know who is there."""
         self.cases.see(node)
         if not node.scans:
-            self.proc_status.down(failures.get(Zombies.name) or failures.get(Sessions.name, "not scanned"))
+            self.proc_status.down(next((failures[name] for name in _SCANNING if name in failures), "not scanned"))
             return
         [processes] = node.scans
         self.inits.scanned(node, processes.namespaces)
-        if processes.unreadable:
-            self.proc_status.down(
-                f"{self.config.procfs}/PID/ns/pid: forbidden for {processes.unreadable} processes, which are counted as unknown; needs "
-                "CAP_SYS_PTRACE, and AppArmor unconfined in a container (deploy/README.md)"
-            )
+        if reason := self._forbidden(processes):
+            self.proc_status.down(reason)
         else:
             self.proc_status.up()
+
+    def _forbidden(self, processes: Processes) -> str:
+        if not processes.unreadable:
+            return ""
+        return (
+            f"{self.config.procfs}/PID/ns/pid: forbidden for {processes.unreadable} processes, which are counted as unknown; needs "
+            "CAP_SYS_PTRACE, and AppArmor unconfined in a container (deploy/README.md)"
+        )
 
 
 def _find_cgroup_root(config: Config, status: Status, notes: list[str]) -> str | None:

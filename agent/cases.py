@@ -9,31 +9,26 @@ import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from agent.casebook import Casebook, CaseKey
 from agent.identities import KnownIdentities
 from agent.open_case import OpenCase, ahead, place
+from agent.recent import RecentDeaths
+from agent.settled_lives import SettledLives
 from agent.stops import Stops
 from collectors.base import CONTAINER, Node, Sample, counter, gauge
 from collectors.inquest.case import matters
 from collectors.inquest.fact_text import from_text, to_text
-from collectors.inquest.facts import Created, Exited, Fact, Removed, Started, Watched
+from collectors.inquest.facts import Exited, Fact, Removed, Watched
 from collectors.inquest.kill_state import Labels
 from collectors.inquest.verdict import Verdict, judge
 from collectors.kernel.container_id import ContainerKey
 
 MOST_OPEN = 10_000
 """Cases; beyond that the one that ended first is settled with what is known of it."""
-MOST_SETTLED = 10_000
-"""Containers of which it is remembered that their last life is settled: what is still told of it changes nothing."""
 LOOK_SECONDS = 0.5
 NAME_SECONDS = 10.0
 """So long after the end a case waits for the name of its container, and has its id then: names come no later (naming.py)."""
-_SAME_END_SECONDS = 2.0
-"""Two sources date one end differently by less than this."""
-_LATE_END_SECONDS = 60.0
-"""The same, where a runtime says so in passing: a busy daemon dates an end when it gets to it, and it would have told of a new start."""
 _MOST_WRITTEN = 50
 """Open cases that one look writes down: what is begun at the agent's start may be a thousand, and would stop the event loop."""
 
@@ -49,17 +44,8 @@ SETTLED_EARLY = counter("coroner_cases_settled_early_total", "Deaths settled bef
 METRICS = (STATUSES, OPEN, SETTLED_EARLY)
 
 _HOW = ("reaped", "zombie", "runtime", "kubelet", "inspect", "none")
-_BEGINNINGS = (Created, Started, Watched)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Settled:
-    """What is remembered of a container whose last life is settled: when it was, by the wall clock, and the inodes that it had."""
-
-    at: float
-    inodes: set[int] = field(default_factory=set)
 
 
 class Cases:
@@ -78,6 +64,7 @@ class Cases:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.stops = Stops(casebook.last_stops())
+        self.recent = RecentDeaths()
         self._casebook = casebook
         self._identities = identities
         self._history = history
@@ -86,7 +73,7 @@ class Cases:
         self._sandboxes: Mapping[ContainerKey, Labels] = {}
         self._open: OrderedDict[ContainerKey, list[OpenCase]] = OrderedDict()
         self._count = 0
-        self._settled: OrderedDict[ContainerKey, _Settled] = OrderedDict()
+        self._settled = SettledLives(casebook.settled(), history)
         self._statuses: Counter[str] = Counter()
         self._settled_early = 0
         self._log_since: float | None = None
@@ -105,7 +92,7 @@ class Cases:
         if not key or key.is_nested or not matters(fact):
             return
         case = ahead(cases, self._wall()) if fact.inode is None else None
-        if case is None and self._is_settled(fact):
+        if case is None and self._settled.have(fact, cases):
             return
         known, is_dated = len(cases), case is None
         case = case or place(cases, fact, lambda: self._begin(key))
@@ -174,8 +161,6 @@ class Cases:
         self.close_due(most_written=self._count)
 
     def _restore(self) -> None:
-        for key, (at, instances) in self._casebook.settled().items():
-            self._settled[key] = _Settled(at, set(instances))
         for kept, text in self._casebook.open_cases().items():
             try:
                 facts = from_text(text)
@@ -210,18 +195,6 @@ class Cases:
         """Note in a case that the log is followed. It is followed from where it was left, so a pause in between is no gap."""
         if not any(watched.kind == "oom_kills" for watched in case.all(Watched)):
             case.add(Watched(container=key, source="kmsg", time=self._log_since or 0.0, kind="oom_kills"), self._clock())
-
-    def _is_settled(self, fact: Fact) -> bool:
-        """Whether a fact is of a life that was settled before."""
-        settled = self._settled.get(fact.container)
-        if fact.inode is not None:
-            return settled is not None and fact.inode in settled.inodes
-        cases = self._open.get(fact.container, ())
-        if cases and not (isinstance(fact, Exited) and all(case.begun > fact.time for case in cases)):
-            return False
-        if settled is None:
-            return not (cases or isinstance(fact, _BEGINNINGS)) and fact.time <= self._history
-        return fact.time <= settled.at + _lateness(fact)
 
     def _settle_one(self) -> None:
         """Make room: settle what has ended first, or forget what is known of the oldest that runs."""
@@ -260,20 +233,11 @@ class Cases:
             if self._casebook.close_case(verdict, labels, case.kept):
                 self._statuses[verdict.how or "none"] += 1
                 self.stops.take(labels, verdict, case)
+                self.recent.take(labels, verdict)
                 _log_death(verdict, labels)
             case.kept = None
-        settled = self._settled.pop(key, None) or _Settled(0)
-        self._settled[key] = _Settled(self._wall(), settled.inodes | ({case.inode} if case.inode else set()))
-        if len(self._settled) > MOST_SETTLED:
-            self._settled.popitem(last=False)
+        self._settled.add(key, case, self._wall())
         self._drop(key, case)
-
-
-def _lateness(fact: Fact) -> float:
-    """Return by how many seconds a fact of a settled life may be dated after that was settled."""
-    if isinstance(fact, _BEGINNINGS):
-        return 0.0
-    return _LATE_END_SECONDS if isinstance(fact, Exited) and fact.how == "runtime" else _SAME_END_SECONDS
 
 
 def _judged(key: ContainerKey, case: OpenCase) -> Verdict:

@@ -57,6 +57,8 @@ class Census:
         self._identities = identities
         self._status = status
         self._clock = clock
+        self.ahead = 0.0
+        """Seconds that naming is ahead of the clock: who looks once cannot wait for names that do not come."""
         self._own_cgroup_inode = own_cgroup_inode
         self._unnamed = 0
         self._naming = Naming(names or {}, clock(), killed)
@@ -73,7 +75,7 @@ class Census:
 
     def take(self, files: KernelFiles, process_table: ProcessTable) -> Node:
         """Walk the tree and name what is in it."""
-        now = self._clock()
+        now = self._clock() + self.ahead
         identities = self._identities.known
         cgroups = self._walk()
         process_table.cgroup_namespace = next((cgroup.path for cgroup in cgroups if cgroup.inode == self._own_cgroup_inode), "/")

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from agent import __version__
+from agent import __version__, check_command
 from agent.app import App
 from agent.cases_command import FLAGS, cases
+from agent.check_command import check
 from agent.command import Command
 from agent.config import BadConfig, Config, load, settings
 from agent.flags import SWITCH, Flag, Values, form, forms, hint, one_of, parse, split
 from agent.kept import only_read
 from agent.output import write
+from agent.top_command import FLAGS as TOP_FLAGS
+from agent.top_command import top
 from agent.usage import overview, usage
 
 
@@ -51,6 +54,33 @@ COMMANDS = (
             "The verdicts come from the casebook of the agent in --path.state, which is only read; it keeps them for 30 days. Times are "
             "UTC. EXIT is the exit code of the init, or the signal that ended it; STOP is how long it took to end after it was asked to; "
             "- is not known. Exit code 1 means that there is no casebook to read, or no case of the number."
+        ),
+    ),
+    Command(
+        "check",
+        "Examine the containers on this node: what is wrong with them now, and what to change.",
+        check,
+        words=check_command.NAMES,
+        flags=check_command.FLAGS,
+        details=(
+            "NAME is a container, a pod, or the first 4 or more digits of an id; without one all are examined, and the node. The agent at "
+            "--web.listen-address is asked, if one runs here; otherwise the command looks for itself: one look has no history, so what "
+            "needs that is left out. Exit code 0: no findings. 1: findings, also if something else could not be looked at. 2: no findings, "
+            "but something could not be looked at, or no container is called NAME; standard error says what. Rules that do not apply on "
+            "this node do not matter to the exit code."
+        ),
+        failure=2,
+    ),
+    Command(
+        "top",
+        "Show the containers of this machine live, the one to worry about most first.",
+        top,
+        flags=TOP_FLAGS,
+        details=(
+            "It asks the agent that listens on --web.listen-address, and makes passes of its own if none does. CPU is in cores; MEM is "
+            "the working set, MEM% its share of the nearest limit; PIDS counts threads and zombies; THROT% is the share of periods in "
+            "which the CPU quota stopped it, WAIT% the share of time in which a task waited for memory; - is not known. Exit code 2 means "
+            "that there is no terminal, or that the library rich is missing."
         ),
     ),
     Command("help", "Print this help, or the help of a command: coroner help COMMAND.", None),
@@ -94,7 +124,8 @@ def read(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         if command is None:
             raise BadConfig(problems)
         return usage(command) if command.name else overview(commands, everywhere)
-    problems += [f"unexpected argument {word!r}; a command takes flags only" for word in words[1:]]
+    if command is None or not command.words:
+        problems += [f"unexpected argument {word!r}; a command takes flags only" for word in words[1:]]
 
     values = _own_values(command, given, commands, everywhere, problems)
     try:
@@ -103,6 +134,8 @@ def read(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         raise BadConfig([*problems, *error.problems]) from error
     if problems or command is None or command.run is None:
         raise BadConfig(problems)
+    if command.words:
+        values = {**values, command.words: tuple(words[1:])}
     return Call(command, config, partial(command.run, config, values))
 
 

@@ -17,6 +17,8 @@ class Command:
     """One line."""
     run: Callable[[Config, Values], int] | None
     """From the settings and the values of its own flags to its exit code. None: help itself, which needs no settings."""
+    words: str = ""
+    """What words behind it are, in capitals; `run` gets them as the value of that name. Empty: it takes none."""
     flags: tuple[Flag, ...] = ()
     """Its own. Two commands may have a flag of one name with different choices, if both or neither is a switch."""
     details: str = ""

@@ -174,6 +174,11 @@ class Gather:
         if take is not None:
             await take(Pass.of(node, samples, {}))
 
+    async def look(self, timeout: float) -> None:
+        """Take a census and collect nothing: who is here is known then."""
+        async with self._turn:
+            await self._take_census(self._clock() + timeout)
+
     async def run(self, job: Callable[[], T]) -> T:
         """Run other work on the samples in the sampling thread: no CPU-bound Python runs beside a pass."""
         return await self._sampler.run(job)
@@ -192,6 +197,8 @@ class Gather:
         samples: list[Sample] = []
         failures: dict[str, str] = {}
         node, failures["census"] = await self._take_census(deadline)
+        if node is not None:
+            node = replace(node, samples=samples, failures=failures)
         for collector in self._collectors:
             started = self._clock()
             if node is not None:

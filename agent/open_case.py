@@ -25,6 +25,8 @@ STOPPING_SECONDS = 10.0
 """So long, if signals were sent that Docker may still say to be a stop's."""
 LONGEST_SECONDS = 15.0
 """After the end, whatever is not known: containerd's status file came 2.5 s late on a slow machine."""
+LONGEST_WATCHED_SECONDS = 45.0
+"""The same, if a runtime that tells of each stop has not told of the end: what it told before that is on its way too."""
 MOST_OF_A_KIND = 50
 """Facts. What comes again and again (pauses, signals) is kept in part: the first, and the latest."""
 
@@ -65,6 +67,7 @@ class OpenCase:
         """Under which key it is in the casebook."""
         self._facts: dict[type[Fact], list[Fact]] = {}
         self._latest = 0.0
+        self._is_lost = False
 
     def __iter__(self) -> Iterator[Fact]:
         """Yield every fact."""
@@ -102,9 +105,16 @@ class OpenCase:
         """Whether anybody has told how its init ended."""
         return Exited in self._facts
 
+    def awaited(self, kind: type[Started | Exited]) -> frozenset[str]:
+        """Return the sources that will still tell of the start, or the end, of this life: they tell of each, and have not yet."""
+        watched = {fact.source: fact.time for fact in self.all(Watched) if fact.kind == "stops"}
+        return frozenset(watched if kind is Exited else (source for source, time in watched.items() if time <= self.begun)) - {
+            fact.source for fact in self.all(kind)
+        }
+
     def lost(self, now: float) -> None:
         """Note that it is there no more, and that nobody has seen its end."""
-        self.is_gone = True
+        self.is_gone = self._is_lost = True
         if self.ended is None:
             self.ended = now
 
@@ -112,8 +122,9 @@ class OpenCase:
         """Whether there is nothing more to wait for."""
         if self.ended is None:
             return False
-        if now - self.ended >= LONGEST_SECONDS:
-            return True
+        is_awaited = not self._is_lost and bool(self.awaited(Exited))
+        if is_awaited or now - self.ended >= LONGEST_SECONDS:
+            return not is_awaited or now - self.ended >= LONGEST_WATCHED_SECONDS
         if not (self.has_exited and (self.is_gone or self.inode is None)):
             return False
         patience = STOPPING_SECONDS if Signalled in self._facts and StopReturned not in self._facts else SETTLED_SECONDS
@@ -153,7 +164,8 @@ def _is_of_life_before(case: OpenCase, fact: Fact) -> bool:
     """Whether the life had ended when a runtime says that one began, and this is not just late for it: nobody tells of one start twice."""
     ends = [exited.time for exited in case.all(Exited)]
     is_late = bool(ends) and fact.time < min(ends) + _LATE_SECONDS and not any(each.source == fact.source for each in case.all(type(fact)))
-    return _is_over_before(case, fact) and not is_late
+    is_awaited = isinstance(fact, Started) and fact.source in case.awaited(Started)
+    return _is_over_before(case, fact) and not is_late and not is_awaited
 
 
 def _is_over_before(case: OpenCase, fact: Fact) -> bool:

@@ -6,80 +6,16 @@ None is not known: it could not be read, nobody tells it, or it is of a rate tha
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from collectors.base import CONTAINER, Sample
+from collectors.findings import SEVERITIES, Examination, Finding
 from collectors.inquest.kill_state import Labels
 from collectors.kernel.container_id import ContainerKey
-
-SEVERITIES = ("critical", "warning", "info")
-"""The worst first."""
 
 _PREFIX = "coroner_container_"
 _SUCCESS = "coroner_scrape_collector_success"
 _ALIKE = 0.5
 """A share of a limit below this worries nobody, so it decides nothing."""
-
-
-class Finding(Protocol):
-    """Something that is wrong with a container and how to mend it (collectors/findings.py)."""
-
-    @property
-    def labels(self) -> Labels:
-        """Whose it is; all empty: the node's."""
-        ...
-
-    @property
-    def rule(self) -> str:
-        """Which rule found it."""
-        ...
-
-    @property
-    def severity(self) -> str:
-        """One of SEVERITIES."""
-        ...
-
-    @property
-    def evidence(self) -> str:
-        """A sentence with numbers."""
-        ...
-
-    @property
-    def why(self) -> str:
-        """What comes of it."""
-        ...
-
-    @property
-    def fix(self) -> str:
-        """What to change."""
-        ...
-
-    @property
-    def runbook(self) -> str:
-        """URL; empty if there is none."""
-        ...
-
-
-class Examination(Protocol):
-    """What an examination of one pass found, and the rules that could not look, with the reason of each."""
-
-    @property
-    def findings(self) -> Sequence[Finding]:
-        """All of them."""
-        ...
-
-    @property
-    def could_not_look(self) -> Sequence[tuple[str, str]]:
-        """Rule and reason."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NotExamined:
-    """No examination was made."""
-
-    findings: Sequence[Finding] = ()
-    could_not_look: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

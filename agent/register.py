@@ -5,22 +5,41 @@ What containers are called goes to the identities, what the OOM killer took to t
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 from agent.cases import Cases
 from agent.identities import Amended, Described, EndedUnseen, Identities, Identity, Listed, PodsListed
 from agent.inits import Inits
+from agent.log_pids import LogPids
 from agent.postmortem import Postmortem
 from agent.sources import Told
 from collectors import oom
 from collectors.base import CONTAINER
-from collectors.inquest.facts import Born, Emptied, Exited, Fact, LogClosed, LogRead, OomKilled, OomVictim, Removed
+from collectors.inquest.facts import (
+    NO_CONTAINER,
+    Born,
+    Emptied,
+    Exited,
+    Fact,
+    Faulted,
+    FaultLogged,
+    LogClosed,
+    LogRead,
+    OomKilled,
+    OomVictim,
+    Removed,
+)
 from collectors.inquest.kills import KillLedger
 from collectors.inquest.starts import Starts
+from collectors.inquest.stop_signals import StopSignals
+from collectors.kernel import last_words
 
 _MOST_LOGGED = 1000
 """Characters; a list of a node's containers has a hundred times as many."""
+
+_MOST_OF_LINE = 300
+"""Characters of a line of the kernel log: a file that it names may be called like anything."""
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +50,30 @@ class Register:
     """Takes facts, in any order. `local_events`: memory.events does not count what is nested (memory_localevents)."""
 
     def __init__(
-        self, *, identities: Identities, ledger: KillLedger, cases: Cases, inits: Inits, postmortem: Postmortem, local_events: bool
+        self,
+        *,
+        identities: Identities,
+        ledger: KillLedger,
+        cases: Cases,
+        inits: Inits,
+        postmortem: Postmortem,
+        log_pids: LogPids,
+        local_events: bool,
     ) -> None:
         self._identities = identities
         self._ledger = ledger
         self._cases = cases
         self._inits = inits
         self._postmortem = postmortem
+        self._log_pids = log_pids
         self._local_events = local_events
         self._failures: set[tuple[type, type]] = set()
         self._births: list[Callable[[Born], None]] = []
         self._ends: list[Callable[[Emptied | Exited], None]] = []
         self.starts = Starts()
         """When containers were created and started."""
+        self.stop_signals = StopSignals()
+        """What they are stopped with."""
 
     def when_born(self, look: Callable[[Born], None]) -> None:
         """Have `look` called at once with each birth."""
@@ -58,6 +88,8 @@ class Register:
         self._hand_to(self._take, fact)
         if isinstance(fact, Fact) and not isinstance(fact, OomKilled):
             self._hand_to(self.starts.tell, fact)
+            self._hand_to(self.stop_signals.tell, fact)
+            self._hand_to(self._log_pids.tell, fact)
             self._hand_to(self._cases.tell, fact)
         if isinstance(fact, Emptied | Exited):
             for look in self._ends:
@@ -95,12 +127,10 @@ class Register:
                 _log_end(fact, self._identities.known.get(fact.container))
             case OomKilled():
                 self._count(fact)
-            case LogRead():
-                self._ledger.log_read(fact.cursor)
-                self._cases.follow_log(is_followed=True)
-            case LogClosed():
-                self._ledger.log_closed()
-                self._cases.follow_log(is_followed=False)
+            case FaultLogged():
+                self._blame(fact)
+            case LogRead() | LogClosed():
+                self._follow(fact)
 
     def _born(self, fact: Born) -> None:
         try:
@@ -112,12 +142,20 @@ class Register:
 
     def _count(self, killed: OomKilled) -> None:
         """Count a kill, whatever can be found out about it, and log it with the name that its container has on the page, or will have."""
+        counted = killed
         try:
-            killed = self._postmortem.examine(killed)
+            owner = self._log_pids.owner(killed)
+            if owner is not None:
+                killed = killed.of_init(owner)
+            counted = killed = self._postmortem.examine(killed)
+            if owner is not None:
+                killed = counted = replace(killed, inode=owner.inode)
+                if self._has_told(owner):
+                    counted = replace(killed, id=None, container=NO_CONTAINER)
             if killed.id is not None:
                 self._identities.hear(killed.source, killed.container)
         finally:
-            self._ledger.logged(killed)
+            self._ledger.logged(counted)
             if killed.id is not None and killed.victim.pid is not None:
                 self._hand_to(self._cases.tell, _victim(killed, killed.victim.pid))
         labels: tuple[str, ...] = ()
@@ -125,6 +163,32 @@ class Register:
             identity = self._identities.known.get(killed.container)
             labels = self._ledger.names.get(killed.container) or (identity.name if identity else ())
         _log_kill(killed, labels)
+
+    def _has_told(self, owner: Born) -> bool:
+        """Whether memory.events of a container, which the kernel counts up first, still tells of its kills, and of whose limit was hit."""
+        words = last_words.read(owner.cgroup)
+        if self._local_events or words.memory_events is None or not words.memory_events.oom_kill:
+            return False
+        oom.read_last(self._ledger, owner.id, owner.cgroup, words)
+        return True
+
+    def _follow(self, fact: LogRead | LogClosed) -> None:
+        if isinstance(fact, LogRead):
+            self._ledger.log_read(fact.cursor)
+        else:
+            self._ledger.log_closed()
+        self._cases.follow_log(is_followed=isinstance(fact, LogRead))
+
+    def _blame(self, logged: FaultLogged) -> None:
+        """Have a fault in the case of the container whose process it ended, if that is known."""
+        fault, whose = logged.fault, self._log_pids.whose(logged.fault.pid, logged.fault.comm)
+        if whose is None:
+            return
+        container, inode = whose
+        text = fault.text.decode(errors="backslashreplace")[:_MOST_OF_LINE]
+        self._cases.tell(
+            Faulted(container=container, source=logged.source, time=logged.time, inode=inode, pid=fault.pid, text=text, signal=fault.signal)
+        )
 
     def _ask_for_name(self, born: Born) -> None:
         """Have a container on the page even if no pass ever sees it."""
@@ -146,7 +210,7 @@ def _victim(killed: OomKilled, pid: int) -> OomVictim:
         inode=killed.inode,
         pid=pid,
         comm=victim.comm,
-        scope=killed.scope,
+        scope="" if killed.is_by_pid else killed.scope,
         is_init=victim.is_init,
     )
 

@@ -45,7 +45,9 @@ def overview(commands: Sequence[Command], settings: Iterable[Setting]) -> str:
 
 def usage(command: Command) -> str:
     """Return the help of one command."""
-    lines = [f"usage: coroner {command.name} [FLAG]..." if command.run else f"usage: coroner {command.name} [COMMAND]", "", command.help]
+    words = f" [{command.words}...]" if command.words else ""
+    usual = f"usage: coroner {command.name}{words} [FLAG]..."
+    lines = [usual if command.run else f"usage: coroner {command.name} [COMMAND]", "", command.help]
     if command.details:
         lines += _wrapped(command.details, "")
     if command.flags:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol, TypeVar
 
+from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
-from collectors.kernel.files import Gone, KernelFiles, Malformed, Unsupported
+from collectors.kernel.files import Gone, KernelFiles, Malformed, ReadError, Unsupported
 from collectors.kernel.last_words import LastWords
+from collectors.kernel.pid_namespaces import owners
 from collectors.kernel.processes import Processes
 from collectors.kernel.procfs import ProcessTable
 
@@ -131,6 +133,10 @@ class Node:
     malformed: list[Malformed] = field(default_factory=list)
     scans: list[Processes] = field(default_factory=list)
     """The process scan of this pass, once it is made; a list, so that a Node that replaces this one has it too."""
+    samples: Sequence[Sample] = ()
+    """What the collectors before this one have yielded in this pass, and of each whether it succeeded."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Why collectors before this one failed in this pass, in words; empty for one that did not."""
 
     @property
     def processes(self) -> Processes:
@@ -139,10 +145,28 @@ class Node:
             self.scans.append(self.process_table.scan())
         return self.scans[0]
 
+    def came_from_outside(self, key: ContainerKey, pid: int) -> bool:
+        """Whether a process, as the scan saw it, was started by none of its container, as its init is; True if that cannot be told.
+
+        A container in the PID namespace of the host can make another one: the PID 1 of that is not the container's.
+        """
+        stat = self.process_table.stat(pid)
+        try:
+            cgroup = self.process_table.cgroup_of(stat.parent) if stat else None
+        except ReadError:
+            return True
+        parent = container_id.parse(cgroup) if cgroup else None
+        return parent is None or parent.key != key
+
     @cached_property
     def by_path(self) -> Mapping[str, Cgroup]:
         """Every cgroup by its path."""
         return {cgroup.path: cgroup for cgroup in self.cgroups}
+
+    @cached_property
+    def own_namespaces(self) -> Mapping[str, ContainerKey]:
+        """Whose each PID namespace is, by its inode, sandboxes' included. Raises ReadError."""
+        return owners(self.processes.namespaces)
 
     def read(self, reader: Callable[[KernelFiles, str], T], cgroup: Cgroup) -> T | None:
         """Read one file of one cgroup; None when the container has ended or the kernel lacks the file: the series is then absent.

@@ -1,20 +1,17 @@
 """Exec sessions: processes that entered a container from outside, by docker exec, kubectl exec or a probe."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from collectors.base import Node, Sample, gauge
-from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.processes import Namespace
+from collectors.kernel.pid_namespaces import NO_CONTAINER, container_of
 
 SESSIONS = gauge(
     "coroner_container_exec_sessions",
     "Processes that entered the container's PID namespace from outside and run: docker exec, kubectl exec, nsenter, and health checks and "
     "exec probes while they run (/proc/PID/stat parent, /proc/PID/ns/pid); absent where the container has no PID namespace of its own.",
 )
-
-_NONE = ContainerKey()
 
 
 class Sessions:
@@ -29,30 +26,14 @@ class Sessions:
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count for each container whose PID namespace is its own."""
         processes = node.processes
-        owners = _owners(processes.namespaces)
+        owner_of = node.own_namespaces
         counts: Counter[ContainerKey] = Counter()
         for entered in processes.entered:
-            owner = owners.get(entered.namespace, _NONE)
+            owner = owner_of.get(entered.namespace, NO_CONTAINER)
             # A container that was put into the namespace of another one (docker run --pid=container:, kubectl debug) is no session in it.
-            if _container_of(entered.cgroup) in (owner, _NONE):
+            if container_of(entered.cgroup) in (owner, NO_CONTAINER):
                 counts[owner] += 1
-        own = set(owners.values()) - node.sandboxes.keys()
+        own = set(owner_of.values()) - node.sandboxes.keys()
         for container in node.containers:
             if container.id.key in own:
                 yield SESSIONS, container.labels, counts[container.id.key]
-
-
-def _owners(namespaces: Mapping[str, Namespace]) -> dict[str, ContainerKey]:
-    """Return whose PID namespaces these are: their init is in the container. One that a container has made in its own is left out."""
-    outermost: dict[ContainerKey, tuple[int, str]] = {}
-    for inode, namespace in namespaces.items():
-        key = _container_of(namespace.init_cgroup)
-        if key and namespace.init_pids:
-            found = len(namespace.init_pids), inode
-            outermost[key] = min(found, outermost.get(key, found))
-    return {inode: key for key, (_, inode) in outermost.items()}
-
-
-def _container_of(cgroup: str | None) -> ContainerKey:
-    found = container_id.parse(cgroup) if cgroup else None
-    return found.key if found else _NONE

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from collectors.base import CONTAINER, Node, Sample, gauge
 from collectors.kernel import container_id
@@ -34,7 +34,8 @@ class Zombies:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._first_seen: dict[tuple[int, int], float] = {}
+        self.first_seen: Mapping[tuple[int, int], float] = {}
+        """When each zombie that the last pass saw was first seen, by PID and start time; replaced as a whole, so any thread may read it."""
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield counts, and wall-clock seconds for the oldest."""
@@ -46,7 +47,7 @@ class Zombies:
         for zombie in processes.zombies:
             owner = _container_of(zombie.cgroup)
             counts[owner, zombie.parent_is_init] += 1
-            seen = self._first_seen[zombie.pid, zombie.start_time]
+            seen = self.first_seen[zombie.pid, zombie.start_time]
             oldest[owner] = min(seen, oldest.get(owner, seen))
         for container in node.containers:
             yield ZOMBIES, (*container.labels, "init"), counts[container.id.key, True]
@@ -62,9 +63,7 @@ class Zombies:
     def _remember(self, zombies: Iterable[Zombie]) -> None:
         # The kernel keeps no time of death (no field of /proc has it), so the first sight is the best there is.
         now = self._clock()
-        self._first_seen = {
-            (zombie.pid, zombie.start_time): self._first_seen.get((zombie.pid, zombie.start_time), now) for zombie in zombies
-        }
+        self.first_seen = {(zombie.pid, zombie.start_time): self.first_seen.get((zombie.pid, zombie.start_time), now) for zombie in zombies}
 
 
 def _container_of(cgroup: str | None) -> ContainerKey:

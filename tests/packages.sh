@@ -3,7 +3,7 @@
 # and apt; without them it only says what is missing, and the tests that need it skip and say so too.
 set -u
 
-wanted="user-mode-linux docker.io containerd runc podman tini prometheus prometheus-alertmanager busybox-static"
+wanted="user-mode-linux docker.io containerd runc podman tini dumb-init prometheus prometheus-alertmanager busybox-static"
 wanted="$wanted iproute2 kmod util-linux ca-certificates"
 # The pages are looked at in a browser.
 wanted="$wanted chromium"

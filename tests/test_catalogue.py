@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 CATALOGUE = (ROOT / "collectors" / "README.md").read_text(encoding="utf-8")
 
 COLLECTORS = collectors.all_collectors(KillLedger(), DeathCounts(), Life())
-HELPERS = {"base"}
+HELPERS = {"base", "forensics"}
 AGENT_SECTION = "The agent itself"
 
 KEPT: Mapping[str, set[str]] = {
@@ -56,6 +56,8 @@ KEPT: Mapping[str, set[str]] = {
     "coroner_container_oldest_zombie_timestamp_seconds": {*CONTAINER},
     "coroner_pid_namespace_zombies": {*CONTAINER, "pid_namespace"},
     "coroner_pid_namespace_processes": {*CONTAINER, "pid_namespace"},
+    "coroner_container_init_info": {*CONTAINER, "comm", "role"},
+    "coroner_container_init_handles_stop_signal": {*CONTAINER, "signal"},
     "coroner_container_oom_kills_total": {*CONTAINER},
     "coroner_container_deaths_total": {*CONTAINER, "cause"},
     "coroner_container_forced_kills_total": {*CONTAINER},

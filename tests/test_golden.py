@@ -190,7 +190,8 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
     expected = {name for name, family in whole.items() if any(dict(labels).get("container") for labels in family[2])}
 
     assert all("sound" in shown[name] for name in of_containers)
-    elsewhere = "zombie|pid_namespace|oom_candidate|last_stop|exec_sessions|start|created|writable_layer|root_filesystem"
+    elsewhere = "zombie|pid_namespace|oom_candidate|last_stop|exec_sessions|start|created|writable_layer|root_filesystem|"
+    elsewhere += "isolation|extra_capabilities|runtime_socket|services|init"
     assert {name for name in expected - of_containers if not re.search(elsewhere, name)} == set()
     assert "torn" not in shown["coroner_container_memory_usage_bytes"] | shown["coroner_container_cpu_usage_seconds"]
     assert "junk" not in shown["coroner_container_memory_working_set_bytes"] | shown["coroner_container_frozen"]
@@ -199,8 +200,8 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
 
 def test_broken_files_fail_the_collectors_that_read_them_and_no_other() -> None:
     """A file that a kernel does not have is no failure; of half a process table there is no count."""
-    fail = {"lifecycle", "memory", "headroom", "cpu", "io", "pids", "zombies", "sessions", "oom", "leftovers", "host"}
-    work = {"pressure", "life", "layers"}
+    fail = {"lifecycle", "memory", "headroom", "cpu", "io", "pids", "zombies", "sessions", "services", "init", "oom", "leftovers", "host"}
+    work = {"pressure", "life", "layers", "isolation"}
     assert failed("broken") & (fail | work) == fail
     assert not values("broken", "coroner_pid_namespace_zombies")
     assert golden.pages("broken").failures.keys() == failed("broken")
@@ -279,7 +280,7 @@ def test_capture_takes_every_file_that_a_pass_reads(monkeypatch: pytest.MonkeyPa
     of_proc = [path.removeprefix(f"{node}/proc/") for path in opened if path.startswith(f"{node}/proc/")]
     of_cgroups = {path.rpartition("/")[2] for path in opened if path.startswith(f"{node}/cgroup/")}
     assert {path.partition("/")[2] for path in of_proc if path[0].isdecimal()} == {
-        *(*capture.PROCESS_FILES, capture.PROCESS_LINK, capture.MOUNTS)
+        *(*capture.PROCESS_FILES, *capture.PROCESS_LINKS, capture.MOUNTS)
     }
     own = {"self/mountinfo", "self/status", "self/ns/pid"}  # of the agent that looks, not of the node
     assert {path for path in of_proc if not path[0].isdecimal()} - own == set(capture.NODE_FILES)

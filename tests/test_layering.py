@@ -18,6 +18,7 @@ HOME = {
     "aiohttp": ("agent.web", "agent.sources.kubernetes_client"),
     "docker": ("agent.sources.docker", "agent.sources.docker_listener", "agent.sources.docker_looks"),
     "sqlite3": ("agent.casebook",),
+    "rich": ("agent.top_screen", "agent.top_live", "agent.top_command"),
 }
 """Libraries that may be imported in these modules, and what is below them, alone."""
 

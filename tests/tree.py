@@ -60,10 +60,22 @@ def tree(root: Path, files: Mapping[str, Content]) -> Path:
 
 
 def stat(
-    pid: int, *, comm: bytes = b"app", state: bytes = b"S", parent: int = 0, threads: int = 1, start_time: int = 100, exit_code: int = 0
+    pid: int,
+    *,
+    comm: bytes = b"app",
+    state: bytes = b"S",
+    parent: int = 0,
+    threads: int = 1,
+    start_time: int = 100,
+    exit_code: int = 0,
+    session: int | None = None,
+    child_faults: int = 0,
 ) -> bytes:
-    """Spell /proc/PID/stat: 52 fields, as fs/proc/array.c prints them."""
-    head = b"%d (%b) %b %d %d %d 0 -1 4194560 131 0 0 0 0 0 0 0 20 0 %d 0 %d" % (pid, comm, state, parent, pid, pid, threads, start_time)
+    """Spell /proc/PID/stat: 52 fields, as fs/proc/array.c prints them. `session` is its own if it is not given."""
+    head = b"%d (%b) %b %d %d %d 0 -1 4194560 131 %d 0 0 0 0 0 0 20 0 %d 0 %d" % (
+        *(pid, comm, state, parent, pid, pid if session is None else session),
+        *(child_faults, threads, start_time),
+    )
     return head + b" 4096 1 18446744073709551615" + 12 * b" 0" + b" 17" + 13 * b" 0" + b" %d\n" % exit_code
 
 
@@ -78,12 +90,32 @@ def process(
     namespace: int = HOST_NAMESPACE,
     pids: tuple[int, ...] | None = None,
     cgroup: str | None = "/",
+    session: int | None = None,
+    child_faults: int = 0,
+    exit_code: int = 0,
+    more_status: str = "",
 ) -> dict[str, Content]:
-    """Give the files of one process in a tree of /proc. `pids` is NSpid: its PID in each namespace from the host's inward."""
+    """Give the files of one process in a tree of /proc. `pids` is NSpid: its PID in each namespace from the host's inward.
+
+    `more_status` are further lines of its status.
+    """
     nspid = "\t".join(map(str, pids or (pid,)))
     files: dict[str, Content] = {
-        f"{pid}/stat": stat(pid, comm=comm, state=state, parent=parent, threads=threads, start_time=start_time),
-        f"{pid}/status": f"Name:\tapp\nState:\t{state.decode()}\nTgid:\t{pid}\nNStgid:\t{nspid}\nNSpid:\t{nspid}\nThreads:\t{threads}\n",
+        f"{pid}/stat": stat(
+            pid,
+            comm=comm,
+            state=state,
+            parent=parent,
+            threads=threads,
+            start_time=start_time,
+            exit_code=exit_code,
+            session=session,
+            child_faults=child_faults,
+        ),
+        f"{pid}/status": (
+            b"Name:\t%b\n" % comm.replace(b"\\", rb"\\").replace(b"\n", rb"\n")
+            + f"State:\t{state.decode()}\nTgid:\t{pid}\nNStgid:\t{nspid}\nNSpid:\t{nspid}\nThreads:\t{threads}\n{more_status}".encode()
+        ),
         f"{pid}/ns/pid": Link(f"pid:[{namespace}]"),
     }
     if cgroup is not None:

@@ -9,7 +9,7 @@ from collectors.base import Sample
 from collectors.inquest.facts import Fact, LogFact
 
 Told = Fact | NameFact | LogFact
-"""What sources tell: what happened to a container, what it is called, and how far the kernel log is read."""
+"""What sources tell: what happened to a container, what it is called, and what the kernel log says that is none's matter yet."""
 
 Tell = Callable[[Told], None]
 """The one way in for facts (Register.tell), handed to the constructor of each source. It never raises; call it in the event loop."""

@@ -12,7 +12,18 @@ from typing import Any
 
 from agent.identities import Amended, Described, EndedUnseen, Identity
 from agent.sources import Told
-from collectors.inquest.facts import Created, Exited, Paused, Removed, Resumed, Signalled, Started, StopReturned
+from collectors.inquest.facts import (
+    Created,
+    Exited,
+    HealthReported,
+    OomReported,
+    Paused,
+    Removed,
+    Resumed,
+    Signalled,
+    Started,
+    StopReturned,
+)
 from collectors.inquest.stops import is_possible
 from collectors.kernel.container_id import ContainerKey
 
@@ -30,7 +41,12 @@ _STATES: Mapping[str, tuple[str, type[Created | Started | Paused | Resumed]]] = 
 
 # Podman filters its events by its own words for them, died and remove, and may tell them in either.
 EVENTS = (*_STATES, "rename", "kill", "stop", "die", "died", "destroy", "remove")
-"""The events to ask for. Those of exec are not among them: a probe makes three every few seconds."""
+"""The events to ask for."""
+
+DOCKERS_EVENTS = ("oom", "health_status")
+"""More, of Docker alone: Podman would tell of each run of a health check, not of each change."""
+
+_HEALTH = re.compile("health_status: (starting|healthy|unhealthy)")
 
 _LAST_NANOSECOND = 2**63 - 1
 """Docker is written in Go, whose time.UnixNano() is an int64."""
@@ -91,6 +107,10 @@ def facts_of_event(event: Mapping[str, Any], *, clock: float, wall: float) -> It
                 yield Exited(container=identifier, source=SOURCE, time=time, how="runtime", code=code)
         case "destroy" | "remove":
             yield Removed(container=identifier, source=SOURCE, time=time)
+        case "oom":
+            yield OomReported(container=identifier, source=SOURCE, time=time)
+    if health := _HEALTH.fullmatch(action):
+        yield HealthReported(container=identifier, source=SOURCE, time=time, status=health[1])  # type: ignore[arg-type] # of the three
 
 
 def id_of_event(event: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.sources.docker_facts import EVENTS, nanoseconds_of
+from agent.sources.docker_facts import DOCKERS_EVENTS, EVENTS, nanoseconds_of
 from agent.words import in_words
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Listener:
         self._window = window
         self._post = post
         self._wall = wall
+        self._events: list[str] = []
         self._stopped = threading.Event()
         self._stream: Any = None
 
@@ -110,7 +111,9 @@ class Listener:
             # Without a version the SDK asks the daemon for one: a pinned one breaks when Docker raises its minimum.
             with contextlib.closing(self._connect(base_url=self._url, timeout=ANSWER_SECONDS)) as client:
                 with client.get(f"{client.base_url}/_ping", timeout=ANSWER_SECONDS) as pong:
-                    self._post(Connected(str(client.api_version), "Libpod-API-Version" in pong.headers))
+                    is_podman = "Libpod-API-Version" in pong.headers
+                self._post(Connected(str(client.api_version), is_podman))
+                self._events = [*EVENTS, *(() if is_podman else DOCKERS_EVENTS)]
                 is_gap = True
                 while not self._stopped.is_set():
                     end = time.monotonic() + self._window
@@ -129,7 +132,7 @@ class Listener:
         self._stream = client.events(  # type: ignore[call-overload] # the API takes fractions of a second, its stubs do not
             since=since,
             until=timestamp(int((now + self._window) * 1e9)),
-            filters={"type": ["container"], "event": list(EVENTS)},
+            filters={"type": ["container"], "event": self._events},
             decode=True,
         )
         with contextlib.closing(self._stream):

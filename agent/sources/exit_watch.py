@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.sources.exit_inits import Init
 from agent.supervise import Blind
 from collectors.kernel import pidfd
 from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.container_init import Init
 from collectors.kernel.files import FLAGS, ReadError, parse_once
 from collectors.kernel.hidepid import may_ptrace
 from collectors.kernel.process_stat import parse_stat

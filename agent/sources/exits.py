@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from agent.sources import Tell
-from agent.sources.exit_inits import ForeignProcesses, Init, Looks, Newborn, is_empty, newborn_init, running_init
+from agent.sources.exit_inits import Looks, Newborn
 from agent.sources.exit_watch import Ended, ExitWatch, require_pidfds
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS
 from collectors.base import Node, Sample, counter
 from collectors.inquest.facts import Born, Exited, Started
 from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.container_init import ForeignProcesses, Init, is_empty, newborn_init, running_init
 from collectors.kernel.files import descriptor_budget
 
 MISSED = counter(

@@ -1,4 +1,4 @@
-"""The kernel log, followed from where the last agent left it: it tells of OOM kills, and how far it is read.
+"""The kernel log, followed from where the last agent left it: it tells of OOM kills and faults, and how far it is read.
 
 Records come from kmsg_device.py or kmsg_syslog.py.
 """
@@ -14,9 +14,10 @@ from agent.sources.kmsg_syslog import Syslog, open_syslog
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.base import Sample, counter
-from collectors.inquest.facts import LogClosed, LogRead, OomKilled
+from collectors.inquest.facts import FaultLogged, LogClosed, LogRead, OomKilled
 from collectors.inquest.kill_state import Cursor
 from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.fault_lines import fault_of, looks_like_fault
 from collectors.kernel.files import Malformed, explain
 from collectors.kernel.kmsg import Record
 from collectors.kernel.log_paths import LogPaths
@@ -28,7 +29,7 @@ LOST = counter(
 )
 FORGED = counter(
     "coroner_kmsg_forged_records_total",
-    "Kernel log records with the text of an OOM kill that a process wrote (facility not 0); they are not counted as kills.",
+    "Kernel log records with the text of an OOM kill or a fault that a process wrote (facility not 0); they are no evidence.",
     (),
 )
 MALFORMED = counter("coroner_kmsg_malformed_records_total", "Kernel log records that are not in the documented format.", ())
@@ -170,7 +171,7 @@ class KernelLog:
         if not self._place.is_new(record):
             return
         if record.facility != 0:
-            self._forged += looks_like_oom(record.text)
+            self._forged += looks_like_oom(record.text) or looks_like_fault(record.text)
         elif kill is not None:
             self._tell(
                 OomKilled.of(
@@ -183,6 +184,8 @@ class KernelLog:
                     cursor=self._place.cursor,
                 )
             )
+        elif not self._place.is_catching_up and (fault := fault_of(record)) is not None:  # of an old one the PID may be another's by now
+            self._tell(FaultLogged(source=self.status.source, time=self._clock(), fault=fault))
 
 
 def _note(no_device: Blind, *, is_timed: bool) -> str:

@@ -20,7 +20,7 @@ from agent.sources.oci_directories import BundleDirectories
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.base import Sample, counter
-from collectors.inquest.facts import Removed
+from collectors.inquest.facts import Configured, Removed
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import explain
 
@@ -229,6 +229,8 @@ class OciSource:
         if identifier not in self._is_crio:
             self._is_crio[identifier] = config.is_crio
             self._results["named" if identity else "nameless"] += 1
+            if (number := config.stop_signal) is not None:
+                self._tell(Configured(container=identifier, source=self.status.source, time=self._wall(), stop_signal=number))
         if identity is not None and config.lacks_shim and identity.is_sandbox and not identity.holds_pod:
             # containerd names the shim some milliseconds after it wrote config.json; before 1.6 it never did.
             now = asyncio.get_running_loop().time()

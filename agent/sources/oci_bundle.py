@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from agent.identities import Identity
 from agent.sources.oci_config_json import MOST_BYTES, Steps, Unreadable, read_annotations, too_large
+from agent.sources.signal_names import signal_number
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import FLAGS
 
@@ -60,7 +61,10 @@ _CRIO = _Keys(
 )
 _CRIO_ID = "io.kubernetes.cri-o.ContainerID"
 _CRIO_SANDBOX = "POD"
-_WANTED = frozenset((*_CONTAINERD, *_CRIO, _CRIO_ID))
+_STOP_SIGNAL = "org.opencontainers.image.stopSignal"
+"""Of the image, or what the container was told instead: CRI-O and Podman write it, containerd does not
+(https://github.com/opencontainers/image-spec/blob/main/conversion.md)."""
+_WANTED = frozenset((*_CONTAINERD, *_CRIO, _CRIO_ID, _STOP_SIGNAL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,11 @@ class Bundle:
     def lacks_shim(self) -> bool:
         """Whether containerd may still tell it."""
         return not self.is_crio and not self.shim
+
+    @property
+    def stop_signal(self) -> int | None:
+        """Number of the signal that the container is stopped with; None if that is not told, or is none."""
+        return signal_number(self.annotations.get(_STOP_SIGNAL))
 
 
 def list_bundles(path: str) -> set[ContainerKey]:

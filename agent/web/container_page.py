@@ -9,10 +9,11 @@ from agent.history import Series
 from agent.overview import Overview, View, spelled
 from agent.web import words
 from agent.web.charts import charts
-from agent.web.culprits import Culprit, sentence
+from agent.web.culprits import sentence
 from agent.web.html import NOTHING, Html, join
 from agent.web.index_page import KINDS, finding
 from agent.web.parts import UNKNOWN, ago, badge, count, moment, page, section, size, table
+from collectors.forensics import Culprit
 from collectors.inquest.advice import advice
 from collectors.inquest.kill_state import Labels
 

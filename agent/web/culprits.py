@@ -1,49 +1,9 @@
 """Who does not wait for the zombies of a container, in words (collectors/forensics.py finds them)."""
 
 import os
-from collections.abc import Sequence
-from typing import Protocol
 
+from collectors.forensics import Culprit
 from collectors.inquest.exit_status import name_of
-
-
-class Culprit(Protocol):
-    """A process that does not wait for its children, and what has become of them."""
-
-    @property
-    def pid(self) -> int:
-        """On the node; 0 is not known."""
-        ...
-
-    @property
-    def container_pid(self) -> int | None:
-        """In the PID namespace of the container."""
-        ...
-
-    @property
-    def comm(self) -> str:
-        """What it calls itself; empty is not known."""
-        ...
-
-    @property
-    def zombies(self) -> int:
-        """How many it has."""
-        ...
-
-    @property
-    def names(self) -> Sequence[tuple[str, int]]:
-        """What they call themselves, and how many."""
-        ...
-
-    @property
-    def statuses(self) -> Sequence[tuple[int, int]]:
-        """How they ended, as of wait(2), and how many."""
-        ...
-
-    @property
-    def is_exec_probe(self) -> bool:
-        """Whether most of them came in from outside."""
-        ...
 
 
 def sentence(culprit: Culprit) -> str:

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from agent.cases_rows import exit_of, verdict_of
-from agent.overview import SEVERITIES, Finding, Overview, View, spelled
+from agent.overview import Overview, View, spelled
 from agent.web import words
 from agent.web.html import NOTHING, Html, join
 from agent.web.node_part import About, node_part
 from agent.web.parts import ago, badge, link, moment, page, section, table
+from collectors.findings import SEVERITIES, Finding
 
 DEATHS = 30
 """How many of the latest are on the page; all are in the casebook."""

@@ -115,6 +115,7 @@ def _links(telemetry_path: str) -> Html:
 LINKS = (
     ("api/v1/containers", "Containers"),
     ("api/v1/containers/schema", "their schema"),
+    ("api/v1/findings", "What is wrong now"),
     ("api/v1/victims", "Victims of the OOM killer"),
     ("api/v1/verdicts", "Why containers ended"),
     ("healthz", "Health"),

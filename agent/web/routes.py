@@ -7,9 +7,11 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from agent.findings_json import as_json
 from agent.page import OPENMETRICS, PLAIN_TEXT, accepts_gzip, compress, negotiate
 from agent.web.html import asset, policy
 from agent.web.listen import listen
+from collectors.findings import Examination
 
 DEFAULT_SCRAPE_SECONDS = 10.0
 SPARE_SECONDS = 0.5
@@ -44,6 +46,10 @@ def scrape_seconds(header: str | None) -> float:
     return max(seconds - SPARE_SECONDS, seconds / 2)
 
 
+async def _nothing() -> Examination:
+    return Examination()
+
+
 class Pages(Protocol):
     """The pages for people, and what is in them as JSON."""
 
@@ -72,12 +78,14 @@ class Routes:
         telemetry_path: str,
         victims: Callable[[], list[dict[str, Any]]] = list,
         verdicts: Callable[[], list[dict[str, Any]]] = list,
+        findings: Callable[[], Awaitable[Examination]] = _nothing,
     ) -> None:
         self._render = render
         self._is_ready = is_ready
         self._pages = pages
         self._victims = victims
         self._verdicts = verdicts
+        self._findings = findings
         self._telemetry_path = telemetry_path
 
     def application(self) -> web.Application:
@@ -91,6 +99,7 @@ class Routes:
         app.router.add_get("/api/v1/victims", self.victims)
         app.router.add_get("/api/v1/verdicts", self.verdicts)
         app.router.add_get("/container", self.container)
+        app.router.add_get("/api/v1/findings", self.findings)
         app.router.add_get("/", self.index)
         return app
 
@@ -121,6 +130,10 @@ class Routes:
     async def verdicts(self, _request: web.Request) -> web.Response:
         """Why containers ended, the latest first, as JSON; null is not known."""
         return web.json_response({"verdicts": await asyncio.to_thread(self._verdicts)})
+
+    async def findings(self, _request: web.Request) -> web.Response:
+        """What is wrong now, as JSON: the schema is that of agent/findings_json.py."""
+        return web.json_response(as_json(await self._findings()))
 
     async def containers(self, request: web.Request) -> web.StreamResponse:
         """The living containers, as JSON."""

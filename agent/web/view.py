@@ -14,10 +14,12 @@ from agent.cases import Cases
 from agent.config import Config
 from agent.gather import Gather, Pass
 from agent.history import Recorder
-from agent.overview import UNKNOWN_RATES, Examination, Overview, overview
+from agent.overview import UNKNOWN_RATES, Overview, overview
 from agent.status import Status
-from agent.web.culprits import Culprit
+from collectors import forensics
 from collectors.base import Node, Sample
+from collectors.findings import Examination
+from collectors.forensics import Culprit
 from collectors.kernel.container_id import ContainerKey
 
 SHARED_SECONDS = 3.0
@@ -66,7 +68,7 @@ class Pages:
     `culprits` finds the processes of a container that leave zombies; it is called in the sampling thread, and may raise ReadError.
     """
 
-    def __init__(self, agent: Agent, culprits: Callable[[Node, ContainerKey], Sequence[Culprit]] = lambda node, key: ()) -> None:
+    def __init__(self, agent: Agent, culprits: Callable[[Node, ContainerKey], Sequence[Culprit]] = forensics.culprits) -> None:
         self._agent = agent
         self._culprits = culprits
         self._last: Overview | None = None

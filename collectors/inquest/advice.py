@@ -4,6 +4,8 @@ from collectors.inquest.exit_status import name_of
 from collectors.inquest.verdict import Verdict
 from collectors.inquest.words import duration
 
+_DEFECT = "The program has a defect, or was built for another processor: look at the end of its log, and let it dump core to see where."
+
 _BY_RULE = {
     "oom-of-init": (
         "Raise its memory limit, or make it need less: the peak of its memory and the victim's in the record say how much it had. "
@@ -14,7 +16,8 @@ _BY_RULE = {
         "Its child was killed for lack of memory, and its init passed that on as 137: raise the memory limit, or run the program "
         "as the init (exec), so that its end is seen as it is."
     ),
-    "fault": "The program has a defect, or was built for another processor: look at the end of its log, and let it dump core to see where.",
+    "fault": _DEFECT,
+    "fault-of-init": f"{_DEFECT} The line of the kernel log names the address.",
     "fault-of-child": "A child of its init has a defect: the line of the kernel log names the program and the address.",
     "stop-signal": "It was sent its stop signal and ended in time. Ask for a stop rather than for a signal, so that the record says so.",
     "signal": (

@@ -13,6 +13,8 @@ from collectors.inquest.facts import (
     Exited,
     Fact,
     Faulted,
+    HealthReported,
+    OomReported,
     OomVictim,
     Paused,
     Removed,
@@ -50,11 +52,13 @@ KINDS: tuple[type[Fact], ...] = (
     Resumed,
     OomVictim,
     Faulted,
+    OomReported,
+    HealthReported,
     Exited,
     Emptied,
     Removed,
 )
-"""The facts that matter to why a container ended."""
+"""The facts that matter to why a container ended, or are told beside it."""
 
 AT_THE_END = 10.0
 """Seconds before the end within which a fault or an OOM kill has to do with it."""
@@ -88,9 +92,9 @@ class Case:
     """Sources that would have told of every signal, or of those of their own stops."""
     is_oom_watched: bool
 
-    def is_init(self, victim: OomVictim) -> bool | None:
-        """Whether a victim was the init; None: not known."""
-        if victim.is_init is not None:
+    def is_init(self, victim: OomVictim | Faulted) -> bool | None:
+        """Whether a victim, or what faulted, was the init; None: not known."""
+        if isinstance(victim, OomVictim) and victim.is_init is not None:
             return victim.is_init
         pids = {fact.pid for fact in self.facts if isinstance(fact, Started) and fact.pid is not None}
         return victim.pid in pids if pids else None

@@ -58,7 +58,7 @@ def ended_by_fault(case: Case) -> bool:
 
 def fault_is_sure(case: Case) -> bool:
     """The status is exact, or the kernel logged the fault."""
-    return exit_is_exact(case) or bool(case.faults)
+    return exit_is_exact(case) or fault_logged(case)
 
 
 def mirrors_fault(case: Case) -> bool:
@@ -72,8 +72,13 @@ def no_fault_mirrored(case: Case) -> bool:
 
 
 def fault_logged(case: Case) -> bool:
-    """The kernel logged a fault of one of its processes near the end."""
-    return bool(case.faults)
+    """The kernel logged a fault of one of its processes near the end, as far as is told with the signal that it ended with."""
+    return case.end is not None and any(fault.signal in (None, case.end.behind) for fault in case.faults)
+
+
+def init_faulted(case: Case) -> bool:
+    """The kernel logged a fault of its init: it is printed where nothing handles the signal."""
+    return any(case.is_init(fault) for fault in case.faults)
 
 
 def mirrors_oom_kill(case: Case) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from collectors.inquest.case import Case
 from collectors.inquest.conditions import mirrored_oom_victim
 from collectors.inquest.exit_status import Exit, name_of
-from collectors.inquest.facts import Emptied, Exited, Paused, Watched
+from collectors.inquest.facts import Emptied, Exited, HealthReported, OomReported, Paused, Watched
 from collectors.inquest.rules import Rule
 from collectors.inquest.stop_conditions import asked_at, stop_signal_at
 from collectors.inquest.stops import Stop
@@ -143,8 +143,20 @@ def _paused(case: Case) -> list[str]:
     return ["it had been paused"] if any(isinstance(fact, Paused) for fact in case.facts) else []
 
 
+def _health(case: Case) -> list[str]:
+    """Say for how long it had been unhealthy when its end began."""
+    asked = stop_time(case)
+    until, what = (case.ended, "it ended") if asked is None else (asked, "the stop was asked for")
+    since = None
+    for fact in case.facts:
+        if isinstance(fact, HealthReported) and until is not None and fact.time <= until:
+            since = None if fact.status != "unhealthy" else since or fact.time
+    return [] if since is None or until is None else [f"it had been unhealthy for {duration(until - since)} when {what}"]
+
+
 def _opinions(case: Case) -> list[str]:
-    told = {f"{quoted(fact.source)} calls it {quoted(fact.reason)}" for fact in case.facts if isinstance(fact, Exited) and fact.reason}
+    told = {f"{quoted(fact.source)} says OOM" for fact in case.facts if isinstance(fact, OomReported)}
+    told |= {f"{quoted(fact.source)} calls it {quoted(fact.reason)}" for fact in case.facts if isinstance(fact, Exited) and fact.reason}
     return sorted(told)
 
 
@@ -167,6 +179,7 @@ _ALL: tuple[_Builder, ...] = (
     _faults,
     _signals,
     _paused,
+    _health,
     _memory_peak,
     _opinions,
 )
@@ -175,6 +188,7 @@ _FIRST: dict[str, tuple[_Builder, ...]] = {
     "oom-of-init": (_init_victim,),
     "oom-of-group": (_group,),
     "oom-of-child": (_mirrored_victim,),
+    "fault-of-init": (_faults,),
     "fault-of-child": (_faults,),
     "stop-then-kill": (_kill, _stop),
     "stop-until-deadline": (_deadline, _stop),

@@ -43,6 +43,7 @@ _REQUIRED: Mapping[str, Mapping[str, _Check]] = {
     "Signalled": {"signal": _is_whole},
     "OomVictim": {"pid": _is_whole, "comm": _is_text, "scope": _is_text},
     "Faulted": {"pid": _is_whole, "text": _is_text},
+    "HealthReported": {"status": _one_of("starting", "healthy", "unhealthy")},
     "Exited": {"how": _one_of("reaped", "zombie", "runtime", "kubelet", "inspect")},
 }
 
@@ -52,6 +53,7 @@ _OPTIONAL: Mapping[str, Mapping[str, _Check]] = {
     "StopRequested": {"signal": _is_whole, "grace_seconds": _is_seconds, "by": _is_text},
     "Signalled": {"is_accepted": _is_truth, "by": _is_text},
     "OomVictim": {"is_init": _is_truth},
+    "Faulted": {"signal": _is_whole},
     "Exited": {"status": _is_whole, "code": _is_whole, "signal": _is_whole, "reason": _is_text},
 }
 

@@ -4,7 +4,7 @@ Sources tell facts in any order, some of them twice, some never. A fact says onl
 is for the kill ledger (kills.py) and the verdict to find. Times are seconds of the wall clock; None is not told.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from collectors.inquest.kill_state import Cursor, Victim
@@ -12,6 +12,7 @@ from collectors.inquest.scope import scope_of_kill
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
+from collectors.kernel.fault_lines import Fault
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.oom_log import OomKill
 
@@ -124,6 +125,8 @@ class OomKilled(Fact):
     """The node is a container, whose /proc has PIDs of its own; the log has the host's."""
     cursor: Cursor | None = None
     """The place in the kernel log that is read to with this one."""
+    is_by_pid: bool = False
+    """The log does not say where the victim was, and so not whose limit was hit: its PID is that of the container's init."""
 
     @classmethod
     def of(
@@ -175,6 +178,11 @@ class OomKilled(Fact):
             cursor=cursor,
         )
 
+    def of_init(self, born: "Born") -> "OomKilled":
+        """Return what is known of it as the init of the container that was born so."""
+        victim = replace(self.victim, identifier=born.container, is_init=True, namespace_pid=1)
+        return replace(self, container=born.container, id=born.id, victim=victim, is_by_pid=True)
+
     @property
     def names_cgroup(self) -> bool:
         """Whether the log names the victim's own cgroup: of a group's member it names the group's alone."""
@@ -200,10 +208,26 @@ class OomVictim(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faulted(Fact):
-    """The kernel logged a fault (segfault, traps) of one of its processes."""
+    """The kernel logged a fault (segfault, traps) that ended one of its processes."""
 
     pid: int
+    """Of the thread."""
     text: str
+    """The line, of bounded length."""
+    signal: int | None = None
+    """That ended the process; None: the line does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OomReported(Fact):
+    """A runtime says that the OOM killer took something in it: its opinion, which is kept and never believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReported(Fact):
+    """The runtime's health check came to another conclusion than before."""
+
+    status: Literal["starting", "healthy", "unhealthy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,8 +279,17 @@ class LogClosed:
     source: str
 
 
-LogFact = LogRead | LogClosed
-"""How far the kernel log is read, which is no container's matter."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultLogged:
+    """The kernel logged a fault just now. The line has a PID and a name, which do not say whose process it was."""
+
+    source: str
+    time: float
+    fault: Fault
+
+
+LogFact = LogRead | LogClosed | FaultLogged
+"""What the kernel log says that is no container's matter, or not yet."""
 
 
 def _text(raw: bytes | None) -> str:

@@ -46,6 +46,7 @@ class Rule:
 RULES = (
     # The OOM killer comes first: a stop in progress stays evidence.
     Rule("oom-of-init", "oom_kill", (c.init_was_oom_victim, c.sigkill_or_no_status), ((STATUS, c.has_status),)),
+    Rule("fault-of-init", "crashed", (c.has_no_status, c.init_faulted), ((STATUS, c.has_status),)),
     Rule("no-status", "unknown", (c.has_no_status,), ((STATUS, c.has_status), (STOP, s.knows_of_stops))),
     Rule("oom-of-group", "oom_kill", (c.group_was_oom_killed, c.may_be_sigkill, c.no_kill_told), ((VICTIM, c.never),)),
     # Faults, of its own or of a child that it mirrors.

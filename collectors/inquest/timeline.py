@@ -10,6 +10,8 @@ from collectors.inquest.facts import (
     Emptied,
     Fact,
     Faulted,
+    HealthReported,
+    OomReported,
     OomVictim,
     Paused,
     Removed,
@@ -69,6 +71,8 @@ def _words(fact: Fact) -> str:
             return f"{name_of(fact.signal)} was sent{by}" + (", which the kernel discarded" if fact.is_accepted is False else "")
         case OomVictim():
             return f"the OOM killer took {process(fact)}"
+        case OomReported() | HealthReported():
+            return f"{quoted(fact.source)} said OOM" if isinstance(fact, OomReported) else f"its health check said {fact.status}"
         case Faulted():
             return f"a fault of PID {fact.pid}: {quoted(fact.text)}"
         case _:

@@ -87,7 +87,7 @@ def read_whole(path: str) -> bytes:
         os.close(fd)
 
 
-def _read_all(fd: int) -> bytes:
+def read_all(fd: int) -> bytes:
     """Read a file of one record, which fills the buffer or is complete; a list (such as cgroup.procs) would be cut after a page."""
     raw = os.pread(fd, _BUFFER, 0)
     return raw if len(raw) < _BUFFER else _read_on(fd, raw)
@@ -171,7 +171,7 @@ class KernelFiles:
     def _read(self, file: _File, directory: str, name: str) -> bytes:
         if file.fd >= 0:
             try:
-                return _read_all(file.fd)
+                return read_all(file.fd)
             except OSError as error:
                 self._close(file)
                 # ENODEV is also how a file of a living cgroup ends when its controller is switched off and on again: open it anew.
@@ -186,7 +186,7 @@ class KernelFiles:
         try:
             fd = self._open_file(path)
             try:
-                raw = _read_all(fd)
+                raw = read_all(fd)
             except OSError:
                 os.close(fd)
                 raise

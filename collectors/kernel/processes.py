@@ -10,13 +10,18 @@ SHIM_NAMES = frozenset((b"containerd-shim", b"conmon"))
 
 @dataclass(frozen=True, slots=True)
 class Zombie:
-    """A process that has ended and that its parent has not waited for: state Z and no live thread."""
+    """A process that has ended and that its parent has not waited for: state Z and no live thread.
+
+    Ids are those in this /proc; `parent` is the one that should wait now, 0 if it is outside. `start_time` in clock ticks since boot.
+    """
 
     pid: int
     start_time: int
     namespace: str
     cgroup: str | None
     parent_is_init: bool
+    comm: bytes = b""
+    parent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +29,14 @@ class Namespace:
     """A PID namespace: processes in it, zombies included, and the cgroup of its init (None if the init cannot be seen).
 
     `init_pids` is NSpid of the init, of which the first is its PID in this /proc; of the namespace of /proc itself it is not looked for.
+    `init_has_children`: whether a process that has not ended has it as its parent, one that it adopted included.
     """
 
     processes: int
     zombies: int
     init_cgroup: str | None
     init_pids: tuple[int, ...] = ()
+    init_has_children: bool = False
 
 
 @dataclass(frozen=True, slots=True)

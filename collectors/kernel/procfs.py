@@ -7,13 +7,13 @@ from a kept descriptor; a descriptor belongs to one life of a PID, so it can nev
 import errno
 import os
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
-from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_whole
+from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_all, read_whole
 from collectors.kernel.formats import lines
 from collectors.kernel.hidepid import require_sight
-from collectors.kernel.process_stat import Stat, parse_stat
+from collectors.kernel.process_stat import Member, Stat, member, parse_stat
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import DAEMON_NAMES, SHIM_NAMES, Entered, Namespace, Processes, RuntimeProcess, Zombie
 
@@ -47,10 +47,10 @@ def parse_cgroup(raw: bytes) -> str | None:
 class _Process:
     """A process as last read. Its PID namespace and NSpid never change, so each is read once."""
 
-    __slots__ = ("cgroup", "fd", "inner_parent", "namespace", "namespace_pids", "raw", "stat")
+    __slots__ = ("cgroup", "fd", "inner_parent", "namespace", "namespace_pids", "raw", "stat", "status_fd")
 
     def __init__(self, raw: bytes) -> None:
-        self.fd = -1
+        self.fd = self.status_fd = -1
         self.raw = raw
         self.stat = parse_stat(raw)
         self.namespace = UNKNOWN
@@ -115,6 +115,36 @@ class ProcessTable:
         path = self._read_cgroup(str(pid))
         return None if path is None else rebase(path, self.cgroup_namespace)
 
+    def status(self, pid: int) -> bytes:
+        """Return /proc/PID/status of a process that the last scan has seen, from a descriptor that is kept.
+
+        Raises ReadError; Gone if it has ended. Where no descriptor is left, another process may have got its number.
+        """
+        process, path = self._processes.get(str(pid)), f"{self._root}/{pid}/status"
+        if process is None:
+            raise Gone(path, "not there at the last scan")
+        try:
+            if process.status_fd < 0 and self._open < self._limit:
+                process.status_fd = self._give_way(_open, path)
+                self._open += 1
+            return self._give_way(read_whole, path) if process.status_fd < 0 else read_all(process.status_fd)
+        except OSError as error:
+            self._close(process)
+            raise explain(error, path) from error
+
+    def stat(self, pid: int) -> Stat | None:
+        """Return a process as the last scan saw it; None of one that was not there."""
+        process = self._processes.get(str(pid))
+        return None if process is None else process.stat
+
+    def members(self, namespaces: Collection[str]) -> dict[str, list[Member]]:
+        """Return the processes that the last scan found in these PID namespaces, without those that have ended."""
+        found: dict[str, list[Member]] = {namespace: [] for namespace in namespaces}
+        for pid, process in self._processes.items():
+            if process.namespace in found and process.stat.state != b"Z":
+                found[process.namespace].append(member(int(pid), process.stat, process.raw))
+        return found
+
     def close(self) -> None:
         """Close every descriptor."""
         for process in self._processes.values():
@@ -128,9 +158,11 @@ class ProcessTable:
                 if raw != process.raw:
                     process.raw, process.stat = raw, parse_stat(raw)
             except (OSError, ValueError):
-                self._close(process)
+                pass
             else:
                 return process
+        if process is not None:
+            self._close(process)
         return self._first_sight(pid, process)
 
     def _first_sight(self, pid: str, before: _Process | None) -> _Process | None:
@@ -230,27 +262,31 @@ class ProcessTable:
         zombies = []
         runtimes = []
         entered = []
+        parents: set[int] = set()
         for pid, process in self._processes.items():
             namespace = process.namespace
             if process.stat.comm in _RUNTIMES and namespace == self._own_namespace:
                 runtimes.append((int(pid), process.stat))
             processes[namespace] = processes.get(namespace, 0) + 1
-            if process.is_zombie:
+            is_zombie = process.is_zombie
+            if is_zombie:
                 dead[namespace] = dead.get(namespace, 0) + 1
                 zombies.append(self._zombie(pid, process))
             if namespace not in (self._own_namespace, UNKNOWN):
+                if not is_zombie:
+                    parents.add(process.stat.parent)
                 if self._is_init(pid, process):
                     inits[namespace] = pid
                 elif process.stat.parent != process.inner_parent and _has_entered(self._processes, process):
                     entered.append(Entered(namespace, self._cgroup(pid, process)))
-        namespaces = {name: self._described(count, dead.get(name, 0), inits.get(name)) for name, count in processes.items()}
+        namespaces = {name: self._described(count, dead.get(name, 0), inits.get(name), parents) for name, count in processes.items()}
         return Processes(tuple(zombies), namespaces, processes.get(UNKNOWN, 0), _with_children(self._processes, runtimes), tuple(entered))
 
-    def _described(self, processes: int, zombies: int, init: str | None) -> Namespace:
+    def _described(self, processes: int, zombies: int, init: str | None, parents: set[int]) -> Namespace:
         if init is None:
             return Namespace(processes, zombies, None)
         process = self._processes[init]
-        return Namespace(processes, zombies, self._cgroup(init, process), self._namespace_pids(init, process))
+        return Namespace(processes, zombies, self._cgroup(init, process), self._namespace_pids(init, process), int(init) in parents)
 
     def _zombie(self, pid: str, process: _Process) -> Zombie:
         parent_pid = str(process.stat.parent)
@@ -260,16 +296,18 @@ class ProcessTable:
             and self._is_init(parent_pid, parent)
             and len(self._namespace_pids(parent_pid, parent)) == len(self._namespace_pids(pid, process))
         )
-        return Zombie(int(pid), process.stat.start_time, process.namespace, self._cgroup(pid, process), parent_is_init)
+        stat = process.stat
+        return Zombie(int(pid), stat.start_time, process.namespace, self._cgroup(pid, process), parent_is_init, stat.comm, stat.parent)
 
     def _is_init(self, pid: str, process: _Process) -> bool:
         return self._namespace_pids(pid, process)[-1:] == (1,)
 
     def _close(self, process: _Process) -> None:
-        if process.fd >= 0:
-            os.close(process.fd)
-            process.fd = -1
-            self._open -= 1
+        for fd in (process.fd, process.status_fd):
+            if fd >= 0:
+                os.close(fd)
+                self._open -= 1
+        process.fd = process.status_fd = -1
 
 
 def _with_children(processes: Mapping[str, _Process], runtimes: list[tuple[int, Stat]]) -> tuple[RuntimeProcess, ...]:

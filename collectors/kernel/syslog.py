@@ -13,13 +13,14 @@ beside /dev/kmsg, and what is done about it:
 - Escapes. A record with newlines in it becomes several lines, each with the same prefix: whoever can put a newline into a message of the
   kernel could forge a line. So a line with the same prefix as the one before it, to the microsecond, is part of the same record unless
   the kernel says otherwise: asked for exactly the bytes from that line to the end, it returns all of them only if a record begins there.
-- The flag of continuations. They have the default level, 4, and no evidence of an OOM kill has it.
+- The flag of continuations. They have the default level, 4, and no evidence of an OOM kill or a fault has it.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from collectors.kernel.fault_lines import concerns_fault
 from collectors.kernel.kmsg import SHORTEST_CUT_TEXT, Record
 from collectors.kernel.oom_log import concerns_oom
 
@@ -137,7 +138,7 @@ class Tail:
         """Whether a record begins at this line, although the one before, which `is_new` too, has the same prefix. Raises _NewerRecords."""
         if int(prefix[1]) >> 3:
             return True  # of a process: no evidence either way
-        if not any(map(concerns_oom, neighbours)):
+        if not any(concerns_oom(each) or concerns_fault(each) for each in neighbours):
             return not is_new
         if not self._questions:
             return False

@@ -4,6 +4,7 @@ from agent.casebook import Casebook
 from agent.cases import Cases
 from agent.identities import Identities
 from agent.inits import Inits
+from agent.log_pids import LogPids
 from agent.postmortem import Postmortem
 from agent.register import Register
 from agent.sources import Told
@@ -37,6 +38,7 @@ class Desk:
             cases=self.cases,
             inits=self.inits,
             postmortem=Postmortem(proc_root=proc_root, cgroup_root=cgroup_root, is_init=self._is_init),
+            log_pids=LogPids(proc_root),
             local_events=local_events,
         )
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,43 @@ def test_an_end_that_its_runtime_tells_and_dates_much_later_is_the_one_that_is_s
     agent.tell(told(Started, 1041), told(Exited, 1042, how="runtime", code=3))
     agent.wait(20)
     assert agent.deaths == {"error": 2}
+
+
+@pytest.mark.parametrize("seconds", [1, 8, 20, 100])
+def test_a_busy_daemon_that_tells_late_of_a_life_it_has_watched_makes_no_second_one(agent: Agent, seconds: float) -> None:
+    """It dates each event when it gets to it, also after all was settled by the kernel's word. What follows is another life again."""
+    agent.tell(told(Created, 1001), told(Watched, 1001, kind="stops"), born(1001.1))
+    agent.tell(replace(told(Exited, 1001.3, how="zombie", status=4 << 8), source="exits"), emptied(1001.4))
+    agent.wait(seconds)
+    agent.tell(told(Started, 1001.4 + seconds), told(Watched, 1001, kind="stops"), told(Exited, 1001.9 + seconds, how="runtime", code=4))
+    agent.wait(50)
+    assert agent.deaths == {"error": 1}
+
+    at = agent.now
+    agent.tell(told(Started, at), told(Watched, 1001, kind="stops"), told(Exited, at + 1, how="runtime", code=4))
+    agent.wait(50)
+    assert agent.deaths == {"error": 2}
+
+
+def test_what_a_daemon_says_after_a_gap_is_of_another_life(agent: Agent) -> None:
+    """Its connection was lost: what it had not told of by then, it never will."""
+    agent.tell(told(Created, 1001), told(Watched, 1001, kind="stops"), born(1001.1))
+    agent.tell(replace(told(Exited, 1001.3, how="zombie", status=4 << 8), source="exits"), emptied(1001.4))
+    agent.wait(50)
+    agent.tell(told(Watched, 1060, kind="stops"), told(Started, 1061), told(Exited, 1062, how="runtime", code=4))
+    agent.wait(20)
+    assert agent.deaths == {"error": 2}
+
+
+def test_a_stop_is_waited_for_while_its_daemon_has_not_told_of_the_end(agent: Agent) -> None:
+    """The kernel tells at once how it ended, and a busy daemon some seconds later who asked for it."""
+    agent.tell(told(Created, 1001), told(Watched, 1001, kind="stops"), *life(1001))
+    agent.tell(replace(told(Exited, 1010, how="reaped", status=0), source="exits"), emptied(1010.1))
+    agent.wait(20)
+    assert agent.deaths == {}
+    agent.tell(told(Signalled, 1009.5, signal=15), told(Exited, 1010, how="runtime", code=0), told(StopReturned, 1010.2))
+    agent.wait(10)
+    assert agent.deaths == {"stopped": 1}
 
 
 def test_an_end_in_whole_seconds_is_that_of_a_life_which_began_later(agent: Agent) -> None:

@@ -228,6 +228,26 @@ def test_help_of_a_command_shows_its_own_flags(argv: list[str]) -> None:
     )
 
 
+def test_a_command_that_takes_words_gets_them_and_its_help_says_so() -> None:
+    """As `coroner check web`: wherever its flags stand, and as none if there are none."""
+    found: list[Values] = []
+
+    def run(_config: Config, flags: Values) -> int:
+        found.append(flags)
+        return 0
+
+    commands = (*TODAY, replace(THROW_AWAY, run=run, words="NAME"))
+    for argv in (["autopsy"], ["autopsy", "web", "--all", "db", "--since", "2h"], ["--all", "autopsy", "help"]):
+        asked = read(argv, {}, COLLECTORS, commands)
+        assert isinstance(asked, Call)
+        asked.run()
+
+    assert [flags["NAME"] for flags in found] == [(), ("web", "db"), ("help",)]
+    shown = read(["autopsy", "--help"], {}, COLLECTORS, commands)
+    assert isinstance(shown, str)
+    assert shown.startswith("usage: coroner autopsy [NAME...] [FLAG]...\n")
+
+
 def test_help_has_help() -> None:
     """With the word that it takes, and no flags."""
     assert text("help", "help").startswith("usage: coroner help [COMMAND]\n\n")

@@ -10,8 +10,20 @@ from hypothesis import strategies as st
 from agent.identities import Amended, Described, EndedUnseen
 from agent.sources import Told
 from agent.sources import docker_facts as module
-from agent.sources.docker_facts import EVENTS, facts_of_event, identities_of
-from collectors.inquest.facts import Created, Exited, Fact, Paused, Removed, Resumed, Signalled, Started, StopReturned
+from agent.sources.docker_facts import DOCKERS_EVENTS, EVENTS, facts_of_event, identities_of
+from collectors.inquest.facts import (
+    Created,
+    Exited,
+    Fact,
+    HealthReported,
+    OomReported,
+    Paused,
+    Removed,
+    Resumed,
+    Signalled,
+    Started,
+    StopReturned,
+)
 from tests.tree import A
 
 WALL = 1_800_000_000.0
@@ -48,13 +60,15 @@ def told(line: dict[str, Any]) -> list[Told]:
         (event("died", exitCode="0"), Exited(**TOLD, how="runtime", code=0)),
         (event("destroy"), Removed(**TOLD)),
         (event("remove"), Removed(**TOLD)),
+        (event("oom"), OomReported(**TOLD)),
+        *[(event(f"health_status: {each}"), HealthReported(**TOLD, status=each)) for each in ("starting", "healthy", "unhealthy")],
     ],
     ids=lambda value: value["Action"] if isinstance(value, dict) else "",
 )
 def test_an_event_is_a_fact_at_the_time_that_it_says(line: dict[str, Any], fact: Fact) -> None:
     """Whenever it arrives; Podman has words of its own. Each is one that Docker is asked for."""
     assert [each for each in told(line) if isinstance(each, Fact)] == [fact]
-    assert line["Action"] in EVENTS
+    assert line["Action"].partition(":")[0] in (*EVENTS, *DOCKERS_EVENTS)
 
 
 @pytest.mark.parametrize(("action", "state"), [("create", "created"), ("start", "running"), ("pause", "paused"), ("unpause", "running")])
@@ -97,6 +111,12 @@ def test_a_new_name_is_no_more_than_that() -> None:
     assert told(event("rename", name="shop")) == [
         Amended("docker", A, {"name": ("", "", "shop"), "is_sandbox": False, "pod_uid": ""}),
     ]
+
+
+@pytest.mark.parametrize("action", ["health_status", "health_status: ", "health_status: healthy\n", "exec_start: oom"])
+def test_a_health_that_is_none_is_no_fact(action: str) -> None:
+    """Nor is what somebody runs in a container."""
+    assert told(event(action)) == []
 
 
 def test_a_signal_that_is_not_named_is_no_fact() -> None:

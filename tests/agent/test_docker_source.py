@@ -361,6 +361,7 @@ async def test_podman_never_says_that_a_container_was_asked_to_stop(daemon: Daem
 
     assert not following.of(Watched)
     assert not following.of(Signalled)
+    assert not {"oom", "health_status"} & set(filters(daemon)["event"]), "it would tell of each run of a health check"
 
 
 async def test_a_death_that_no_event_tells_of_is_found_by_the_next_list(daemon: Daemon) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.sources import exit_inits, exits
-from agent.sources.exit_inits import Init
+from agent.sources import exits
 from agent.sources.exits import ExitsSource
 from agent.supervise import Blind
 from collectors.inquest.facts import Born, Exited, Fact, Started
-from collectors.kernel import container_id, pidfd
+from collectors.kernel import container_id, container_init, pidfd
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.container_init import Init
 from collectors.kernel.files import read_once
 from collectors.kernel.process_stat import parse_stat
 from collectors.kernel.process_status import namespace_pids
@@ -91,7 +91,7 @@ class Host:
 @pytest.fixture
 def all_are_inits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every process be PID 1 of a namespace of its own: to make some really takes a privilege."""
-    monkeypatch.setattr(exit_inits, "namespace_pids", lambda raw: (*namespace_pids(raw), 1))
+    monkeypatch.setattr(container_init, "namespace_pids", lambda raw: (*namespace_pids(raw), 1))
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ async def test_a_container_that_is_empty_after_seconds_is_counted(host: Host, mo
         host.born(docker(A))
         assert host.missed() == {"unfound": 1}
         tree(host.root, cgroup(docker(B), {"cgroup.procs": "1\n"}))
-        monkeypatch.setattr(exit_inits, "namespace_pids", namespace_pids)
+        monkeypatch.setattr(container_init, "namespace_pids", namespace_pids)
         host.born(docker(B))
         assert host.missed() == {"unfound": 1}
         assert host.source._newborn == set()
@@ -229,7 +229,7 @@ async def test_who_was_there_before_the_agent_is_watched_too(hosts: Callable[...
     process, left = host.run(docker(A), "exit 3"), host.run(docker(B), "exit 4")
     tree(host.root, cgroup(docker(A), {"cgroup.procs": f"{process.pid}\n{left.pid}\n"}))
     tree(host.root, cgroup(docker(B), {"cgroup.procs": ""}))
-    exit_inits_sure, exit_inits._SURE_SECONDS = exit_inits._SURE_SECONDS, 0.0
+    sure, container_init._SURE_SECONDS = container_init._SURE_SECONDS, 0.0
     try:
         async with host.follow():
             # The test itself is the parent of both, and so outside.
@@ -242,7 +242,7 @@ async def test_who_was_there_before_the_agent_is_watched_too(hosts: Callable[...
             await host.until(lambda: host.source._census is None)
             await asyncio.sleep(0)
     finally:
-        exit_inits._SURE_SECONDS = exit_inits_sure
+        container_init._SURE_SECONDS = sure
 
     assert [(type(fact), fact.container) for fact in host.desk.facts] == [(Started, A), (Exited, A)]
 

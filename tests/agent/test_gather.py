@@ -107,6 +107,28 @@ async def test_two_scrapes_at_once_share_a_pass(census: FakeCensus) -> None:
     assert census.taken == 2
 
 
+async def test_a_collector_sees_what_those_before_it_have_yielded(census: FakeCensus) -> None:
+    """With their success and the reasons of those that failed: the last one can examine the whole pass. A mere look collects nothing."""
+    seen: list[tuple[set[str], dict[str, float], dict[str, str]]] = []
+
+    def fail(_node: Node) -> None:
+        raise Forbidden("/proc/7/stat", "not allowed")
+
+    def look(node: Node) -> None:
+        so_far = Pass(list(node.samples), dict(node.failures))
+        seen.append((values(so_far), successes(so_far), so_far.failures))
+
+    one = gather(census, Fake("a"), Fake("b", fail), Fake("last", look))
+    await one.collect(5)
+
+    [(yielded, success, failures)] = seen
+    assert yielded == {"a"}
+    assert success == {"a": 1, "b": 0}
+    assert "/proc/7/stat" in failures["b"]
+    await one.look(5)
+    assert (census.taken, len(seen)) == (2, 1)
+
+
 async def test_a_raising_collector_costs_only_itself_and_shows_nothing_half(census: FakeCensus, caplog: pytest.LogCaptureFixture) -> None:
     """What it yielded before it raised is not on the page; what it raised is for the log, and plain words for the status page."""
 

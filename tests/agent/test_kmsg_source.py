@@ -14,6 +14,7 @@ from agent.sources.kmsg import KernelLog
 from agent.sources.kmsg_device import open_device
 from agent.status import Status
 from agent.supervise import Blind
+from collectors.inquest.facts import FaultLogged
 from collectors.inquest.kill_state import Cursor, State, Victim
 from collectors.inquest.kills import KillLedger
 from collectors.inquest.tally import Reading
@@ -428,6 +429,26 @@ async def test_a_record_that_a_process_wrote_is_never_evidence(log: Log, prefix:
 
     assert log.kills == 0
     assert log.value("coroner_kmsg_forged_records_total") == 2
+
+
+FAULT = "app[77]: segfault at 0 ip 00007f65 sp 00007ffd error 4 in app[400000+1000]"
+
+
+def logged_faults(log: Log) -> list[tuple[int, int | None]]:
+    """Return what was told of faults."""
+    return [(fact.fault.pid, fact.fault.signal) for fact in log.desk.told if isinstance(fact, FaultLogged)]
+
+
+async def test_a_fault_is_told_as_it_is_logged_and_what_was_logged_before_is_not(log: Log) -> None:
+    """Once; of an old one the PID may be another's by now, and what a process wrote is a forgery."""
+    log.reads.append(record(1, FAULT))
+    async with log.following():
+        assert logged_faults(log) == []
+        log.poke(record(2, FAULT), record(3, "traps: x[78] trap invalid opcode ip:4005 sp:7ffd error:0"), record(4, FAULT, prefix=14))
+        await log.until(lambda: not log.reads)
+
+    assert logged_faults(log) == [(77, 11), (78, 4)]
+    assert log.value("coroner_kmsg_forged_records_total") == 1
 
 
 async def test_a_record_of_a_process_between_two_of_the_kernel_loses_nothing(log: Log) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,7 +21,7 @@ from agent.sources import oci
 from agent.sources.oci import DEFAULT_BUNDLES, OciSource
 from agent.supervise import Blind, keep_running
 from collectors.base import gauge
-from collectors.inquest.facts import Removed
+from collectors.inquest.facts import Configured, Removed
 from collectors.kernel.container_id import ContainerKey
 from tests.agent.desk import Desk
 
@@ -343,6 +344,21 @@ async def test_what_cri_o_left_behind_is_not_taken_for_alive(node: Node) -> None
     assert removed.state == "removed"
     assert removed.ended is not None
     assert node.desk.facts == [Removed(container=DB, source="oci", time=WALL)]
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [("SIGQUIT", 3), ("3", 3), ("SIGRTMIN+3", 37), ("", None), ("SIGNONE", None), (7, None), ("x" * 2000, None)]
+)
+async def test_the_stop_signal_is_told_once(node: Node, value: object, number: int | None) -> None:
+    """CRI-O, Podman and nerdctl write it, by name or number; what is none is not told."""
+    node.write(DB, config({"org.opencontainers.image.stopSignal": value}), userdata=True)
+    async with node.follow():
+        await node.until(lambda: DB in node.source._is_crio)
+        node.source._rescan_due = -math.inf
+        node.write(WEB, crio(WEB), userdata=True)
+        await node.settled(WEB)
+
+    assert node.desk.facts == ([] if number is None else [Configured(container=DB, source="oci", time=WALL, stop_signal=number)])
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agent.overview import NotExamined, Overview, Rates, View, overview
+from agent.overview import Overview, Rates, View, overview
 from collectors import cpu, host, memory, pids, zombies
 from collectors.base import CONTAINER, Sample, gauge
+from collectors.findings import Examination, Finding, Severity
 from collectors.inquest.kill_state import Labels
 from collectors.kernel.container_id import ContainerKey
 
@@ -17,17 +18,9 @@ HANDLES = gauge("coroner_container_init_handles_stop_signal", "", (*CONTAINER, "
 WRAPPER = gauge("coroner_container_init_is_wrapper", "")
 
 
-@dataclass(frozen=True)
-class Found:
-    """A finding."""
-
-    labels: tuple[str, str, str]
-    severity: str = "warning"
-    rule: str = "rule"
-    evidence: str = ""
-    why: str = ""
-    fix: str = ""
-    runbook: str = ""
+def found(labels: Labels, severity: Severity = "warning") -> Finding:
+    """Make a finding."""
+    return Finding((labels[0], labels[1], labels[2]), "rule", severity, "", "", "", "")
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class Scene:
     """A pass, and what else is known."""
 
     samples: Sequence[Sample] = ()
-    found: Sequence[Found] = ()
+    found: Sequence[Finding] = ()
     rates: Mapping[Labels, Rates] = field(default_factory=dict)
 
     def seen(self, *living: Labels) -> Overview:
@@ -44,7 +37,7 @@ class Scene:
             time=0,
             living={labels: ContainerKey(labels[2]) for labels in living},
             failures={},
-            examination=NotExamined(self.found),
+            examination=Examination(self.found),
             rates=lambda labels: self.rates.get(labels, Rates()),
         )
 
@@ -126,11 +119,11 @@ def test_the_worst_finding_comes_first_whatever_else_there_is() -> None:
             *[of("cosy", memory.WORKING_SET, 40), of("cosy", memory.LIMIT, 100)],
         ],
         found=[
-            Found(("", "", "warned")),
-            Found(("", "", "twice")),
-            Found(("", "", "twice")),
-            Found(("", "", "worst"), "critical"),
-            Found(("", "", "known"), "info"),
+            found(("", "", "warned")),
+            found(("", "", "twice")),
+            found(("", "", "twice")),
+            found(("", "", "worst"), "critical"),
+            found(("", "", "known"), "info"),
         ],
         rates={("", "", "throttled"): Rates(throttled_share=0.9), ("", "", "waits"): Rates(io_waiting_share=0.9)},
     )
@@ -141,7 +134,7 @@ def test_the_worst_finding_comes_first_whatever_else_there_is() -> None:
 
 def test_findings_are_their_containers_and_the_rest_the_nodes() -> None:
     """Also one of a container that has ended since; the worst first."""
-    bad, worse, gone, of_node = Found(WEB), Found(WEB, "critical"), Found(DB), Found(("", "", ""), "info")
+    bad, worse, gone, of_node = found(WEB), found(WEB, "critical"), found(DB), found(("", "", ""), "info")
     seen = Scene(found=[bad, of_node, worse, gone]).seen(WEB)
 
     assert seen.by_labels[WEB].findings == [worse, bad]

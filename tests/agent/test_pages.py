@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agent.app import App
 from agent.gather import Pass
 from agent.history import LEVELS, Series
-from agent.overview import NotExamined, Overview, Rates, View, overview
+from agent.overview import Overview, Rates, View, overview
 from agent.status import Status
 from agent.web import words
 from agent.web.charts import chart
@@ -29,7 +29,10 @@ from agent.web.node_part import About
 from agent.web.parts import address, bar, count, percent, size
 from agent.web.routes import Routes
 from agent.web.view import Pages
+from collectors import init
 from collectors.base import CONTAINER, Node, Sample
+from collectors.findings import Examination, Finding
+from collectors.forensics import Culprit
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import Gone
 from tests.browser import scene
@@ -219,17 +222,17 @@ ANYTHING = st.text(st.characters(codec=None), max_size=30) | st.lists(st.sampled
 def test_whatever_a_container_writes_is_text(name: str, comm: str, said: str) -> None:
     """In its name, in what its processes call themselves, in evidence: on both pages there are the elements that are always there."""
     labels = (name, name, name)
-    samples: list[Sample] = [(scene.INIT, (*labels, comm, "app"), 1), (scene.HANDLES, (*labels, said), 0)]
-    found = [scene.Found(labels, said, "warning", said, said, said, said)]
+    samples: list[Sample] = [(init.INFO, (*labels, comm, "app"), 1), (init.HANDLES, (*labels, said), 0)]
+    found = [Finding(labels, said, "warning", said, said, said, said)]
     seen = overview(
         samples,
         time=0,
         living={labels: ContainerKey(name)},
         failures={name: said},
-        examination=NotExamined(found, ((said, said),)),
+        examination=Examination(found, ((said, said),)),
         rates=lambda labels: Rates(),
     )
-    life = Life(timeline=((0, said),), culprits=[Careless(comm=comm, names=((comm, 1),))])
+    life = Life(timeline=((0, said),), culprits=[careless(comm=comm, names=((comm, 1),))])
     pages = (
         index_page(seen, [], About("/metrics", [], [name], [said], said)),
         container_page(labels, seen.views[0], life, seen),
@@ -271,22 +274,28 @@ ELEMENTS = {
 def view(**levels: float) -> View:
     """Make a container."""
     [made] = overview(
-        [], time=0, living={WEB: ContainerKey("a")}, failures={}, examination=NotExamined(), rates=lambda labels: Rates()
+        [], time=0, living={WEB: ContainerKey("a")}, failures={}, examination=Examination(), rates=lambda labels: Rates()
     ).views
     return replace(made, levels=levels)
 
 
-@dataclass(frozen=True)
-class Careless:
-    """A parent that does not wait."""
-
-    pid: int = 4711
-    container_pid: int | None = 1
-    comm: str = "<sh>"
-    zombies: int = 2000
-    names: tuple[tuple[str, int], ...] = (("worker", 1990), ("sleep", 10))
-    statuses: tuple[tuple[int, int], ...] = ((256, 1500), (9, 499), (0x137F, 1))
-    is_exec_probe: bool = True
+def careless(comm: str = "<sh>", names: tuple[tuple[str, int], ...] = (("worker", 1990), ("sleep", 10))) -> Culprit:
+    """Make a parent that does not wait for what was started from outside."""
+    return Culprit(
+        pid=4711,
+        container_pid=1,
+        comm=comm,
+        is_init=True,
+        has_waited=False,
+        zombies=2000,
+        names=names,
+        looked=2000,
+        statuses=((256, 1500), (9, 499), (0x137F, 1)),
+        adopted=2000,
+        entered=2000,
+        oldest=None,
+        seconds_between=None,
+    )
 
 
 @in_module
@@ -294,10 +303,10 @@ async def test_the_page_of_a_container_names_who_does_not_wait(app: App) -> None
     """With what piles up, how it ended, and whether it came from outside; asked of the node as it is now, and only if there are any."""
     asked: list[ContainerKey] = []
 
-    def culprits(node: Node, key: ContainerKey) -> list[Careless]:
+    def culprits(node: Node, key: ContainerKey) -> list[Culprit]:
         assert any(container.id.key == key for container in node.containers)
         asked.append(key)
-        return [Careless()]
+        return [careless()]
 
     pages = Pages(app, culprits)
     text = read(await pages.container({"container": "careless"})).text
@@ -313,7 +322,7 @@ async def test_the_page_of_a_container_names_who_does_not_wait(app: App) -> None
 async def test_a_page_does_without_what_cannot_be_found_out(app: App) -> None:
     """The process is gone, or /proc is forbidden."""
 
-    def culprits(_node: Node, _key: ContainerKey) -> list[Careless]:
+    def culprits(_node: Node, _key: ContainerKey) -> list[Culprit]:
         raise Gone("/proc/1/stat", "gone")
 
     assert "4 that PID 1 does not wait for" in read(await Pages(app, culprits).container({"container": "careless"})).text
@@ -459,12 +468,12 @@ def large(containers: int) -> tuple[list[Sample], dict[tuple[str, ...], Containe
         labels = (f"namespace-{number % 20}", f"deployment-{number}-5d8f7c9b6-x2x4q", "application")
         living[labels] = ContainerKey(f"{number:064x}")
         samples += [(metric, labels, value) for metric, value in _LEVELS]
-        samples += [(scene.INIT, (*labels, "application", "app"), 1), (scene.HANDLES, (*labels, "SIGTERM"), 1)]
+        samples += [(init.INFO, (*labels, "application", "app"), 1), (init.HANDLES, (*labels, "SIGTERM"), 1)]
     return samples, living
 
 
 _LEVELS = [
-    (replace(scene.INIT, name=f"coroner_container_{name}", labels=CONTAINER), value)
+    (replace(init.INFO, name=f"coroner_container_{name}", labels=CONTAINER), value)
     for name, value in {
         "memory_usage_bytes": 5e8, "memory_working_set_bytes": 4e8, "memory_limit_bytes": 6e8, "memory_high_bytes": 5.5e8,
         "threads": 45, "threads_limit": 100, "cpu_limit_cores": 2, "frozen": 1,
@@ -476,16 +485,13 @@ def test_the_page_of_a_thousand_containers_has_less_than_a_megabyte() -> None:
     """With all that there may be to say of each, and a finding of every other one."""
     samples, living = large(1000)
     found = [
-        scene.Found(
-            (labels[0], labels[1], labels[2]),
-            "memory-near-limit",
-            "warning",
-            "Its working set is 96 % of its limit, and 2 % can be reclaimed.",
+        replace(
+            scene.found("", "memory-near-limit", "warning", "Its working set is 96 % of its limit, and 2 % can be reclaimed."), labels=key
         )
-        for labels in list(living)[::2]
+        for key in list(living)[::2]
     ]
     seen = overview(
-        samples, time=0, living=living, failures={}, examination=NotExamined(found), rates=lambda labels: Rates(1.5, 0.6, 0.1, 0.2, 0.3)
+        samples, time=0, living=living, failures={}, examination=Examination(found), rates=lambda labels: Rates(1.5, 0.6, 0.1, 0.2, 0.3)
     )
 
     assert 300_000 < len(index_page(seen, [], About("/metrics", [], [])).encode()) < 1_000_000

@@ -9,15 +9,29 @@ import pytest
 
 from agent.identities import Amended, Described, EndedUnseen, Identity, Listed, PodsListed
 from agent.sources import Told
-from collectors.inquest.facts import Born, Emptied, Exited, LogClosed, LogRead, Removed, Started
+from collectors.inquest.facts import (
+    Born,
+    Configured,
+    Emptied,
+    Exited,
+    Faulted,
+    FaultLogged,
+    LogClosed,
+    LogRead,
+    OomVictim,
+    Removed,
+    Started,
+)
 from collectors.inquest.kill_state import Cursor
+from collectors.inquest.verdict import judge
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup, CpuStat, MemoryEvents
 from collectors.kernel.container_id import ContainerKey
+from collectors.kernel.fault_lines import Fault
 from collectors.kernel.last_words import LastWords
 from tests.agent.desk import Desk
-from tests.kills import KILL, told
-from tests.tree import A, B, docker
+from tests.kills import KILL, settle, told
+from tests.tree import HOST_NAMESPACE, A, B, Link, cgroup, docker, tree
 
 POD = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555"
 WORDS = LastWords(MemoryEvents(1, 2, 3, 4, 5, 1), CpuStat(2500000, 1500000, 1000000, 40, 4, 250000), 2, 9, 6000000, group_kills=1)
@@ -266,6 +280,13 @@ def test_how_far_the_kernel_log_is_read_is_known(desk: Desk) -> None:
     assert (desk.ledger.cursor, desk.ledger.log_is_followed) == (Cursor(7, 7000), False)
 
 
+def test_what_a_container_is_stopped_with_is_known(desk: Desk) -> None:
+    """For whoever looks at its PID 1."""
+    desk.tell(Configured(container=A, source="docker", time=100.0, stop_signal=3))
+
+    assert [desk.register.stop_signals.of(key) for key in (A, B)] == [3, None]
+
+
 def test_a_fact_that_cannot_be_taken_stops_no_other_and_is_logged_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     """Once per kind, with what it was, although it keeps coming: here of a source that nobody expects names from."""
     for key in (A, B):
@@ -278,3 +299,52 @@ def test_a_fact_that_cannot_be_taken_stops_no_other_and_is_logged_once(desk: Des
     assert [(line["source_name"], line["fact"].partition("(")[0]) for line in lines] == [("nobody", "Described"), ("nobody", "Listed")]
     assert A in lines[0]["fact"]
     assert all(record.exc_info for record in caplog.records)
+
+
+def test_a_fault_is_in_the_case_of_the_container_whose_process_it_ended(tmp_path: Path) -> None:
+    """By the PID of its init, which is reaped by then; one of no container's is nobody's."""
+    tree(tmp_path, {"proc/self/ns/pid": Link(f"pid:[{HOST_NAMESPACE}]")})
+    desk = Desk(proc_root=f"{tmp_path}/proc")
+    born = of_cgroup(docker(A))
+    desk.tell(Born(**born))
+    desk.tell(Started(**{**TOLD, "source": "exits", "inode": 7}, pid=77))
+    for pid in (77, 78):
+        desk.tell(FaultLogged(source="kmsg", time=6.0, fault=Fault(pid, b"app", 11, b"app\xff[77]: segfault" + 999 * b"x")))
+    desk.tell(Emptied(**{**born, "time": 6.1}))
+
+    [case] = desk.cases._open[A]
+    [fault] = case.all(Faulted)
+    assert (fault.container, fault.inode, fault.pid, fault.signal, fault.source) == (A, 7, 77, 11, "kmsg")
+    assert fault.text.startswith("app\\xff[77]: segfaultxxx")
+    assert len(fault.text) == 300
+    assert judge(case).cause == "crashed"
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["its cgroup is gone", "its cgroup is there"])
+def test_a_kill_of_which_the_log_says_the_pid_alone_is_that_of_the_container_whose_init_it_was(tmp_path: Path, *, is_gone: bool) -> None:
+    """Of more than ten in five seconds it says no more. It counts once, in its container, whatever is told of it later."""
+    tree(tmp_path, {"proc/self/ns/pid": Link(f"pid:[{HOST_NAMESPACE}]"), **cgroup(docker(A), {})})
+    files = {"memory.events": "low 0\nhigh 0\nmax 9\noom 1\noom_kill 1\noom_group_kill 0\n"}
+    desk = Desk(proc_root=f"{tmp_path}/proc", cgroup_root=f"{tmp_path}/cgroup")
+    desk.kills()
+    born = of_cgroup(docker(A))
+    desk.tell(Born(**{**born, "cgroup": replace(born["cgroup"], directory=f"{tmp_path}/cgroup{docker(A)}")}))
+    desk.tell(Started(**{**TOLD, "source": "exits", "inode": 7}, pid=77))
+    if not is_gone:
+        tree(tmp_path, cgroup(docker(A), files))
+    desk.tell(told(replace(KILL, pid=78, sequence=1)))
+    desk.tell(told(replace(KILL, pid=77, sequence=2)))
+
+    def counted() -> tuple[dict[Any, int], dict[str, int]]:
+        totals = settle(desk.ledger, {A: ("", "", "web")})
+        return dict(totals.by_container), dict(totals.by_scope)
+
+    scopes = {"container": 0, "pod": 0, "ancestor": 2, "node": 0} if is_gone else {"container": 1, "pod": 0, "ancestor": 1, "node": 0}
+    assert counted() == ({("", "", "web"): 1}, scopes)
+    words = None if is_gone else LastWords(memory_events=MemoryEvents(0, 0, 9, 1, 1, 0))
+    desk.tell(Emptied(**{**born, "time": 6.1}, words=words))
+    assert counted() == ({("", "", "web"): 1}, scopes)
+    [case] = desk.cases._open[A]
+    [victim] = case.all(OomVictim)
+    assert (victim.pid, victim.is_init, victim.inode, victim.scope) == (77, True, 7, "")
+    assert judge(case).cause == "oom_kill"

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from aiohttp import ClientSession
 
+from agent.findings_json import from_json
 from agent.page import OPENMETRICS, PLAIN_TEXT, compress
 from agent.web.listen import CannotListen
 from agent.web.routes import Routes, scrape_seconds, serve
+from collectors.findings import Examination, Finding
 
 
 class Agent:
@@ -22,6 +24,10 @@ class Agent:
         self.body = b"coroner_build_info 1\n"
         self.victims: list[dict[str, object]] = []
         self.verdicts: list[dict[str, object]] = []
+        self.examination = Examination()
+
+    async def examined(self) -> Examination:
+        return self.examination
 
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str) -> bytes:
         self.asked.append((seconds, openmetrics, compressed))
@@ -54,6 +60,7 @@ async def url(agent: Agent) -> AsyncIterator[str]:
         telemetry_path="/metrics",
         victims=lambda: agent.victims,
         verdicts=lambda: agent.verdicts,
+        findings=agent.examined,
     )
     runner, [(host, port)] = await serve(routes.application(), "127.0.0.1", 0)
     yield f"http://{host}:{port}"
@@ -198,6 +205,17 @@ async def test_verdicts_are_json(agent: Agent, url: str, http: ClientSession) ->
     async with http.get(f"{url}/api/v1/verdicts") as response:
         assert response.content_type == "application/json"
         assert await response.json() == {"verdicts": agent.verdicts}
+
+
+async def test_findings_are_json(agent: Agent, url: str, http: ClientSession) -> None:
+    """In the form that `coroner check` reads."""
+    name = ("", "", "<script>")
+    agent.examination = Examination(
+        [Finding(name, "paused", "warning", "it is paused", "Why.", "Fix.", "https://x")], [], [], {name: "docker://4f"}
+    )
+    async with http.get(f"{url}/api/v1/findings") as response:
+        assert response.content_type == "application/json"
+        assert from_json(await response.json()) == agent.examination
 
 
 async def test_victims_are_json(agent: Agent, url: str, http: ClientSession) -> None:

@@ -6,21 +6,22 @@ are read faster than the kernel's: compare, and do not quote.
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.bench.bench_pass import measure
-from tests.tree import FULL, cgroup, tree
+from tests.tree import FULL, Content, cgroup, tree
 
 
-def make_node(root: Path, containers: int) -> None:
-    """Make the cgroups of so many pods with one container each."""
+def make_node(root: Path, containers: int, files: Mapping[str, Content] | None = None) -> None:
+    """Make the cgroups of so many pods with one container each; `files` are those in which the containers are not as usual."""
     slice_files = {name: content for name, content in FULL.items() if name.startswith("memory.")}
     tree(root, {"cgroup/cgroup.controllers": "cpu io memory pids\n"})
     above = ["/kubepods.slice", "/kubepods.slice/kubepods-burstable.slice"]
     for number in range(containers):
         pod = f"{above[-1]}/kubepods-burstable-pod{number:08d}_1234_1234_1234_123456789abc.slice"
         above.insert(0, pod)
-        tree(root, cgroup(f"{pod}/cri-containerd-{number:012x}{52 * '0'}.scope"))
+        tree(root, cgroup(f"{pod}/cri-containerd-{number:012x}{52 * '0'}.scope", {**FULL, **(files or {})}))
     for path in above:
         tree(root, cgroup(path, slice_files))
 

@@ -7,20 +7,18 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from agent.app import App
-from agent.overview import NotExamined
 from agent.sources.exits import ExitsSource
 from agent.web.routes import Routes, serve
 from agent.web.view import Pages
-from collectors import NAMES
-from collectors.base import CONTAINER, Sample, gauge
+from collectors.base import Sample
+from collectors.findings import Examination, Finding, Severity
 from tests.nodes import golden
 
 HOSTILE = "<script>document.title='owned'</script>"
@@ -32,41 +30,25 @@ LONG = "x" * 255
 NOW = 2_000_000_100.0
 """A little after the events of the node."""
 
-INIT = gauge("coroner_container_init_info", "", (*CONTAINER, "comm", "role"))
-HANDLES = gauge("coroner_container_init_handles_stop_signal", "", (*CONTAINER, "signal"))
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A finding as the examination makes it."""
-
-    labels: tuple[str, str, str]
-    rule: str
-    severity: str
-    evidence: str
-    why: str = "When the table is full nobody in it can start a process, not even to stop it."
-    fix: str = 'ENTRYPOINT ["tini", "--"]'
-    runbook: str = "https://example.org/runbooks/zombies.md"
+def found(container: str, rule: str, severity: Severity, evidence: str) -> Finding:
+    """Make a finding as the examination makes it."""
+    why = "When the table is full nobody in it can start a process, not even to stop it."
+    return Finding(
+        ("", "", container), rule, severity, evidence, why, 'ENTRYPOINT ["tini", "--"]', "https://example.org/runbooks/zombies.md"
+    )
 
 
 FOUND = (
-    Found(("", "", "crowded"), "pid-limit-near", "critical", "8 of 8 tasks are taken, and 1 fork was refused."),
-    Found(("", "", "careless"), "zombies-pile-up", "warning", "4 zombies, the oldest seen <b>1,110 days</b> ago, wait for PID 1 (sh)."),
+    found("crowded", "pid-limit-near", "critical", "8 of 8 tasks are taken, and 1 fork was refused."),
+    found("careless", "zombies-pile-up", "warning", "4 zombies, the oldest seen <b>1,110 days</b> ago, wait for PID 1 (sh)."),
 )
+"""What is found on the hostile node."""
 
 
-def own_samples(app: App) -> Iterable[Sample]:
-    """Add what the examination of PID 1 tells to what the agent tells of itself, unless that is collected."""
-    yield from App.own_samples(app)
-    if "init" not in NAMES:
-        for container, comm, role, handles in (("careless", "sh", "shell", 0), ("tinied", "tini", "init", 1), ("crowded", "app", "app", 1)):
-            yield INIT, ("", "", container, comm, role), 1
-            yield HANDLES, ("", "", container, "SIGTERM"), handles
-
-
-async def examined() -> NotExamined:
-    """What is found."""
-    return NotExamined(FOUND, (("init-deaf", "the source <i>proc</i> is blind"),))
+async def examined() -> Examination:
+    """What is found there, and what is not."""
+    return Examination(FOUND, (("init-deaf", "the source <i>proc</i> is blind"),))
 
 
 def make_node(root: Path, *, hostile: bool) -> Path:
@@ -94,8 +76,7 @@ async def agent(root: Path, *, hostile: bool = True) -> AsyncIterator[App]:
         for source in app.sources:
             if isinstance(source, ExitsSource) and not hostile:
                 source.status.up()  # the processes of a captured node do not run here, so nobody follows them
-        patch.setattr(app, "own_samples", lambda: own_samples(app))
-        if hostile or "findings" not in NAMES:
+        if hostile:
             patch.setattr(app, "examined", examined)
         async with golden._kernel_log(app, records), golden._followed(app):
             done = await app.gather.collect(golden._SECONDS)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from collectors.findings import RULES as FINDING_RULES
 from tests.dashboards.queries import ROOT, declared_metric_names, promtool, selectors
 
 ALERTS = ROOT / "dashboards" / "alerts.yaml"
@@ -16,13 +17,17 @@ RUNBOOKS = ROOT / "dashboards" / "runbooks"
 RUNBOOK_URL = "https://github.com/coroner-agent/coroner/blob/main/"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
 
-RULES: list[dict[str, Any]] = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+_ALL: list[dict[str, Any]] = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+RULES = [rule for rule in _ALL if "alert" in rule]
+RECORDS = [rule for rule in _ALL if "record" in rule]
 NAMES = sorted({rule["alert"] for rule in RULES})
+OF_FINDINGS = sorted({rule.runbook for rule in FINDING_RULES} - {name.lower() for name in NAMES})
+"""Runbooks of findings that no alert tells of."""
 
 
 def rule_id(rule: dict[str, Any]) -> str:
     """An alert may have one rule per severity."""
-    return f"{rule['alert']}-{rule['labels']['severity']}"
+    return f"{rule['alert']}-{rule['labels']['severity']}" if "alert" in rule else str(rule["record"])
 
 
 def queries_of(runbook: Path) -> list[str]:
@@ -82,7 +87,7 @@ def test_rule_fires_and_stays_silent(rule: dict[str, Any]) -> None:
     expectations = [
         case["exp_alerts"]
         for test in yaml.safe_load(CASES.read_text())["tests"]
-        for case in test["alert_rule_test"]
+        for case in test.get("alert_rule_test", ())
         if case["alertname"] == rule["alert"]
     ]
     severities = [{alert["exp_labels"]["severity"] for alert in alerts} for alerts in expectations]
@@ -90,7 +95,16 @@ def test_rule_fires_and_stays_silent(rule: dict[str, Any]) -> None:
     assert set() in severities
 
 
-@pytest.mark.parametrize("rule", RULES, ids=rule_id)
+@pytest.mark.parametrize("rule", RECORDS, ids=rule_id)
+def test_what_is_recorded_has_a_name_by_the_rules_and_a_case(rule: dict[str, Any]) -> None:
+    """level:metric:operations; its cases have values."""
+    cases = [case for test in yaml.safe_load(CASES.read_text())["tests"] for case in test.get("promql_expr_test", ())]
+
+    assert re.fullmatch(r"[a-z_]+:coroner_[a-z_]+:[a-z0-9_]+", rule["record"])
+    assert any(rule["record"] in case["expr"] and case["exp_samples"] for case in cases)
+
+
+@pytest.mark.parametrize("rule", [*RULES, *RECORDS], ids=rule_id)
 def test_rule_watches_coroner_only(rule: dict[str, Any]) -> None:
     """Every selector has the job, or another exporter's series could fire it."""
     found = selectors(rule["expr"])
@@ -116,7 +130,7 @@ def test_runbook_of_rule_exists(rule: dict[str, Any]) -> None:
     assert (ROOT / url.removeprefix(RUNBOOK_URL)).is_file()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *OF_FINDINGS])
 def test_runbook_has_its_sections(name: str) -> None:
     """Meaning, Impact, Diagnosis, Mitigation, in this order, and something in each."""
     title, *parts = re.split(r"^## ", (RUNBOOKS / f"{name.lower()}.md").read_text(), flags=re.MULTILINE)
@@ -127,8 +141,8 @@ def test_runbook_has_its_sections(name: str) -> None:
 
 
 def test_no_runbook_is_left_over() -> None:
-    """A runbook without an alert is out of date."""
-    assert sorted(path.name for path in RUNBOOKS.iterdir()) == [f"{name.lower()}.md" for name in NAMES]
+    """A runbook without an alert or a finding is out of date."""
+    assert sorted(path.name for path in RUNBOOKS.iterdir()) == sorted(f"{name.lower()}.md" for name in [*NAMES, *OF_FINDINGS])
 
 
 def test_queries_of_the_runbooks_are_promql(tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ DOCKERS = [
     *docker("segv", "crashed", "fault", [TERM, die(40, 139)], 0x8B, ended=39.9),
     *docker("segv, logged", "crashed", "fault", [TERM, fault(39.8), die(40, 139)], 11, ended=39.9),
     *docker("a shell's child faults", "crashed", "fault-of-child", [TERM, fault(39.8, 400), die(40, 139)], 139 << 8, ended=39.9)[:1],
+    *docker("a child faults, exit 132", "error", "failure", [TERM, fault(39.8, 400), die(40, 132)], 132 << 8, ended=39.9)[:1],
     *docker("exit 139", "error", "failure", [TERM, die(40, 139)], 139 << 8, ended=39.9)[:1],
+    *docker("a child faults on arm64, exit 3", "error", "failure", [TERM, fault(39.8, 400, None), die(40, 3)], 3 << 8, ended=39.9),
     *docker("a child faults, exit 3", "error", "failure", [TERM, fault(39.8, 400), die(40, 3)], 3 << 8, ended=39.9),
     *docker("abort under --init", "error", "failure", [TERM, die(40, 134)], 134 << 8, ended=39.9),
     *docker("stop, handled", "stopped", "stop", [TERM, kill(38, 15), die(40, 5), stop(40.17)], 5 << 8, ended=39.9),
@@ -133,6 +135,8 @@ UNSURE = [
     Death("no kernel log: STOPSIGNAL=KILL", "stopped", "stop", (*NO_LOG, SIGKILL, kill(40, 9), reaped(40.05, 9), stop(40.2))),
     Death("another's OOM with the PID of its init", "completed", "success", (*DOCKER, victim(20, is_init=None), reaped(40, 0))),
     Death("docker: a gap lost the signals of a stop, exit 5", "stopped", "stop", (*KERNEL, TERM, reaped(40, 5 << 8), stop(40.2))),
+    Death("kernel: SEGV of init, its status is lost", "crashed", "fault-of-init", (*KERNEL, fault(39.8), emptied(39.9))),
+    Death("kernel: SEGV of a child, the status of init is lost", "unknown", "no-status", (*KERNEL, fault(39.8, 400), emptied(39.9))),
     Death("docker: never started", "unknown", "no-status", (Created(**at(0, "docker")), watch("stops", "docker"), DESTROY)),
     Death(
         "docker: dockerd down meanwhile",

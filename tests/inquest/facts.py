@@ -12,6 +12,8 @@ from collectors.inquest.facts import (
     Exited,
     Fact,
     Faulted,
+    HealthReported,
+    OomReported,
     OomVictim,
     Paused,
     Removed,
@@ -44,7 +46,7 @@ def _facts(type_: type[Fact], /, **values: st.SearchStrategy[Any]) -> st.SearchS
 
 
 FACTS: st.SearchStrategy[Fact] = st.one_of(
-    *[_facts(kind) for kind in (Created, StopReturned, Paused, Resumed, Removed)],
+    *[_facts(kind) for kind in (Created, StopReturned, Paused, Resumed, Removed, OomReported)],
     _facts(Born, id=st.just(ContainerId.of_key(A)), cgroup=_CGROUPS),
     _facts(Emptied, id=st.just(ContainerId.of_key(A)), cgroup=_CGROUPS, words=st.none() | _WORDS),
     _facts(Started, pid=_NUMBERS, comm=_TEXTS),
@@ -53,7 +55,8 @@ FACTS: st.SearchStrategy[Fact] = st.one_of(
     _facts(StopRequested, signal=_NUMBERS, grace_seconds=_SECONDS, by=_TEXTS),
     _facts(Signalled, signal=_SIGNALS, is_accepted=_TRUTHS, by=_TEXTS),
     _facts(OomVictim, pid=st.integers(), comm=_TEXTS, scope=_TEXTS, is_init=_TRUTHS),
-    _facts(Faulted, pid=st.integers(), text=_TEXTS),
+    _facts(HealthReported, status=st.sampled_from(["starting", "healthy", "unhealthy"])),
+    _facts(Faulted, pid=st.integers(), text=_TEXTS, signal=_NUMBERS | st.just(11)),
     _facts(
         Exited,
         how=st.sampled_from(["reaped", "zombie", "runtime", "kubelet", "inspect"]),

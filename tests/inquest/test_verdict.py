@@ -13,7 +13,7 @@ from collectors.inquest.rules import RULES
 from collectors.inquest.verdict import CAUSES, Verdict, judge
 from tests.inquest.deaths import DEATHS
 from tests.inquest.facts import FACTS
-from tests.inquest.told import Death
+from tests.inquest.told import Death, health, oom
 
 DOUBTS = {
     ("stopped", "completed", "stop request"),
@@ -122,6 +122,20 @@ def test_fewer_facts_make_unknown_not_wrong(data: st.DataObject) -> None:
     assert verdict.missing or death.cause in (verdict.cause, "unknown"), verdict
     if earlier.cause != "unknown" and not earlier.missing:
         assert verdict.cause == earlier.cause, (earlier, verdict)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_opinions_decide_nothing(data: st.DataObject) -> None:
+    """What a runtime says of OOM kills and of health, whenever it is."""
+    death = data.draw(st.sampled_from(DEATHS))
+    seconds = st.floats(-10, 100) | st.sampled_from([0.0, 39.9, 40.0, 40.1])
+    states = st.sampled_from(["starting", "healthy", "unhealthy"])
+    more = data.draw(st.lists(st.builds(oom, seconds) | st.builds(health, seconds, states), max_size=4))
+    verdict, plain = judge((*death.facts, *more)), judge(death.facts)
+
+    for name in ("cause", "rule", "missing", "ended", "exit_code", "signal", "instance", "stop_requested", "grace_seconds"):
+        assert getattr(verdict, name) == getattr(plain, name), name
 
 
 @given(st.lists(FACTS, max_size=12))

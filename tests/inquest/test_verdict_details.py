@@ -11,7 +11,25 @@ from collectors.inquest.verdict import Verdict, judge
 from collectors.kernel.cgroupfs import MemoryEvents
 from collectors.kernel.last_words import LastWords
 from tests.inquest.deaths import DEATHS
-from tests.inquest.told import INODE, KERNEL, START, TERM, at, deletion, die, emptied, fault, kill, reaped, stop, traced, victim, watch
+from tests.inquest.told import (
+    INODE,
+    KERNEL,
+    START,
+    TERM,
+    at,
+    deletion,
+    die,
+    emptied,
+    fault,
+    health,
+    kill,
+    oom,
+    reaped,
+    stop,
+    traced,
+    victim,
+    watch,
+)
 
 
 def told(*facts: Fact) -> Verdict:
@@ -194,10 +212,40 @@ def test_the_same_signal_told_by_two_sources_is_in_the_timeline_once() -> None:
     assert [text for _, text in told(*facts).timeline].count("SIGTERM was sent") == 1
 
 
+def test_what_docker_says_of_an_oom_kill_is_kept_and_decides_nothing() -> None:
+    """A child was killed, or only Docker says so; the init ended well."""
+    verdict = told(oom(20), die(40, 0))
+
+    assert (verdict.cause, verdict.missing) == ("completed", ())
+    assert "docker says OOM" in verdict.evidence
+    assert (START + 20, "docker said OOM") in verdict.timeline
+
+
+def test_for_how_long_it_had_been_unhealthy_is_said() -> None:
+    """Until the stop was asked for, else until its end; one that has become healthy again was not."""
+    sick = [health(1, "healthy"), health(2, "unhealthy"), health(3, "healthy"), health(5, "unhealthy")]
+    stopped = told(*sick, kill(30, 15), health(31, "unhealthy"), die(40, 0), stop(40.2))
+
+    assert "it had been unhealthy for 25.0 s when the stop was asked for" in stopped.evidence
+    assert (START + 5, "its health check said unhealthy") in stopped.timeline
+    assert "it had been unhealthy for 35.0 s when it ended" in told(*sick, die(40, 1)).evidence
+    assert not [line for line in told(*sick[:3], die(40, 1)).evidence if "unhealthy" in line]
+
+
 def test_a_fault_long_ago_is_none_of_its_end() -> None:
     """A child crashed and was replaced; the code is the program's own."""
     assert told(fault(20, 400), reaped(40, 139 << 8)).cause == "error"
     assert told(fault(35, 400), reaped(40, 139 << 8)).cause == "crashed"
+
+
+def test_the_line_of_a_fault_makes_a_code_of_a_runtime_sure() -> None:
+    """139 may be chosen by a program; with the kernel's word for it nothing is missing. A line about another signal is no such word."""
+    assert told(die(40, 139)).missing == ("exact exit status",)
+    assert told(die(40, 139), fault(39.9)).missing == ()
+    assert told(die(40, 139), fault(39.9, signal=None)).missing == ()
+    assert told(die(40, 139), fault(39.9, 400, signal=4)).missing == ("exact exit status",)
+    assert told(reaped(40, 132 << 8), fault(39.9, 400, signal=4)).rule == "fault-of-child"
+    assert told(reaped(40, 139 << 8), fault(39.9, 400, signal=4)).rule == "failure"
 
 
 def test_an_oom_kill_long_ago_is_not_mirrored() -> None:

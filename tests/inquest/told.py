@@ -11,6 +11,8 @@ from collectors.inquest.facts import (
     Exited,
     Fact,
     Faulted,
+    HealthReported,
+    OomReported,
     OomVictim,
     Paused,
     Removed,
@@ -82,9 +84,19 @@ def victim(seconds: float, pid: int = PID, *, is_init: bool | None = True, comm:
     return OomVictim(**at(seconds, "kmsg"), pid=pid, comm=comm, scope=scope, is_init=is_init)
 
 
-def fault(seconds: float, pid: int = PID) -> Faulted:
+def fault(seconds: float, pid: int = PID, signal: int | None = 11) -> Faulted:
     """Tell of a line of the kernel log."""
-    return Faulted(**at(seconds, "kmsg"), pid=pid, text="app[31337]: segfault at 0 ip 00005555 sp 00007ffc error 4 in app")
+    return Faulted(**at(seconds, "kmsg"), pid=pid, signal=signal, text="app[31337]: segfault at 0 ip 00005555 sp 00007ffc error 4 in app")
+
+
+def health(seconds: float, status: Literal["starting", "healthy", "unhealthy"]) -> HealthReported:
+    """Tell Docker's event `health_status`."""
+    return HealthReported(**at(seconds, "docker"), status=status)
+
+
+def oom(seconds: float) -> OomReported:
+    """Tell Docker's event `oom`."""
+    return OomReported(**at(seconds, "docker"))
 
 
 def emptied(seconds: float, kills: int | None = 0, groups: int = 0) -> Emptied:

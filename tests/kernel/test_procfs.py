@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from collectors.kernel import procfs
 from collectors.kernel.files import Forbidden, Gone, Malformed, ReadError, Unsupported
-from collectors.kernel.process_stat import Stat, parse_stat
+from collectors.kernel.process_stat import Past, Stat, parse_past, parse_stat
 from collectors.kernel.processes import Namespace, Processes, RuntimeProcess, Zombie
 from collectors.kernel.procfs import UNKNOWN, ProcessTable, parse_cgroup
 from tests.tree import HOST_NAMESPACE, Link, descriptors_left, open_descriptors, process, stat, tree
@@ -92,6 +92,19 @@ def test_garbage_for_a_stat_is_a_value_error(raw: bytes) -> None:
 HYBRID = b"9:name=systemd:/init.scope\n4:memory:/0::/evil\n1:cpu,cpuacct:/\n0::/system.slice/docker-1.scope\n"
 
 
+@example(b") Z 1 (")
+@given(st.binary(max_size=15).filter(lambda name: b"\0" not in name))
+def test_the_past_of_a_process_is_in_its_stat(comm: bytes) -> None:
+    """Its session, whether it has ever waited, and how it ended; a name changes none of them, and a cut file has none."""
+    raw = stat(812, comm=comm, state=b"Z", session=800, child_faults=3, exit_code=256)
+
+    assert parse_past(raw) == Past(session=800, has_waited=True, status=256)
+    assert not parse_past(stat(812, comm=comm)).has_waited
+    for end in range(len(raw)):
+        with pytest.raises(ValueError, match=r"cut short|not found|invalid|list index"):
+            parse_past(raw[:end])
+
+
 @pytest.mark.parametrize(
     ("raw", "path"),
     [
@@ -151,7 +164,8 @@ def test_scan_of_a_host_with_a_container(tmp_path: Path, table: ProcessTable) ->
     tree(tmp_path, process(100, namespace=INSIDE, pids=(100, 1), cgroup="/docker/1"))
     tree(tmp_path, process(101, namespace=INSIDE, pids=(101, 7), parent=100, cgroup="/docker/1/nested"))
 
-    assert table.scan() == Processes((), {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(2, 0, "/docker/1", (100, 1))}, 0)
+    namespaces = {HOST: Namespace(2, 0, None), str(INSIDE): Namespace(2, 0, "/docker/1", (100, 1), init_has_children=True)}
+    assert table.scan() == Processes((), namespaces, 0)
 
 
 def test_scan_finds_the_processes_of_runtimes_with_their_children(tmp_path: Path, table: ProcessTable) -> None:
@@ -204,8 +218,8 @@ def test_whose_fault_a_zombie_is(tmp_path: Path, table: ProcessTable) -> None:
         61: False,
         62: False,  # the parent has ended since the scan began
     }
-    assert zombies(found)[103] == Zombie(103, 1103, str(INSIDE), "/docker/1", parent_is_init=False)
-    assert found.namespaces == {HOST: Namespace(5, 3, None), str(INSIDE): Namespace(6, 4, "/docker/1", (100, 1))}
+    assert zombies(found)[103] == Zombie(103, 1103, str(INSIDE), "/docker/1", parent_is_init=False, comm=b"app", parent=101)
+    assert found.namespaces == {HOST: Namespace(5, 3, None), str(INSIDE): Namespace(6, 4, "/docker/1", (100, 1), init_has_children=True)}
 
 
 def test_the_init_of_the_outer_namespace_is_not_the_one_to_blame(tmp_path: Path, table: ProcessTable) -> None:
@@ -240,7 +254,7 @@ def test_a_namespace_without_a_container(tmp_path: Path, table: ProcessTable) ->
         str(INSIDE): Namespace(1, 0, "/user.slice/session-1.scope", (100, 1)),
         str(INSIDE + 1): Namespace(1, 1, None),
     }
-    assert found.zombies == (Zombie(200, 100, str(INSIDE + 1), None, parent_is_init=False),)
+    assert found.zombies == (Zombie(200, 100, str(INSIDE + 1), None, parent_is_init=False, comm=b"app", parent=4321),)
 
 
 def test_a_zombie_in_a_removed_cgroup_keeps_its_path(tmp_path: Path, table: ProcessTable) -> None:
@@ -275,7 +289,7 @@ def test_scanning_again_sees_what_changed(tmp_path: Path, table: ProcessTable) -
     tree(tmp_path, {"101/stat": stat(101, state=b"Z", parent=100)})
     died = table.scan()
     assert died == Processes(
-        (Zombie(101, 100, str(INSIDE), "/docker/1", parent_is_init=True),),
+        (Zombie(101, 100, str(INSIDE), "/docker/1", parent_is_init=True, comm=b"app", parent=100),),
         {HOST: Namespace(1, 0, None), str(INSIDE): Namespace(2, 1, "/docker/1", (100, 1))},
         0,
     )
@@ -390,7 +404,9 @@ def test_a_forbidden_link_is_unknown_unless_nspid_tells(tmp_path: Path, table: P
 
     assert found.namespaces == {HOST: Namespace(2, 0, None), UNKNOWN: Namespace(2, 1, None)}
     assert found.unreadable == 2
-    assert found.zombies == (Zombie(101, 100, UNKNOWN, "/docker/1", parent_is_init=True),), "NSpid says whose fault it is"
+    (zombie,) = found.zombies
+    assert zombie.parent_is_init, "NSpid says whose fault it is"
+    assert (zombie.namespace, zombie.cgroup) == (UNKNOWN, "/docker/1")
 
 
 @pytest.mark.parametrize(("forbidden", "host"), [((), "4026530000"), ((1,), "4026530000"), ((2,), "4026530000"), ((1, 2), HOST)])
@@ -498,7 +514,7 @@ def test_a_zombie_that_is_reaped_during_the_scan(tmp_path: Path, table: ProcessT
     tree(tmp_path, process(100, state=b"Z", cgroup="/docker/1"))
     fail_on(monkeypatch, "open", lambda path: path.endswith(("/100/cgroup", "/100/status")), errno.ESRCH)
 
-    assert table.scan().zombies == (Zombie(100, 100, HOST, None, parent_is_init=False),)
+    assert table.scan().zombies == (Zombie(100, 100, HOST, None, parent_is_init=False, comm=b"app", parent=1),)
 
 
 def fail_on(monkeypatch: pytest.MonkeyPatch, call: str, matches: Callable[[Any], bool], code: int) -> None:
@@ -549,7 +565,7 @@ def test_a_pid_that_is_used_again(tmp_path: Path, table: ProcessTable, monkeypat
 
     found = table.scan()
 
-    assert found.zombies == (Zombie(100, 900, str(INSIDE + 1), "/docker/2", parent_is_init=False),)
+    assert found.zombies == (Zombie(100, 900, str(INSIDE + 1), "/docker/2", parent_is_init=False, comm=b"app", parent=1),)
     assert found.namespaces == {HOST: Namespace(1, 0, None), str(INSIDE + 1): Namespace(1, 1, None)}
 
 

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collectors.kernel import syslog
+from collectors.kernel.fault_lines import fault_of
 from collectors.kernel.kmsg import Record, parse_record
 from collectors.kernel.oom_log import OomKill, OomRecogniser, concerns_oom, looks_like_oom
 from collectors.kernel.syslog import Tail
@@ -166,6 +167,19 @@ def test_a_newline_in_a_message_forges_no_line(timed: bool, after_us: int) -> No
     records = tail.new()
 
     assert texts(records) == [b"mount option: a\n" + KILL % 1, KILL % 2, KILL % 3, b"x\n" + KILL % 4 + b"\n" + KILL % 5]
+
+
+def test_a_newline_in_a_name_forges_no_fault() -> None:
+    """A name, or that of the file in which it happened, with a line of another process; a real one in the same microsecond is found."""
+    fault = b"victim[%d]: segfault at 0 ip 7f sp 7f error 4"
+    log = KernelLog()
+    tail = tail_of(log)
+    log.log(b"x[1]: segfault at 0 ip 7f sp 7f error 4 in a\n" + fault % 2 + b"[0,7f+1]", priority=6)
+    log.log(fault % 3, priority=6, after_us=0)
+    log.log(b"Code: 66 2e 0f", priority=6, after_us=0)
+    log.log(fault % 4, priority=6, after_us=0)
+
+    assert [found.pid for record in tail.new() if (found := fault_of(record))] == [1, 3, 4]
 
 
 def test_while_the_log_goes_on_nothing_is_forged_either() -> None:

@@ -30,6 +30,7 @@ PACKAGE_OF = {
     "runc": "runc",
     "podman": "podman",
     "tini": "tini",
+    "dumb-init": "dumb-init",
     "prometheus": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "busybox": "busybox-static",

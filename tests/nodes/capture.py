@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from docker import APIClient
 
-from collectors.kernel import cgroupfs, container_id, process_stat
+from collectors.kernel import cgroupfs, container_id, namespaces, process_stat
 
 T = TypeVar("T")
 
@@ -30,10 +30,10 @@ NODE_FILES = (
     "sys/kernel/threads-max",
     "sys/vm/swappiness",
 )
-PROCESS_FILES = ("stat", "status", "cgroup", "oom_score_adj")
-PROCESS_LINK = "ns/pid"
+PROCESS_FILES = ("stat", "status", "cgroup", "oom_score_adj", "uid_map", "stack", "wchan")
+PROCESS_LINKS = tuple(f"ns/{kind}" for kind in namespaces.KINDS)
 MOUNTS = "mountinfo"
-"""Of this the lines of overlays are copied, if there are any: of other mounts nothing is read."""
+"""Of this the lines of overlays, of the root and of sockets are copied, if there are any: more of other mounts is not told."""
 ROOT_FILES = ("cgroup.controllers",)
 CGROUP_FILES = (
     *("cgroup.stat", "memory.current", "memory.events", "memory.events.local", "memory.max", "memory.oom.group", "memory.stat"),
@@ -45,6 +45,7 @@ CONTAINER_FILES = (
 )
 
 _KTHREADD = 2
+_STACK = "stack"
 
 
 def capture_proc(proc: Path, to: Path) -> None:
@@ -54,22 +55,26 @@ def capture_proc(proc: Path, to: Path) -> None:
         copied = _unless_gone(partial(_process, proc / pid))
         if copied is None:
             continue
-        contents, link = copied
-        (to / pid / PROCESS_LINK).parent.mkdir(parents=True)
-        (to / pid / PROCESS_LINK).symlink_to(link)
+        contents, links = copied
+        (to / pid / "ns").mkdir(parents=True)
+        for name, link in links.items():
+            (to / pid / name).symlink_to(link)
         for name, content in contents.items():
             (to / pid / name).write_bytes(content)
         mounts = _unless_gone((proc / pid / MOUNTS).read_bytes) or b""
-        if lines := [line for line in mounts.splitlines(keepends=True) if b" - overlay " in line]:
+        if lines := [line for line in mounts.splitlines(keepends=True) if b" - overlay " in line or b" / / " in line or b".sock " in line]:
             (to / pid / MOUNTS).write_bytes(b"".join(lines))
 
 
-def _process(source: Path) -> tuple[dict[str, bytes], str] | None:
+def _process(source: Path) -> tuple[dict[str, bytes], dict[str, str]] | None:
     stat = (source / "stat").read_bytes()
     if process_stat.parse_stat(stat).parent == _KTHREADD:
         return None
-    others = {name: (source / name).read_bytes() for name in PROCESS_FILES if name != "stat"}
-    return {"stat": stat, **others}, os.readlink(source / PROCESS_LINK)
+    others = {name: (source / name).read_bytes() for name in PROCESS_FILES if name not in ("stat", _STACK)}
+    stack = _unless_gone((source / _STACK).read_bytes) or b""  # a kernel may lack it
+    has_ended = process_stat.parse_stat(stat).state == b"Z"  # it keeps none but that of its PIDs
+    links = {name: os.readlink(source / name) for name in PROCESS_LINKS if name == "ns/pid" or not has_ended}
+    return {"stat": stat, _STACK: stack, **others}, links
 
 
 def capture_cgroups(root: Path, to: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import math
 import os
 import platform
 import re
@@ -32,8 +33,10 @@ from agent.sources.layers import LayersSource
 from agent.sources.oci import OciSource
 from collectors import NAMES
 from collectors.inquest.leftovers import LEFTOVER_SECONDS
+from collectors.kernel import container_init
 from collectors.layers import Layer
 from collectors.leftovers import Leftovers
+from collectors.services import Services
 from collectors.zombies import Zombies
 
 HERE = Path(__file__).parent
@@ -48,6 +51,8 @@ VARYING = (
 """Metrics whose values are another every time."""
 
 ZOMBIES_FIRST_SEEN = 1_700_000_000
+LONG_AFTER_BOOT = 1e9
+"""Seconds, for what asks how old the processes of a node are that was captured on another machine."""
 _SECONDS = 120.0
 
 Families = dict[str, tuple[str, str, dict[tuple[tuple[str, str], ...], float]]]
@@ -73,7 +78,7 @@ def make_pages(node: Path) -> Pages:
     """Start an agent on the node of a directory, let it make its first pass, and scrape it ten seconds later."""
     refused = (node / "forbidden").read_text().split() if (node / "forbidden").exists() else []
     records = (node / "kmsg").read_bytes().splitlines(keepends=True) if (node / "kmsg").exists() else None
-    with forbidden({str(node / path) for path in refused}), TemporaryDirectory() as state:
+    with forbidden({str(node / path) for path in refused}), processes_of_any_age(), TemporaryDirectory() as state:
         return asyncio.run(_pages(node, records, state))
 
 
@@ -125,6 +130,8 @@ def build(node: Path, state: str) -> tuple[App, Clock]:
     for collector in app.gather._collectors:
         if isinstance(collector, Zombies):
             collector._clock = lambda: ZOMBIES_FIRST_SEEN
+        if isinstance(collector, Services):
+            collector._clock = lambda: LONG_AFTER_BOOT
         if isinstance(collector, Leftovers):
             collector._clock = count(0, 2 * LEFTOVER_SECONDS).__next__  # in the second pass what is there has been there for a while
     for source in app.sources:
@@ -199,6 +206,15 @@ def forbidden(paths: set[str]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("open", "readlink", "scandir", "listdir") if paths else ():
             patch.setattr(os, name, guarded(getattr(os, name)))
+        yield
+
+
+@contextmanager
+def processes_of_any_age() -> Iterator[None]:
+    """Take every process for older than a runtime's helpers: a captured node may have been up for longer than this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(container_init, "_SURE_SECONDS", -math.inf)
+        patch.setattr(container_init.Init, "age_seconds", math.inf)
         yield
 
 

@@ -43,11 +43,11 @@ FORMATS = {
 }
 
 
-def wait_for(condition: Callable[[], T], seconds: float, message: str) -> T:
+def wait_for(condition: Callable[[], T], seconds: float, message: str | Callable[[], str]) -> T:
     """Return the condition's value as soon as it is true; fail with the message after SLOWNESS times so many seconds."""
     deadline, pause = time.monotonic() + SLOWNESS * seconds, 0.05
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"after {SLOWNESS * seconds} s: {message}"
+        assert time.monotonic() < deadline, f"after {SLOWNESS * seconds} s: {message() if callable(message) else message}"
         time.sleep(pause)
         pause = min(1.2 * pause, 0.4)  # a look is mostly a scrape, and the guest has one processor for all
     return value
@@ -199,10 +199,23 @@ class Agent(Daemon):
 
     def value(self, name: str, **labels: str) -> float | None:
         """Scrape; return the value of the one series of that name that has these labels, None when there is none."""
-        page = self.scrape()
-        found = [value for (series, have), value in page.items() if series == name and labels.items() <= set(have)]
+        found = [value for have, value in self.family(name).items() if labels.items() <= set(have)]
         assert len(found) <= 1, f"{len(found)} series of {name} have {labels}"
         return found[0] if found else None
+
+    def by_container(self, name: str) -> dict[str, float]:
+        """Scrape; return the value of each container's one series of that name, by the container's name."""
+        return {dict(have)["container"]: value for have, value in self.family(name).items()}
+
+    def oom_kills(self) -> dict[str, float]:
+        """Scrape; return the count of record of each container, by its name."""
+        return self.by_container("coroner_container_oom_kills_total")
+
+    def family(self, name: str) -> dict[frozenset[tuple[str, str]], float]:
+        """Scrape; return the series of that name by their labels. Of a page asked for so often the parser need not read the rest."""
+        lines = self.get("/metrics", Accept=FORMATS[False][0]).splitlines(keepends=True)
+        page = samples("".join(line for line in lines if line.startswith((f"{name}{{", f"{name} "))))
+        return {labels: value for (_, labels), value in page.items()}
 
 
 Run = Callable[..., Container]

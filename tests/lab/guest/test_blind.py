@@ -25,6 +25,7 @@ def test_without_any_capability_the_rest_is_served_and_the_remedy_is_named(
     wait_for(lambda: coroner.value("coroner_container_oom_kills_total", container="parent") == 1, 30, "no kill")
     up = {source: coroner.value("coroner_source_up", source=source) for source in ("cgroup", "proc", "kmsg", "docker")}
     assert up == {"cgroup": 1, "proc": 0, "kmsg": 0, "docker": 1}
+    assert coroner.value("coroner_container_init_info", container="careless") is None, "whose PID 1 is whose is not known"
     assert "/dev/kmsg: Operation not permitted" in coroner.log
     assert "CAP_SYSLOG" in coroner.log
     assert "CAP_SYS_PTRACE" in coroner.log

@@ -171,6 +171,8 @@ async def test_each_way_to_end_is_told_as_it_was(docker: DockerClient, run: Run)
         containers = dict(zip(cases, await asyncio.to_thread(in_parallel, *(partial(live, name) for name in cases)), strict=True))
         expected = {name: ["Created", "Watched", "Started", "Watched", *cases[name][3]] for name in cases}
         await until(lambda: {name: life(desk, containers[name]) for name in cases} == expected)
+        inspected = {ContainerKey(containers[name].id) for name in ("stop", "stop-kill")}
+        await until(lambda: inspected <= {fact.container for fact in desk.facts if isinstance(fact, Configured)})
 
     for container in containers.values():
         facts = told_of(desk, container)

@@ -281,7 +281,7 @@ def test_without_either_way_last_words_count_a_container_of_200_ms(agent: StartA
     for name in names:
         run("tail", "/dev/zero", name=name, mem_limit="16m", auto_remove=True)
 
-    wait_for(lambda: [kills(coroner, name) for name in names] == [1] * 5, 30, "not one each")
+    wait_for(lambda: coroner.oom_kills() == dict.fromkeys(names, 1), 30, "not one each")
     assert node_kills(coroner) == coroner.value("coroner_oom_kills_total", scope="container") == 5
 
 

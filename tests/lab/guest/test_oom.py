@@ -113,29 +113,32 @@ def test_twenty_kills_at_once_over_five_containers_are_exact(agent: StartAgent, 
     start = WAIT + """for n in 1 2 3 4; do awk 'BEGIN { s = "x"; while (1) s = s s }' & done; wait; sleep 1000"""
     names = [f"burst-{number}" for number in range(5)]
     containers = in_parallel(*(lambda name=name: run("sh", "-c", start, name=name, mem_limit="8m") for name in names))
-    wait_for(lambda: all(kills(coroner, name) == 0 for name in names), 30, "not born at 0")
+    wait_for(lambda: coroner.oom_kills() == dict.fromkeys(names, 0), 30, "not born at 0")
     for container in containers:
         Path(f"/proc/{(cgroup(container) / 'cgroup.procs').read_text().split()[0]}/root/go").touch()
     wait_for(lambda: [memory_events(container)["oom_kill"] for container in containers] == [4] * 5, 60, "not twenty kills")
 
-    wait_for(lambda: [kills(coroner, name) for name in names] == [4] * 5, 30, "not four each on the page")
+    wait_for(lambda: coroner.oom_kills() == dict.fromkeys(names, 4), 30, "not four each on the page")
     assert node_kills(coroner) == {"container": 20, "pod": 0, "ancestor": 0, "node": 0}
 
 
 def test_fourteen_containers_killed_at_once_have_one_kill_each(agent: StartAgent, run: Run) -> None:
-    """The kernel log names the cgroup of ten victims per five seconds, memory.events goes with the container: its last words tell."""
+    """The kernel log names the cgroup of ten victims per five seconds, memory.events goes with the container: its last words tell, and
+    where the runtime was faster, the PID that the log gives is that of the container's init. Whose limit was hit nothing tells then.
+    """
     coroner = agent()
     names = [f"storm-{number}" for number in range(14)]
     start = WAIT + "exec tail /dev/zero"
     containers = in_parallel(*(lambda name=name: run("sh", "-c", start, name=name, mem_limit="8m") for name in names))
-    wait_for(lambda: all(kills(coroner, name) == 0 for name in names), 30, "not born at 0")
+    wait_for(lambda: coroner.oom_kills() == dict.fromkeys(names, 0), 30, "not born at 0")
     for go in [Path(f"/proc/{(cgroup(container) / 'cgroup.procs').read_text().split()[0]}/root/go") for container in containers]:
         go.touch()
     for container in containers:
         assert container.wait()["StatusCode"] == 137
 
-    wait_for(lambda: [kills(coroner, name) for name in names] == [1] * 14, 30, "not one each on the page")
-    assert node_kills(coroner) == {"container": 14, "pod": 0, "ancestor": 0, "node": 0}
+    wait_for(lambda: coroner.oom_kills() == dict.fromkeys(names, 1), 60, lambda: f"not one each on the page: {coroner.oom_kills()}")
+    by_scope = node_kills(coroner)
+    assert (by_scope["container"] or 0) + (by_scope["ancestor"] or 0) == sum(value or 0 for value in by_scope.values()) == 14
 
 
 def test_a_child_killed_every_300_ms_for_10_seconds(agent: StartAgent, run: Run) -> None:
