@@ -485,8 +485,8 @@ def test_the_page_of_a_thousand_containers_has_less_than_a_megabyte() -> None:
     """With all that there may be to say of each, and a finding of every other one."""
     samples, living = large(1000)
     found = [
-        replace(
-            scene.found("", "memory-near-limit", "warning", "Its working set is 96 % of its limit, and 2 % can be reclaimed."), labels=key
+        Finding(
+            (key[0], key[1], key[2]), "memory-near-limit", "warning", "Its working set is 96 % of its limit, and 2 % is free.", "", "", ""
         )
         for key in list(living)[::2]
     ]
