@@ -31,6 +31,7 @@ from agent.kept import Kept, keep
 from agent.log_pids import LogPids
 from agent.naming import LISTED_WITHIN_SECONDS
 from agent.page import Page, compress, registry_lines
+from agent.particulars import with_names
 from agent.postmortem import Postmortem
 from agent.register import Register
 from agent.sources import Source
@@ -205,7 +206,7 @@ class App:
             pages=Pages(self),
             victims=partial(self.casebook.victims, MOST_VICTIMS),
             verdicts=partial(self.casebook.verdicts, MOST_VERDICTS),
-            findings=self.examined,
+            findings=self.named,
             telemetry_path=self.config.telemetry_path,
         )
         runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
@@ -253,7 +254,7 @@ class App:
         async with self.following():
             await self.gather.look(DEFAULT_SCRAPE_SECONDS)
             self.census.ahead = LISTED_WITHIN_SECONDS
-            return await self.examined()
+            return await self.named()
 
     async def examined(self) -> Examination:
         """Return what the rules say of the latest pass; of a new one if that is older than a few seconds."""
@@ -264,6 +265,10 @@ class App:
         if reason := self._failures.get("census") or self._failures.get(Findings.name):
             return blinded(reason)
         return self.findings.latest
+
+    async def named(self) -> Examination:
+        """Return the same with the names behind what is found, which are looked for now."""
+        return await with_names(await self.examined(), self.gather, DEFAULT_SCRAPE_SECONDS)
 
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str = "") -> bytes:
         """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""

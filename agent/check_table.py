@@ -20,7 +20,7 @@ def findings_table(findings: Sequence[Finding], width: int | None, *, colour: bo
     if not findings:
         return ""
     if width is None:
-        rows = [(*_cells(finding), visible(finding.evidence), visible(finding.fix)) for finding in findings]
+        rows = [(*_cells(finding), visible(". ".join((finding.evidence, *finding.details))), visible(finding.fix)) for finding in findings]
         return "".join(f"{line}\n" for lines in laid_out(_LINES, rows, None) for line in lines)
     (header,), *heads = laid_out(_BLOCKS, [_cells(finding) for finding in findings], width)
     lines = [f"{_BOLD}{header}{_PLAIN}" if colour else header]
@@ -68,7 +68,7 @@ def _coloured(line: str, severity: str) -> str:
 
 
 def _block(finding: Finding, width: int) -> Iterator[str]:
-    for text in (finding.evidence, " ".join(finding.why.split("\n")), f"Fix: {finding.fix}"):
+    for text in (finding.evidence, *finding.details, " ".join(finding.why.split("\n")), f"Fix: {finding.fix}"):
         yield from wrap(
             visible(text),
             max(width, _NARROWEST),

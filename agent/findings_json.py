@@ -13,7 +13,8 @@
       "evidence": "PID 1 ...",             one sentence with numbers
       "why": "...",                        why it matters, two lines at most
       "fix": "...",                        what to change
-      "runbook": "https://..."
+      "runbook": "https://...",
+      "details": ["sh (PID 4711 ...) ..."] sentences with the names behind it: who does not wait for zombies, which services there are
     }
   ],
   "could_not_look": [                      rules that lack something that failed or is blind: their silence proves nothing
@@ -50,6 +51,7 @@ def as_json(examination: Examination) -> dict[str, Any]:
                 "why": finding.why,
                 "fix": finding.fix,
                 "runbook": finding.runbook,
+                "details": finding.details,
             }
             for finding in examination.findings
         ],
@@ -80,7 +82,11 @@ def _finding(each: Mapping[str, Any]) -> Finding:
     if severity is None:
         raise ValueError("severity")
     texts = [_text(each, key) for key in ("evidence", "why", "fix", "runbook")]
-    return Finding(_labels(each), _text(each, "finding"), severity, *texts)
+    details = each.get("details", [])
+    if not isinstance(details, list) or not all(isinstance(line, str) for line in details):
+        raise TypeError("details")
+    evidence, why, fix, runbook = texts
+    return Finding(_labels(each), _text(each, "finding"), severity, evidence, why, fix, runbook, tuple(details))
 
 
 def _reasons(found: Any) -> list[tuple[str, str]]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from agent.cases_rows import exit_of, span, verdict_of
 from agent.cases_words import WHY
+from agent.culprits import sentence
 from agent.history import Series
 from agent.overview import Overview, View, spelled
 from agent.web import words
 from agent.web.charts import charts
-from agent.web.culprits import sentence
 from agent.web.html import NOTHING, Html, join
 from agent.web.index_page import KINDS, finding
 from agent.web.parts import UNKNOWN, ago, badge, count, moment, page, section, size, table

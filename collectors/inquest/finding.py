@@ -33,6 +33,8 @@ class Finding:
     fix: str
     runbook: str
     """URL."""
+    details: tuple[str, ...] = ()
+    """Names behind it, in sentences, where somebody has looked for them (agent/particulars.py): the container's word as well."""
 
 
 class View:
