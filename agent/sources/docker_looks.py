@@ -1,6 +1,7 @@
 """The thread that inspects containers, one by one and not too fast, so that no event waits for that.
 
-A daemon answers for a container that is stuck when that lets go of it, which may be never: it is given up, and the others have their turn.
+A daemon answers for a container that is stuck when that lets go of it, which may be never: the others have their turn, and it is asked
+for again later.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ _BETWEEN_SECONDS = 0.02
 """So fifty a second at most."""
 
 _STUCK_SECONDS = 60
-"""So long a container is not inspected again of which there was no answer in time."""
+"""So long a container is not inspected again of which there was no answer in time; then it is, as soon as no other waits."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Looks:
         self._post = post
         self._changed = threading.Condition()
         self._waiting: dict[ContainerKey, Look] = {}
-        self._stuck: dict[ContainerKey, float] = {}
+        self._stuck: dict[ContainerKey, tuple[float, Look]] = {}
         self._is_started = self._is_stopped = self._is_full = False
 
     def ask(self, look: Look) -> None:
@@ -53,8 +54,7 @@ class Looks:
                     log.warning("too many containers to inspect: some are not", extra={"waiting": MOST_WAITING})
                 self._is_full = True
                 return
-            times = [each.since for each in (before, look) if each is not None and each.since is not None]
-            self._waiting[look.container] = Look(look.container, min(times, default=None))
+            self._waiting[look.container] = look if before is None else _both(before, look)
             self._changed.notify()
             if not self._is_started:
                 self._is_started = True
@@ -76,7 +76,7 @@ class Looks:
             except Exception as error:  # the SDK raises requests', urllib3's, json's and its own errors
                 log.debug("not inspected", exc_info=error, extra={"id": look.container})
                 if getattr(error, "response", None) is None:  # no answer; 404 is one: it was removed meanwhile
-                    self._stuck[look.container] = time.monotonic()
+                    self._stuck[look.container] = time.monotonic(), look
             time.sleep(_BETWEEN_SECONDS)
         if client is not None:
             with contextlib.suppress(Exception):  # whatever state the connection is in, it is not needed any more
@@ -86,11 +86,21 @@ class Looks:
         """Wait for the next container to inspect; None: there will be none."""
         with self._changed:
             while not self._is_stopped:
-                now = time.monotonic()
-                self._stuck = {key: since for key, since in self._stuck.items() if now - since < _STUCK_SECONDS}
                 while self._waiting:
                     look = self._waiting.pop(next(iter(self._waiting)))
                     if look.container not in self._stuck:
                         return look
-                self._changed.wait()
+                    since, before = self._stuck[look.container]
+                    self._stuck[look.container] = since, _both(before, look)
+                key = next(iter(self._stuck), None)  # the one that is stuck the longest
+                rest = None if key is None else self._stuck[key][0] + _STUCK_SECONDS - time.monotonic()
+                if key is not None and rest is not None and rest <= 0:
+                    return self._stuck.pop(key)[1]
+                self._changed.wait(rest)
         return None
+
+
+def _both(look: Look, other: Look) -> Look:
+    """Return one look for two at one container."""
+    times = [each.since for each in (look, other) if each.since is not None]
+    return Look(look.container, min(times, default=None))

@@ -109,9 +109,13 @@ def test_one_that_is_stuck_is_left_alone_for_a_while(asking: Asking, monkeypatch
     until(lambda: len(asking.got) == 2)
     assert asking.client.asked == [A, B, C, B, C]
 
+    asking.looks.ask(Look(A, 7.0))
+    until(lambda: not asking.looks._waiting)
+    asking.client.answers.pop(A)
     monkeypatch.setattr(module, "_STUCK_SECONDS", 0)
-    asking.looks.ask(Look(A))
-    until(lambda: asking.client.asked[-1] == A)
+    asking.looks.ask(Look(C))
+    until(lambda: len(asking.got) == 4)
+    assert asking.got[2:] == [Inspected({"Id": C}, None), Inspected({"Id": A}, 7.0)], "nobody has to ask again"
 
 
 def test_a_daemon_that_cannot_be_connected_to_is_tried_again(asking: Asking) -> None:
