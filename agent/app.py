@@ -54,6 +54,7 @@ from collectors.base import Node, Sample, gauge
 from collectors.deaths import DeathCounts
 from collectors.findings import Examination, Findings, blinded
 from collectors.init import Init
+from collectors.inquest.execs import Execs
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.kernel.files import ReadError
@@ -119,8 +120,9 @@ class App:
         tell = register.tell
         self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, tell=tell, cursor=ledger.cursor, was_here=ledger.knows)
         names: list[Source] = []
+        execs = Execs()
         if config.docker_url:
-            names.append(DockerSource(url=config.docker_url, tell=tell, identities=identities, since=kept.history))
+            names.append(DockerSource(url=config.docker_url, tell=tell, identities=identities, execs=execs, since=kept.history))
         if config.bundles:
             names.append(OciSource(bundles=config.bundles, tell=tell, identities=identities))
         if config.kubernetes.access:
@@ -133,7 +135,6 @@ class App:
             )
             register.when_ended(kubernetes.ended)
         cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
-        life = Life(register.starts, cgroup.freezes if cgroup is not None else None, partial(never_started, identities))
         self.sources: list[Source] = [self.kernel_log, *names]
         counted: list[Callable[[Node], None]] = []
         layers = LayersSource(proc_root=config.procfs) if config.layers else None
@@ -167,7 +168,7 @@ class App:
                 for collector in all_collectors(
                     ledger,
                     DeathCounts(kept.deaths, lambda: self.cases.stops.last),
-                    life,
+                    Life(register.starts, cgroup.freezes if cgroup is not None else None, partial(never_started, identities), execs=execs),
                     config.pod_labels,
                     local_events=local_events,
                     layers=layers.found if layers else dict,

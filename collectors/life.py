@@ -1,13 +1,14 @@
-"""A container's life: when it was created and started, how often it was paused and for how long."""
+"""A container's life: when it was created and started, how often it was paused and for how long, and what was started in it by exec."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from collectors.base import Node, Sample, event_counter, gauge
+from collectors.base import CONTAINER, Node, Sample, event_counter, gauge
+from collectors.inquest.execs import Execs
 from collectors.inquest.freezes import Freezes
 from collectors.inquest.kill_state import Labels
 from collectors.inquest.starts import Starts
-from collectors.kernel.container_id import ContainerKey
+from collectors.inquest.sums_by_name import SumsByName
 
 START = gauge(
     "coroner_container_start_timestamp_seconds",
@@ -26,6 +27,11 @@ PAUSED = event_counter(
     "coroner_container_paused_seconds_total",
     "Seconds for which the container was paused, a pause that lasts included (cgroup.events frozen).",
 )
+EXECS = event_counter(
+    "coroner_container_exec_sessions_started_total",
+    "Sessions that were started in the container by exec, and by its health check if it has one (Docker's event exec_start).",
+    (*CONTAINER, "kind"),
+)
 
 
 class Life:
@@ -35,7 +41,7 @@ class Life:
     """
 
     name = "life"
-    metrics = (START, CREATED_TO_START, CREATED, PAUSES, PAUSED)
+    metrics = (START, CREATED_TO_START, CREATED, PAUSES, PAUSED, EXECS)
 
     def __init__(
         self,
@@ -43,12 +49,12 @@ class Life:
         freezes: Freezes | None = None,
         unstarted: Callable[[], Mapping[Labels, float]] = dict,
         clock: Callable[[], float] = time.monotonic,
+        execs: Execs | None = None,
     ) -> None:
-        self._starts, self._freezes = starts or Starts(), freezes or Freezes()
+        self._starts, self._freezes, self._execs = starts or Starts(), freezes or Freezes(), execs or Execs()
         self._unstarted = unstarted
         self._clock = clock
-        self._counted: dict[ContainerKey, tuple[int, float]] = {}
-        self._sums: dict[Labels, tuple[int, float]] = {}
+        self._pauses, self._sessions = SumsByName(2), SumsByName(2)
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield wall-clock seconds, durations, and counts of the pauses of every container that runs or ran lately."""
@@ -61,27 +67,22 @@ class Life:
         for labels, created in self._unstarted().items():
             yield CREATED, labels, created
         if self._freezes.is_told:
-            self._sum_up(node)
+            now = self._clock()
+            self._pauses.add(node.names, lambda key: ((frozen := self._freezes.of(key)).times, frozen.until(now)))
             for labels in dict.fromkeys(node.names.values()):
-                pauses, seconds = self._sums.get(labels, (0, 0.0))
-                yield PAUSES, labels, pauses
+                times, seconds = self._pauses.of(labels)
+                yield PAUSES, labels, times
                 yield PAUSED, labels, seconds
+        yield from self._execs_started(node)
 
-    def _sum_up(self, node: Node) -> None:
-        """Add what is new: one name may be that of several lives, and its counters must not fall when one of them is forgotten."""
-        now = self._clock()
-        counted = {}
+    def _execs_started(self, node: Node) -> Iterable[Sample]:
+        self._sessions.add(node.names, self._execs.started)
+        probed: dict[Labels, bool] = {}
         for key, labels in node.names.items():
-            frozen = self._freezes.of(key)
-            told = frozen.times, frozen.until(now)
-            if told == (0, 0.0):
-                continue
-            before = self._counted.get(key, (0, 0.0))
-            if told < before:  # it was forgotten in between
-                before = (0, 0.0)
-            sums = self._sums.get(labels, (0, 0.0))
-            self._sums[labels] = sums[0] + told[0] - before[0], sums[1] + max(0.0, told[1] - before[1])
-            counted[key] = told
-        self._counted = counted
-        shown = set(node.names.values()) if self._sums else set()
-        self._sums = {labels: sums for labels, sums in self._sums.items() if labels in shown}
+            if (has_probe := self._execs.has_probe(key)) is not None:
+                probed[labels] = probed.get(labels, False) or has_probe
+        for labels, has_probe in probed.items():
+            sessions, probes = self._sessions.of(labels)
+            yield EXECS, (*labels, "exec"), sessions
+            if has_probe:
+                yield EXECS, (*labels, "healthcheck"), probes

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from agent.identities import Amended, KnownIdentities, Listed, is_digest
 from agent.inotify import appearance
 from agent.sources import Tell
-from agent.sources.docker_facts import SOURCE, facts_of_event, identities_of, nanoseconds_of
+from agent.sources.docker_execs import command_of, probe_of
+from agent.sources.docker_facts import SOURCE, facts_of_event, id_of_event, identities_of, nanoseconds_of
 from agent.sources.docker_inspect import facts_of_container, image_of, is_restarting, key_of
 from agent.sources.docker_listener import Connect, Connected, Containers, Event, Failed, Inspected, Listener, Message, timestamp
 from agent.sources.docker_lives import MOST_DEAD, Lives, Look
@@ -25,6 +26,7 @@ from agent.sources.docker_looks import LOOK_SECONDS, Looks
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind, rest
 from collectors.base import Sample
+from collectors.inquest.execs import Execs
 from collectors.kernel.container_id import ContainerKey
 
 if TYPE_CHECKING:
@@ -51,13 +53,14 @@ class DockerSource:
         url: str,
         tell: Tell,
         identities: KnownIdentities,
+        execs: Execs | None = None,
         connect: Connect | None = None,
         window: float = WINDOW_SECONDS,
         since: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Make it; `clock` is the identities', `wall` the daemon's: seconds since 1970.
+        """Make it; `execs` is told of exec sessions. `clock` is the identities', `wall` the daemon's: seconds since 1970.
 
         Events are asked for from `since` on, by the same clock, as far as the daemon remembers them (256); from now on if it is not given.
         """
@@ -71,6 +74,7 @@ class DockerSource:
         self._clock, self._wall = clock, wall
         self._since = timestamp(int(min(wall(), wall() if since is None else since) * 1e9))
         self._lives = Lives()
+        self._execs = execs or Execs()
         self._looks: Looks | None = None
         self._images: dict[ContainerKey, str] = {}
         """Of containers of which a list says no more than the digest; "" while it is not known."""
@@ -160,6 +164,9 @@ class DockerSource:
     def _happen(self, event: Mapping[str, Any]) -> None:
         nanoseconds = nanoseconds_of(event)
         self._since = self._since if nanoseconds is None else timestamp(nanoseconds)
+        if (command := command_of(event)) is not None:  # most events are these
+            self._execs.start(ContainerKey(id_of_event(event)), command, nanoseconds or 0)
+            return
         wall, event = self._wall(), self._lives.believed(event)
         for fact in facts_of_event(event, clock=self._clock(), wall=wall):
             self._tell(fact)
@@ -183,6 +190,7 @@ class DockerSource:
         if image and (known is None or known.image != image):
             self._tell(Amended(SOURCE, key, {"image": image}))
         self._lives.inspected(message.content)
+        self._execs.know(key, probe_of(message.content))
         if is_restarting(message.content) and self._lives.has_ended(key):  # and was not started meanwhile
             self._tell(Amended(SOURCE, key, {"state": "restarting", "ended": None}))
         for fact in facts_of_container(message.content, wall=self._wall(), since=message.since):

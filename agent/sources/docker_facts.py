@@ -43,8 +43,11 @@ _STATES: Mapping[str, tuple[str, type[Created | Started | Paused | Resumed]]] = 
 EVENTS = (*_STATES, "rename", "kill", "stop", "die", "died", "destroy", "remove")
 """The events to ask for."""
 
-DOCKERS_EVENTS = ("oom", "health_status")
-"""More, of Docker alone: Podman would tell of each run of a health check, not of each change."""
+DOCKERS_EVENTS = ("oom", "health_status", "exec_start")
+"""More, of Docker alone: Podman would tell of each run of a health check, not of each change. To these two Docker adds words of its own, so
+where one of them is asked for it takes all names of events for their beginnings. No others that it has begin so; a probe makes three events
+of exec sessions, of which one is enough.
+"""
 
 _HEALTH = re.compile("health_status: (starting|healthy|unhealthy)")
 

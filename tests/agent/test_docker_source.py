@@ -16,6 +16,7 @@ from agent.sources import docker
 from agent.sources.docker import DockerSource
 from agent.sources.docker_looks import MOST_WAITING
 from agent.supervise import Blind
+from collectors.inquest.execs import Execs
 from collectors.inquest.facts import Configured, Exited, Fact, Removed, Signalled, Started, StopReturned, Watched
 from collectors.kernel.container_id import ContainerKey
 from tests.agent.desk import Desk
@@ -133,7 +134,8 @@ class Following:
     def __init__(self, url: str, window: float = 60) -> None:
         self.desk = Desk()
         self.identities = self.desk.identities
-        self.source = DockerSource(url=url, tell=self.desk.tell, identities=self.identities, window=window)
+        self.execs = Execs()
+        self.source = DockerSource(url=url, tell=self.desk.tell, identities=self.identities, execs=self.execs, window=window)
         self.status = self.source.status
 
     @asynccontextmanager
@@ -361,7 +363,7 @@ async def test_podman_never_says_that_a_container_was_asked_to_stop(daemon: Daem
 
     assert not following.of(Watched)
     assert not following.of(Signalled)
-    assert not {"oom", "health_status"} & set(filters(daemon)["event"]), "it would tell of each run of a health check"
+    assert not {"oom", "health_status", "exec_start"} & set(filters(daemon)["event"]), "it would tell of each run of a health check"
 
 
 async def test_a_death_that_no_event_tells_of_is_found_by_the_next_list(daemon: Daemon) -> None:
@@ -437,7 +439,21 @@ async def test_the_stream_is_opened_before_the_list_is_asked_for(daemon: Daemon)
     paths = [request.path.rsplit("/", 1)[-1] for request in daemon.requests]
     assert paths.index("events") < paths.index("json")
     assert filters(daemon)["type"] == ["container"]
-    assert not any(action.startswith("exec") for action in filters(daemon)["event"]), "a probe makes three of them every few seconds"
+    assert [each for each in filters(daemon)["event"] if each.startswith("exec")] == ["exec_start"], "a probe makes three events each time"
+
+
+async def test_exec_sessions_are_counted_apart_from_health_checks(daemon: Daemon) -> None:
+    """When the inspection has told which is which; an event that is told again counts once, and none is a fact."""
+    daemon.containers = [listed(WEB, "web")]
+    daemon.inspected = {WEB: {"Id": WEB, "State": {}, "Config": {"Healthcheck": {"Test": ["CMD", "probe", "-v"]}}}}
+    commands = ["exec_start: probe -v", "exec_start: sh ", "exec_start: probe -v"]
+    daemon.events = [event(each, WEB, "web", 10**18 + number // 2) for number, each in enumerate([*commands, commands[-1]])]
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: following.execs.started(WEB) != (0, 0))
+
+    assert following.execs.started(WEB) == (0, 2), "two at one nanosecond are one"
+    assert following.source._since == f"{10**9}.000000001"
 
 
 async def test_after_a_restart_the_events_are_asked_for_since_the_last_one(daemon: Daemon) -> None:

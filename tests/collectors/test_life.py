@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from collectors.base import Node
+from collectors.inquest.execs import Execs
 from collectors.inquest.facts import Created, Started
 from collectors.inquest.freezes import Freezes
 from collectors.inquest.starts import Starts
@@ -78,6 +79,26 @@ def test_the_counts_of_a_name_do_not_fall_when_one_of_its_lives_is_forgotten(tmp
     assert collect(life, both) == pauses(LABELS[A], 2, 4)
     assert collect(life, replace(seen, names={B: LABELS[A]})) == pauses(LABELS[A], 2, 4)
     assert collect(life, replace(seen, names={})) == {}
+
+
+def started(labels: tuple[str, ...], **counts: int) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Spell the counters of exec sessions."""
+    return {("coroner_container_exec_sessions_started_total", (*labels, kind)): count for kind, count in counts.items()}
+
+
+def test_exec_sessions_begin_at_0_where_a_runtime_tells_of_them(tmp_path: Path) -> None:
+    """Health checks where the container has one; nothing of a container that it has not told of."""
+    execs = Execs()
+    life = Life(execs=execs)
+    seen = looked_at(tmp_path, A, B, C)
+    execs.know(A, "probe ")
+    execs.know(B, None)
+    assert collect(life, seen) == started(LABELS[A], exec=0, healthcheck=0) | started(LABELS[B], exec=0)
+
+    for number, command in enumerate(["probe ", "probe ", "sh "]):
+        execs.start(A, command, number)
+    ended = replace(seen, containers=(), instances=())
+    assert collect(life, ended) == started(LABELS[A], exec=1, healthcheck=2) | started(LABELS[B], exec=0)
 
 
 def test_a_count_that_was_forgotten_begins_anew(tmp_path: Path) -> None:
