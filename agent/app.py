@@ -137,7 +137,7 @@ class App:
         cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
         self.sources: list[Source] = [self.kernel_log, *names]
         counted: list[Callable[[Node], None]] = []
-        layers = LayersSource(proc_root=config.procfs) if config.layers else None
+        layers = LayersSource(proc_root=config.procfs, tell=tell) if config.layers else None
         if cgroup is not None:
             signals = SignalsSource(root=config.tracefs, proc_root=config.procfs, tell=tell) if config.signals else None
             exits = ExitsSource(proc_root=config.procfs, tell=signals.overhear if signals else tell)
@@ -147,6 +147,8 @@ class App:
         if config.exits:
             self.sources.append(ExitFilesSource(directories=config.exits, tell=tell))
         if layers is not None:
+            register.when_born(layers.ends.born)
+            register.when_ended(layers.ends.ended)
             counted.append(layers.compare)
             self.sources.append(layers)
         self.census = Census(
@@ -174,6 +176,7 @@ class App:
                     layers=layers.found if layers else dict,
                     stop_signal=register.stop_signals.of,
                     findings=self.findings,
+                    layer_ends=layers.ends.sizes if layers else dict,
                 )
                 if collector.name in config.collectors and (kept.has_counts or collector.name not in (oom.Oom.name, DeathCounts.name))
             ],

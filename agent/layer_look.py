@@ -7,6 +7,8 @@ from typing import Literal
 
 from agent.layer_walk import Pace, Stopped, TooLarge, disk_usage
 from collectors.kernel.container_init import ForeignProcesses, running_init
+from agent.layer_walk import Changed, Pace, Stopped, TooLarge, disk_usage
+from agent.sources.exit_inits import ForeignProcesses, running_init
 from collectors.kernel.files import Gone, ReadError, parse_once
 from collectors.kernel.process_stat import parse_stat
 from collectors.kernel.root_mount import RootMount, has_overlay, root_mount
@@ -28,21 +30,51 @@ class Look:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What a container has as its root. `kind` is "" if there is no init, or its root cannot be told."""
+
+    kind: str = ""
+    upper: bytes | None = None
+    """Its writable layer, as a path from the root of PID 1 of the node; None: it has none, or it is not believed."""
+    problem: str = ""
+
+
 def look(proc_root: str, directory: str, pace: Pace) -> Look:
     """Look at the container with this cgroup directory. It may take minutes. Raises Stopped."""
+    root = root_of(proc_root, directory)
+    if root.upper is None:
+        return Look(Layer(root.kind) if root.kind else None, problem=root.problem)
+    return _measured(proc_root, root.kind, root.upper, pace)
+
+
+def root_of(proc_root: str, directory: str) -> Root:
+    """Find the root of the container with this cgroup directory."""
     try:
         root = _root(proc_root, directory)
         if root is None or root.upper is None:
-            return Look(Layer(root.kind) if root else None)
+            return Root(root.kind if root else "")
         # Whoever may mount could make any directory of the node look like its layer: only what PID 1 of the node sees mounted is believed.
         is_believed = has_overlay(f"{proc_root}/1/mountinfo", root)
     except ForeignProcesses:
-        return Look(problem=FOREIGN)
+        return Root(problem=FOREIGN)
     except Gone:
-        return Look()
+        return Root()
     except ReadError:
-        return Look(problem=f"the roots of some containers are unknown: {proc_root}/PID/mountinfo cannot be read")
-    return _measured(proc_root, root.kind, root.upper, pace) if is_believed else Look(Layer(root.kind), problem=HIDDEN)
+        return Root(problem=f"the roots of some containers are unknown: {proc_root}/PID/mountinfo cannot be read")
+    return Root(root.kind, root.upper) if is_believed else Root(root.kind, problem=HIDDEN)
+
+
+def measure_end(proc_root: str, upper: bytes, ended: float, pace: Pace) -> tuple[int | None, Result]:
+    """Measure the layer of a container that ended, by the wall clock; `gone` if it is being removed. Raises Stopped."""
+    try:
+        return disk_usage(os.fsencode(f"{proc_root}/1/root") + upper, pace, unchanged_since=ended), "measured"
+    except TooLarge:
+        return None, "too_large"
+    except (Changed, FileNotFoundError):
+        return None, "gone"
+    except OSError:
+        return None, "failed"
 
 
 def _root(proc_root: str, directory: str) -> RootMount | None:
@@ -73,4 +105,4 @@ def _measured(proc_root: str, kind: str, upper: bytes, pace: Pace) -> Look:
     return Look(Layer(kind, size), "measured")
 
 
-__all__ = ("FOREIGN", "HIDDEN", "Look", "Result", "Stopped", "look")
+__all__ = ("FOREIGN", "HIDDEN", "Look", "Result", "Root", "Stopped", "look", "measure_end", "root_of")

@@ -29,38 +29,55 @@ class TooLarge(Exception):
     """There is more, or it takes longer, than is looked at."""
 
 
+class Changed(Exception):
+    """Something in it was changed since nobody should have: it is being removed, or used again."""
+
+
 class Stopped(Exception):
     """Nobody wants the answer any more."""
 
 
 class Pace:
-    """Has one walk rest most of the time. `sleep` waits so many seconds, and returns True when the walk is to stop."""
+    """Has one walk rest most of the time. `sleep` waits so many seconds, and returns True when the walk is to stop.
 
-    def __init__(self, sleep: Callable[[float], bool], clock: Callable[[], float] = time.monotonic) -> None:
+    `share` is how much of its time it works, `most_seconds` how long it takes at most.
+    """
+
+    def __init__(
+        self,
+        sleep: Callable[[float], bool],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        share: float = _SHARE,
+        most_seconds: float | None = None,
+    ) -> None:
         self._sleep = sleep
         self._clock = clock
+        self._share = share
+        self._most_seconds = MOST_SECONDS if most_seconds is None else most_seconds
         self._begun = self._since = clock()
 
     def rest(self) -> None:
-        """Rest if it is time to. Raises Stopped, and TooLarge after MOST_SECONDS."""
+        """Rest if it is time to. Raises Stopped, and TooLarge after too long."""
         worked = self._clock() - self._since
         if worked < _SLICE_SECONDS:
             return
-        if self._sleep(worked * (1 / _SHARE - 1)):
+        if self._sleep(worked * (1 / self._share - 1)):
             raise Stopped
         self._since = self._clock()
-        if self._since - self._begun > MOST_SECONDS:
+        if self._since - self._begun > self._most_seconds:
             raise TooLarge
 
 
-def disk_usage(path: str | bytes, pace: Pace) -> int:
+def disk_usage(path: str | bytes, pace: Pace, *, unchanged_since: float | None = None) -> int:
     """Return the bytes that are allocated for a directory and what is below it; what has hard links counts once.
 
-    Raises TooLarge, Stopped, and OSError; not for what vanishes below `path` meanwhile.
+    Raises TooLarge, Stopped, and OSError; not for what vanishes below `path` meanwhile. With `unchanged_since`, by the wall clock, also
+    Changed if an entry of any directory came or went since (ctime, which nobody can choose).
     """
     top = os.open(path, _FLAGS)
     try:
-        walk = _Walk(os.fstat(top), pace)
+        walk = _Walk(os.fstat(top), pace, float("inf") if unchanged_since is None else unchanged_since)
         walk.directory(top, 1)
         return walk.blocks * _BLOCK_BYTES
     finally:
@@ -68,7 +85,8 @@ def disk_usage(path: str | bytes, pace: Pace) -> int:
 
 
 class _Walk:
-    def __init__(self, top: os.stat_result, pace: Pace) -> None:
+    def __init__(self, top: os.stat_result, pace: Pace, unchanged_since: float) -> None:
+        self._unchanged_since = unchanged_since
         self.blocks = top.st_blocks
         self._device = top.st_dev
         self._pace = pace
@@ -87,6 +105,8 @@ class _Walk:
                 with suppress(FileNotFoundError):
                     if self._add(entry.stat(follow_symlinks=False)):
                         below.append(entry.name)
+        if os.fstat(fd).st_ctime > self._unchanged_since:  # after the listing: what was gone by then has left its mark
+            raise Changed
         if below and level == MOST_LEVELS:
             raise TooLarge
         for name in below:

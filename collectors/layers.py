@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from collectors.base import CONTAINER, Node, Sample, gauge
+from collectors.kernel.container_id import ContainerKey
 
 SIZE = gauge(
     "coroner_container_writable_layer_bytes",
@@ -26,16 +27,19 @@ class Layer:
 
 
 class Layers:
-    """Yields what was found. `found` gives it, by the inode of the container's cgroup; any thread may call it."""
+    """Yields what was found. `found` gives it, by the inode of the container's cgroup, `ended` the sizes of the layers of containers that
+    ended, the latest last; any thread may call them.
+    """
 
     name = "layers"
     metrics = (SIZE, ROOT)
 
-    def __init__(self, found: Callable[[], Mapping[int, Layer]] = dict) -> None:
+    def __init__(self, found: Callable[[], Mapping[int, Layer]] = dict, ended: Callable[[], Mapping[ContainerKey, int]] = dict) -> None:
         self._found = found
+        self._ended = ended
 
     def collect(self, node: Node) -> Iterable[Sample]:
-        """Yield the kind and the size of those that were looked at."""
+        """Yield the kind and the size of those that were looked at, and of those that ended lately the last size."""
         found = self._found()
         for container in node.containers:
             layer = found.get(container.cgroup.inode)
@@ -43,3 +47,6 @@ class Layers:
                 yield ROOT, (*container.labels, layer.kind), 1
                 if layer.size is not None:
                     yield SIZE, container.labels, layer.size
+        last = {labels: size for key, size in self._ended().items() if (labels := node.names.get(key)) is not None}
+        for labels in last.keys() - {container.labels for container in node.containers} if last else ():
+            yield SIZE, labels, last[labels]

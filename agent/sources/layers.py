@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
 
-from agent.layer_look import Look, Stopped, look
+from agent.layer_look import Look, Result, Stopped, look
 from agent.layer_walk import Pace
+from agent.sources import Tell
+from agent.sources.layers_ends import LayerEnds
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind
 from collectors.base import Node, Sample, counter
@@ -40,12 +42,16 @@ T = TypeVar("T")
 
 
 class LayersSource:
-    """Looks at each container, but those inside others, every ten minutes. It must be shown who is there (`compare`)."""
+    """Looks at each container, but those inside others, every ten minutes, and at its end (`ends`, which must be told of births and ends).
+
+    It must be shown who is there (`compare`).
+    """
 
     longest_rest = LONGEST_DELAY_SECONDS
 
-    def __init__(self, *, proc_root: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, proc_root: str, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
         self.status = Status("layers")
+        self.ends = LayerEnds(proc_root=proc_root, source=self.status.source, tell=tell, count=self._count, clock=clock)
         self._proc_root = proc_root
         self._clock = clock
         self._running: dict[int, str] = {}
@@ -53,7 +59,7 @@ class LayersSource:
         self._due: dict[int, float] = {}
         self._found: dict[int, Layer] = {}
         self._problems: dict[int, str] = {}
-        self._results = {"measured": 0, "too_large": 0, "gone": 0, "failed": 0}
+        self._results: dict[Result, int] = {"measured": 0, "too_large": 0, "gone": 0, "failed": 0}
         self._woken = asyncio.Event()
         self._failures: set[type] = set()
 
@@ -77,6 +83,7 @@ class LayersSource:
             for gone in known.keys() - self._running:
                 known.pop(gone, None)
         self._woken.set()
+        self.ends.compare(node)
 
     async def follow(self) -> None:
         """Look at one after the other, for ever. Raises Blind where the root of PID 1 cannot be seen."""
@@ -87,16 +94,21 @@ class LayersSource:
             raise Blind(f"{explain(error, path)}; it needs the node's procfs, CAP_SYS_PTRACE and no AppArmor profile") from error
         stopped = threading.Event()
         try:
-            while True:
-                self._say()
-                inode = min(self._running, key=lambda each: self._due.get(each, 0.0), default=None)
-                if inode is None or self._due.get(inode, 0.0) > self._clock():
-                    self._woken.clear()
-                    await self._woken.wait()
-                    continue
-                self._take(inode, await _in_thread(partial(self._look, self._running[inode], stopped)))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.ends.follow(_in_thread, stopped))
+                tasks.create_task(self._walk(stopped))
         finally:
             stopped.set()
+
+    async def _walk(self, stopped: threading.Event) -> None:
+        while True:
+            self._say()
+            inode = min(self._running, key=lambda each: self._due.get(each, 0.0), default=None)
+            if inode is None or self._due.get(inode, 0.0) > self._clock():
+                self._woken.clear()
+                await self._woken.wait()
+                continue
+            self._take(inode, await _in_thread(partial(self._look, self._running[inode], stopped)))
 
     def _look(self, directory: str, stopped: threading.Event) -> Look:
         """Look at one container, in a thread. Nothing that goes wrong with it stops the others."""
@@ -116,12 +128,15 @@ class LayersSource:
     def _take(self, inode: int, seen: Look) -> None:
         """Keep what was seen, in the event loop."""
         if seen.result is not None:
-            self._results[seen.result] += 1
+            self._count(seen.result)
         if inode not in self._running:
             return
         self._due[inode] = self._clock() + (_RETRY_SECONDS if seen.layer is None else INTERVAL_SECONDS)
         _keep(self._found, inode, seen.layer)
         _keep(self._problems, inode, seen.problem or None)
+
+    def _count(self, result: Result) -> None:
+        self._results[result] += 1
 
     def _say(self) -> None:
         self.status.up(next(iter(self._problems.values()), ""))

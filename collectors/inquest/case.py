@@ -14,6 +14,7 @@ from collectors.inquest.facts import (
     Fact,
     Faulted,
     HealthReported,
+    LayerMeasured,
     OomReported,
     OomVictim,
     Paused,
@@ -56,6 +57,7 @@ KINDS: tuple[type[Fact], ...] = (
     HealthReported,
     Exited,
     Emptied,
+    LayerMeasured,
     Removed,
 )
 """The facts that matter to why a container ended, or are told beside it."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from collectors.inquest.case import Case
 from collectors.inquest.conditions import mirrored_oom_victim
 from collectors.inquest.exit_status import Exit, name_of
-from collectors.inquest.facts import Emptied, Exited, HealthReported, OomReported, Paused, Watched
+from collectors.inquest.facts import Emptied, Exited, HealthReported, LayerMeasured, OomReported, Paused, Watched
 from collectors.inquest.rules import Rule
 from collectors.inquest.stop_conditions import asked_at, stop_signal_at
 from collectors.inquest.stops import Stop
@@ -165,6 +165,12 @@ def _memory_peak(case: Case) -> list[str]:
     return [f"its memory peaked at {mebibytes(max(peaks))}"] if peaks else []
 
 
+def _layer(case: Case) -> list[str]:
+    sizes = [fact.size for fact in case.facts if isinstance(fact, LayerMeasured)]
+    known = [f"it had written {mebibytes(size)} into its own layer" for size in sizes if size is not None and size >= 0]
+    return known[:1] or ["its own layer could not be measured when it had ended"] * bool(sizes)
+
+
 _Builder = Callable[[Case], list[str]]
 
 _ALL: tuple[_Builder, ...] = (
@@ -181,6 +187,7 @@ _ALL: tuple[_Builder, ...] = (
     _paused,
     _health,
     _memory_peak,
+    _layer,
     _opinions,
 )
 

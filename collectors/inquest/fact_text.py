@@ -54,6 +54,7 @@ _OPTIONAL: Mapping[str, Mapping[str, _Check]] = {
     "Signalled": {"is_accepted": _is_truth, "by": _is_text},
     "OomVictim": {"is_init": _is_truth},
     "Faulted": {"signal": _is_whole},
+    "LayerMeasured": {"size": _is_whole},
     "Exited": {"status": _is_whole, "code": _is_whole, "signal": _is_whole, "reason": _is_text},
 }
 
@@ -111,6 +112,8 @@ def _read(container: ContainerKey, kept: object) -> Fact | None:
         values["words"] = _words(_values(kept, {}, _WORDS))
     if kind == "OomVictim":
         values["is_init"] = None
+    if kind == "LayerMeasured":
+        values["size"] = None
     return _KINDS[kind](**(values | _values(kept, _REQUIRED.get(kind, {}), _OPTIONAL.get(kind, {}))))
 
 

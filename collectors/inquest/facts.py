@@ -259,6 +259,14 @@ class Emptied(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerMeasured(Fact):
+    """What it had written into its own layer when it had ended; its removal loses that."""
+
+    size: int | None
+    """Bytes of disk; None: it was being removed, or is too large to be measured in time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Removed(Fact):
     """The runtime removed it."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import layer_walk
-from agent.layer_walk import Pace, Stopped, TooLarge, disk_usage
+from agent.layer_walk import Changed, Pace, Stopped, TooLarge, disk_usage
 from tests.tree import Link, open_descriptors, tree
 
 
@@ -49,6 +49,21 @@ def test_all_that_is_below_counts_with_the_blocks_it_has(tmp_path: Path) -> None
 
     assert disk_usage(str(tmp_path), unhurried()) == everything(tmp_path)
     assert 115_000 <= disk_usage(str(tmp_path), unhurried()) < 1 << 20
+
+
+def test_what_was_changed_since_is_no_size(tmp_path: Path) -> None:
+    """An entry that came or went leaves its mark on its directory, however deep, and while the walk goes on."""
+    tree(tmp_path, {"a/b/c": "x", "a/d": "y"})
+    before = max(path.lstat().st_ctime for path in (tmp_path, *tmp_path.rglob("*")))
+    assert disk_usage(str(tmp_path), unhurried(), unchanged_since=before) == everything(tmp_path)
+    with pytest.raises(Changed):
+        disk_usage(str(tmp_path), unhurried(), unchanged_since=before - 1)
+
+    while (tmp_path / "a/b/c").stat().st_ctime <= before:  # the kernel dates changes by its last tick
+        (tmp_path / "a/b/c").write_text("z")
+    meddler = Meddler(lambda times: (tmp_path / "a/b/c").unlink() if times == 3 else None)
+    with pytest.raises(Changed):
+        disk_usage(str(tmp_path), meddler, unchanged_since=before)
 
 
 def test_a_file_with_hard_links_counts_once(tmp_path: Path) -> None:

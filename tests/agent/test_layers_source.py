@@ -11,7 +11,7 @@ import pytest
 
 from agent.layer_look import Look
 from agent.layer_walk import Pace
-from agent.sources import layers
+from agent.sources import Told, layers
 from agent.sources.layers import INTERVAL_SECONDS, LayersSource
 from agent.supervise import Blind
 from collectors.layers import Layer
@@ -26,7 +26,8 @@ class Node:
         self.now = 1000.0
         self.outcomes: dict[str, Look | Exception] = {}
         self.looks: list[str] = []
-        self.source = LayersSource(proc_root=f"{root}/proc", clock=lambda: self.now)
+        self.told: list[Told] = []
+        self.source = LayersSource(proc_root=f"{root}/proc", tell=self.told.append, clock=lambda: self.now)
         monkeypatch.setattr(layers, "look", self._look)
 
     def _look(self, _proc_root: str, directory: str, _pace: Pace) -> Look:
@@ -222,7 +223,7 @@ async def test_a_walk_ends_when_nobody_follows_any_more(host: Node, monkeypatch:
 
 async def test_without_the_root_of_pid_1_it_is_blind(tmp_path: Path) -> None:
     """It says what it needs."""
-    source = LayersSource(proc_root=f"{tmp_path}/proc")
+    source = LayersSource(proc_root=f"{tmp_path}/proc", tell=list[Told]().append)
 
     with pytest.raises(Blind, match=r"proc/1/root: .*it needs the node's procfs, CAP_SYS_PTRACE"):
         await source.follow()

@@ -13,6 +13,7 @@ from collectors.inquest.facts import (
     Fact,
     Faulted,
     HealthReported,
+    LayerMeasured,
     OomReported,
     OomVictim,
     Paused,
@@ -55,6 +56,7 @@ FACTS: st.SearchStrategy[Fact] = st.one_of(
     _facts(StopRequested, signal=_NUMBERS, grace_seconds=_SECONDS, by=_TEXTS),
     _facts(Signalled, signal=_SIGNALS, is_accepted=_TRUTHS, by=_TEXTS),
     _facts(OomVictim, pid=st.integers(), comm=_TEXTS, scope=_TEXTS, is_init=_TRUTHS),
+    _facts(LayerMeasured, size=_NUMBERS),
     _facts(HealthReported, status=st.sampled_from(["starting", "healthy", "unhealthy"])),
     _facts(Faulted, pid=st.integers(), text=_TEXTS, signal=_NUMBERS | st.just(11)),
     _facts(

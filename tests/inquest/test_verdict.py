@@ -13,7 +13,7 @@ from collectors.inquest.rules import RULES
 from collectors.inquest.verdict import CAUSES, Verdict, judge
 from tests.inquest.deaths import DEATHS
 from tests.inquest.facts import FACTS
-from tests.inquest.told import Death, health, oom
+from tests.inquest.told import Death, health, layer, oom
 
 DOUBTS = {
     ("stopped", "completed", "stop request"),
@@ -127,14 +127,15 @@ def test_fewer_facts_make_unknown_not_wrong(data: st.DataObject) -> None:
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_opinions_decide_nothing(data: st.DataObject) -> None:
-    """What a runtime says of OOM kills and of health, whenever it is."""
+    """What a runtime says of OOM kills and of health, whenever it is, and how large the layer was."""
     death = data.draw(st.sampled_from(DEATHS))
     seconds = st.floats(-10, 100) | st.sampled_from([0.0, 39.9, 40.0, 40.1])
     states = st.sampled_from(["starting", "healthy", "unhealthy"])
-    more = data.draw(st.lists(st.builds(oom, seconds) | st.builds(health, seconds, states), max_size=4))
+    sizes = st.builds(layer, st.floats(40, 50), st.none() | st.integers(0))
+    more = data.draw(st.lists(st.builds(oom, seconds) | st.builds(health, seconds, states) | sizes, max_size=4))
     verdict, plain = judge((*death.facts, *more)), judge(death.facts)
 
-    for name in ("cause", "rule", "missing", "ended", "exit_code", "signal", "instance", "stop_requested", "grace_seconds"):
+    for name in ("cause", "rule", "missing", "ended", "exit_code", "signal", "stop_requested", "grace_seconds"):
         assert getattr(verdict, name) == getattr(plain, name), name
 
 

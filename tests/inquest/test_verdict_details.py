@@ -23,6 +23,7 @@ from tests.inquest.told import (
     fault,
     health,
     kill,
+    layer,
     oom,
     reaped,
     stop,
@@ -219,6 +220,14 @@ def test_what_docker_says_of_an_oom_kill_is_kept_and_decides_nothing() -> None:
     assert (verdict.cause, verdict.missing) == ("completed", ())
     assert "docker says OOM" in verdict.evidence
     assert (START + 20, "docker said OOM") in verdict.timeline
+
+
+def test_how_much_its_removal_loses_is_said() -> None:
+    """Or that it could not be measured in time; nothing where nobody looked."""
+    assert "it had written 5.0 MiB into its own layer" in told(die(40, 0), layer(40, 5 << 20)).evidence
+    assert "it had written 0.0 MiB into its own layer" in told(die(40, 0), layer(40, 0), layer(40, None)).evidence
+    assert "its own layer could not be measured when it had ended" in told(die(40, 0), layer(40, None)).evidence
+    assert not [line for line in told(die(40, 0)).evidence if "layer" in line]
 
 
 def test_for_how_long_it_had_been_unhealthy_is_said() -> None:

@@ -12,6 +12,7 @@ from collectors.inquest.facts import (
     Fact,
     Faulted,
     HealthReported,
+    LayerMeasured,
     OomReported,
     OomVictim,
     Paused,
@@ -97,6 +98,11 @@ def health(seconds: float, status: Literal["starting", "healthy", "unhealthy"]) 
 def oom(seconds: float) -> OomReported:
     """Tell Docker's event `oom`."""
     return OomReported(**at(seconds, "docker"))
+
+
+def layer(seconds: float, size: int | None) -> LayerMeasured:
+    """Tell how large its layer was."""
+    return LayerMeasured(**at(seconds, "layers", inode=INODE), size=size)
 
 
 def emptied(seconds: float, kills: int | None = 0, groups: int = 0) -> Emptied:
