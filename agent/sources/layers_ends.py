@@ -41,8 +41,8 @@ class LayerEnds:
     def __init__(self, *, proc_root: str, source: str, tell: Tell, count: Callable[[Result], None], clock: Callable[[], float]) -> None:
         self._proc_root, self._source = proc_root, source
         self._tell, self._count, self._clock = tell, count, clock
-        self._uppers: OrderedDict[int, bytes] = OrderedDict()
-        """Inode of a container's cgroup -> its writable layer."""
+        self._uppers: OrderedDict[int, bytes | None] = OrderedDict()
+        """Inode of a container's cgroup -> its writable layer; None: it has none that can be measured."""
         self._tried: dict[int, float] = {}
         self._births: deque[tuple[int, str]] = deque(maxlen=MOST)
         self._ends: deque[Emptied] = deque(maxlen=MOST_WAITING)
@@ -61,7 +61,12 @@ class LayerEnds:
 
     def ended(self, fact: Emptied | Exited) -> None:
         """Measure the layer of a container whose last process has ended."""
-        if isinstance(fact, Emptied) and fact.inode in self._uppers:
+        if not isinstance(fact, Emptied) or fact.inode is None or self._uppers.get(fact.inode) is None:
+            return
+        if fact.words is None:  # noticed late, so what was removed before that would not be missed
+            self._uppers.pop(fact.inode)
+            self._tell(self._measured(fact, None))
+        else:
             self._ends.append(fact)
             self._woken.set()
 
@@ -106,7 +111,7 @@ class LayerEnds:
             loop.call_soon_threadsafe(self._found, inode, root)
 
     def _found(self, inode: int, root: Root) -> None:
-        if root.upper is not None:
+        if root.kind:  # else it is starting, or has ended
             self._uppers[inode] = root.upper
             if len(self._uppers) > MOST:
                 self._uppers.popitem(last=False)
@@ -127,7 +132,10 @@ class LayerEnds:
         self._count(result)
         if size is not None:
             self._sizes = {**{key: each for key, each in self._sizes.items() if key != fact.container}, fact.container: size}
-        self._tell(LayerMeasured(container=fact.container, source=self._source, time=fact.time, inode=fact.inode, size=size))
+        self._tell(self._measured(fact, size))
+
+    def _measured(self, fact: Emptied, size: int | None) -> LayerMeasured:
+        return LayerMeasured(container=fact.container, source=self._source, time=fact.time, inode=fact.inode, size=size)
 
     def _fail(self, error: Exception) -> None:
         if not self._has_failed:

@@ -18,6 +18,7 @@ from agent.sources import Told, layers_ends
 from agent.sources.layers import LayersSource
 from collectors.inquest.facts import Born, Emptied, Exited, LayerMeasured
 from collectors.kernel.container_id import ContainerId, ContainerKey
+from collectors.kernel.last_words import LastWords
 from collectors.layers import Layers
 from tests.tree import LABELS, A, B, Link, cgroup, collect, docker, node, remove_cgroup, tree
 
@@ -50,6 +51,10 @@ class Host:
         """Return what facts of a container have."""
         [one] = [each for each in node(self.root).containers if each.id.key == key]
         return {"container": key, "source": "cgroup", "time": time, "inode": self.inodes[key], "id": one.id, "cgroup": one.cgroup}
+
+    def end(self, key: ContainerKey, time: float) -> Emptied:
+        """Return that the last process of a container has ended, which was noticed at once."""
+        return Emptied(**self.fact(key, time), words=LastWords())
 
     def measured(self) -> list[tuple[ContainerKey, int | None]]:
         """Return what was told."""
@@ -92,11 +97,11 @@ async def test_a_layer_is_measured_when_its_container_has_ended(host: Host) -> N
     """Once, and the size is told and stays on the page, as long as the name does."""
     async with host.followed():
         await host.know()
-        end = Emptied(**host.fact(A, LATER))
+        end = host.end(A, LATER)
         for fact in (Exited(container=A, source="exits", time=LATER, inode=host.inodes[A], how="reaped", status=0), end, end):
             host.source.ends.ended(fact)
         await host.until(lambda: bool(host.measured()))
-        host.source.ends.ended(Emptied(**{**host.fact(B, LATER), "inode": 1}))
+        host.source.ends.ended(replace(host.end(B, LATER), inode=1))
         remove_cgroup(host.root, docker(A))
         seen = node(host.root)
         named = replace(seen, names={**seen.names, A: LABELS[A]})
@@ -114,15 +119,25 @@ async def test_a_layer_that_was_touched_after_the_end_has_no_size(host: Host) ->
     """It is being removed, so what is found would be a part of it; and one that is gone has none."""
     async with host.followed():
         await host.know()
-        host.source.ends.ended(Emptied(**host.fact(A, 1_000_000_000.0)))
+        host.source.ends.ended(host.end(A, 1_000_000_000.0))
         await host.until(lambda: len(host.measured()) == 1)
         shutil.rmtree(f"{host.root}/disk{UPPER}")
-        host.source.ends.ended(Emptied(**host.fact(B, LATER)))
+        host.source.ends.ended(host.end(B, LATER))
         await host.until(lambda: len(host.measured()) == 2)
 
     assert host.measured() == [(A, None), (B, None)]
     assert not host.source.ends.sizes()
     assert [value for _, labels, value in host.source.samples() if labels == ("gone",)] == [2]
+
+
+async def test_an_end_that_is_noticed_late_has_no_size(host: Host) -> None:
+    """What was removed before that left a mark that is older."""
+    async with host.followed():
+        await host.know()
+        host.source.ends.ended(Emptied(**host.fact(A, LATER)))
+
+    assert host.measured() == [(A, None)]
+    assert list(host.source.samples()) == [(metric, labels, 0) for metric, labels, _ in host.source.samples()], "nobody walked"
 
 
 async def test_what_goes_wrong_with_one_stops_no_other(
@@ -140,8 +155,8 @@ async def test_what_goes_wrong_with_one_stops_no_other(
     with caplog.at_level(logging.ERROR):
         async with host.followed():
             await host.know()
-            host.source.ends.ended(Emptied(**host.fact(A, 5.0)))
-            host.source.ends.ended(Emptied(**host.fact(B, LATER)))
+            host.source.ends.ended(host.end(A, 5.0))
+            host.source.ends.ended(host.end(B, LATER))
             await host.until(lambda: len(host.measured()) == 2)
 
     assert host.measured() == [(A, None), (B, host.size())]
@@ -161,12 +176,12 @@ async def test_one_that_was_just_born_is_looked_up_before_any_census(host: Host,
 
 
 async def test_one_without_a_layer_is_looked_at_again_and_not_measured(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may only be starting; of another file system there is nothing to measure."""
+    """It may only be starting; of another file system there is nothing to measure, ever."""
     looked: list[str] = []
 
     def root_of(_proc_root: str, directory: str) -> Root:
         looked.append(directory.rpartition("/")[2])
-        return Root()
+        return Root("btrfs") if directory.endswith(B.id) else Root()
 
     monkeypatch.setattr(layers_ends, "root_of", root_of)
     async with host.followed():
@@ -174,11 +189,14 @@ async def test_one_without_a_layer_is_looked_at_again_and_not_measured(host: Hos
             host.now = now
             host.source.compare(node(host.root))
             await host.until(lambda: not host.source.ends._births)
-        await host.until(lambda: len(looked) == 4)
-        host.source.ends.ended(Emptied(**host.fact(A, LATER)))
+        await host.until(lambda: len(looked) == 3)
+        host.source.ends.ended(host.end(A, LATER))
         assert not host.source.ends._ends
 
-    assert sorted(looked) == sorted([A, A, B, B])
+        host.source.ends.ended(host.end(B, LATER))
+        assert not host.source.ends._ends
+
+    assert sorted(looked) == sorted([A, A, B])
 
 
 def test_the_living_one_of_a_name_is_shown_and_of_the_dead_the_last(tmp_path: Path) -> None:
