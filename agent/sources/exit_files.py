@@ -5,7 +5,6 @@ as inotify tells of it; a periodic rescan finds what that missed.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 import os
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 from agent.inotify import Inotify
 from agent.sources import Tell
+from agent.sources.directory_rescans import Rescans
 from agent.sources.exit_directories import ExitDirectories
 from agent.sources.exit_entry import Entry, Unreadable
 from agent.sources.exit_formats import CriStatus, parse_conmon, parse_cri
@@ -39,7 +39,6 @@ READ = counter(
 METRICS = (READ,)
 
 RESCAN_SECONDS = 10.0
-_UNNOTIFIED_RESCAN_SECONDS = 1.0
 _PATIENCE_SECONDS = 2.0
 """How long a file may make no sense before that is said: somebody may be writing it."""
 _FILES_PER_TURN = 16
@@ -74,11 +73,9 @@ class ExitFilesSource:
         # Where nobody asked for exit files, and no runtime that has them is here, their absence is no trouble.
         self.status = Status("exit_files", optional=tuple(directories) == DEFAULT_EXITS and not any(map(os.path.exists, DEFAULT_EXITS)))
         self._tell = tell
-        self._rescan_seconds = rescan
         self._directories = ExitDirectories(directories, notifier)
+        self._rescans = Rescans(rescan, lambda: self._directories.is_notified)
         self._known: dict[Entry, _Known] = {}
-        self._woken = asyncio.Event()
-        self._rescan_due = -math.inf
         self._results = {"read": 0, "malformed": 0}
 
     async def rest(self, seconds: float) -> None:
@@ -93,34 +90,21 @@ class ExitFilesSource:
 
     async def follow(self) -> None:
         """Read what is there, and what is written, for ever: also while no directory is there, for one that comes is noticed."""
-        clock = asyncio.get_running_loop().time
-        self._rescan_due = -math.inf
         try:
-            while True:
-                self._woken.clear()
-                self._take_changes()
-                if clock() >= self._rescan_due:
-                    self._rescan_due = math.inf  # unless changes are lost meanwhile
-                    await self._rescan()
-                    rest = math.inf if self._directories.is_notified else _UNNOTIFIED_RESCAN_SECONDS
-                    self._rescan_due = min(self._rescan_due, clock() + min(self._rescan_seconds, rest))
-                self._say()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._rescan_due):
-                        await self._woken.wait()
+            await self._rescans.run(changes=self._take_changes, rescan=self._rescan, work=self._say)
         finally:
             self._directories.close()
 
     def _take_changes(self) -> None:
         for entry in self._directories.changes():
             if entry is None:
-                self._rescan_due = -math.inf
+                self._rescans.lost()
             else:
                 self._read(entry)
 
     async def _rescan(self) -> None:
         """Read whatever has changed."""
-        entries = self._directories.list_all(self._woken.set)
+        entries = self._directories.list_all(self._rescans.wake)
         for entry in self._known.keys() - entries:
             del self._known[entry]
         for count, entry in enumerate(entries):
@@ -177,14 +161,15 @@ class ExitFilesSource:
         log.debug("runtime says how a container ended", extra={"id": container, "code": code, "reason": reason})
         self._tell(Exited(container=container, source=self.status.source, time=ended, how="runtime", code=code, reason=reason))
 
-    def _say(self) -> None:
+    async def _say(self) -> float:
         """Report whether it sees, and what it does not see all the same: without numbers, for every new text is logged."""
         if self._directories.blind:
             self.status.down(self._directories.blind)
-            return
+            return math.inf
         now = asyncio.get_running_loop().time()
         malformed = [known for known in self._known.values() if known.problem and now - known.since >= _PATIENCE_SECONDS]
         for known in malformed:
             self._results["malformed"] += not known.is_counted
             known.is_counted = True
         self.status.up("; ".join([*self._directories.unseen, *(known.problem for known in malformed[:1])]))
+        return math.inf

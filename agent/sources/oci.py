@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from agent.identities import Described, EndedUnseen, Identity, KnownIdentities
 from agent.inotify import Inotify
 from agent.sources import Tell
+from agent.sources.directory_rescans import Rescans
 from agent.sources.oci_bundle import IDENTIFIER, Bundle, identity_of, read_bundle
 from agent.sources.oci_config_json import Steps, T, Unreadable
 from agent.sources.oci_directories import BundleDirectories
@@ -41,8 +42,6 @@ BUNDLES = counter(
 )
 
 METRICS = (BUNDLES,)
-
-_UNNOTIFIED_RESCAN_SECONDS = 1.0
 
 _FILES_PER_TURN = 4
 """Reading one takes up to a millisecond, a large one takes turns of its own, and the event loop must stay responsive."""
@@ -93,11 +92,10 @@ class OciSource:
         self._rescan_seconds = rescan
         self._clock, self._wall = clock, wall
         self._directories = BundleDirectories(bundles, notifier)
+        self._rescans = Rescans(rescan, lambda: self._directories.is_notified)
         self._pending: dict[ContainerKey, _PendingBundle] = {}
         self._is_crio: dict[ContainerKey, bool] = {}  # of each bundle that was read
         self._misses: dict[ContainerKey, float] = {}
-        self._woken = asyncio.Event()
-        self._rescan_due = -math.inf
         self._results = dict.fromkeys(("named", "nameless", "unreadable"), 0)
         identities.when_heard(self._look)
 
@@ -115,37 +113,29 @@ class OciSource:
 
     async def follow(self) -> None:
         """Find bundles and read them, until none of the directories can be listed. Raises Blind."""
-        clock = asyncio.get_running_loop().time
-        self._rescan_due = -math.inf
         try:
-            while True:
-                self._woken.clear()
-                self._take_changes()
-                if clock() >= self._rescan_due:
-                    self._rescan()
-                    rest = math.inf if self._directories.is_notified else _UNNOTIFIED_RESCAN_SECONDS
-                    self._rescan_due = clock() + min(self._rescan_seconds, rest)
-                await self._read_due()
-                self._say()
-                due = min((bundle.due for bundle in self._pending.values()), default=math.inf)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(min(due, self._rescan_due)):
-                        await self._woken.wait()
+            await self._rescans.run(changes=self._take_changes, rescan=self._rescan, work=self._work)
         finally:
             self._directories.close()
 
     def _take_changes(self) -> None:
         for identifier, is_there in self._directories.changes():
             if identifier is None:
-                self._rescan_due = -math.inf
+                self._rescans.lost()
             elif is_there:
                 self._found(identifier, was_there=False)
             else:
                 self._gone(identifier)
 
-    def _rescan(self) -> None:
+    async def _work(self) -> float:
+        """Read what is due; return when the next is, by the loop's clock."""
+        await self._read_due()
+        self._say()
+        return min((bundle.due for bundle in self._pending.values()), default=math.inf)
+
+    async def _rescan(self) -> None:
         """List every directory. Raises Blind when none can be."""
-        for identifier, was_there in self._directories.list_all(self._woken.set).items():
+        for identifier, was_there in self._directories.list_all(self._rescans.wake).items():
             self._found(identifier, was_there=was_there)
         for identifier in (self._is_crio.keys() | self._pending.keys()) - self._directories.present():
             self._gone(identifier)
@@ -191,7 +181,7 @@ class OciSource:
                 told = end.value
             else:  # a large file, for the follower to read
                 self._found(key, was_there=False)
-                self._woken.set()
+                self._rescans.wake()
                 return
         self._describe(told)
         if not told:
@@ -238,7 +228,7 @@ class OciSource:
                 identifier, _PendingBundle(since=now, due=now + _FIRST_WAIT_SECONDS, was_there=False, wait=_FIRST_WAIT_SECONDS)
             )
             if now - bundle.since < _PATIENCE_SECONDS:
-                self._woken.set()
+                self._rescans.wake()
                 return {identifier: identity}
         self._pending.pop(identifier, None)
         return {identifier: identity} if identity else {}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.inotify import Inotify
-from agent.sources import exit_files
+from agent.sources import directory_rescans, exit_files
 from agent.sources.exit_entry import MOST_BYTES, Entry
 from agent.sources.exit_files import ExitFilesSource
 from collectors.inquest.facts import Created, Exited, Fact, Started
@@ -181,7 +181,7 @@ async def test_without_inotify_files_are_looked_for(tmp_path: Path, monkeypatch:
     def fail() -> Inotify:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(exit_files, "_UNNOTIFIED_RESCAN_SECONDS", 0.01)
+    monkeypatch.setattr(directory_rescans, "UNNOTIFIED_SECONDS", 0.01)
     node = Node(tmp_path, notifier=fail)
     node.conmon.mkdir(parents=True)
     async with node.follow():

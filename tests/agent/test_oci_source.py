@@ -17,7 +17,7 @@ import pytest
 from agent.identities import Identity
 from agent.inotify import IN_Q_OVERFLOW, Event, Inotify
 from agent.page import Page
-from agent.sources import oci
+from agent.sources import directory_rescans, oci
 from agent.sources.oci import DEFAULT_BUNDLES, OciSource
 from agent.supervise import Blind, keep_running
 from collectors.base import gauge
@@ -474,7 +474,7 @@ async def test_container_in_two_places_ends_with_the_last(tmp_path: Path, how: s
     async with node.follow():
         node.write(WEB, crio(WEB), userdata=True)
         await node.settled(WEB)
-        node.source._rescan_due = NEVER * 1e6 if other.exists() else 0
+        node.source._rescans._due = NEVER * 1e6 if other.exists() else 0
         node.write(WEB, crio(WEB), userdata=True, place=other)
         node.write(DB, crio(DB, "db"), userdata=True)
         await node.settled(DB)
@@ -537,7 +537,7 @@ async def test_without_inotify_a_rescan_finds_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int, setting: str
 ) -> None:
     """It is still up, and says once what is missing and which limit to raise."""
-    monkeypatch.setattr(oci, "_UNNOTIFIED_RESCAN_SECONDS", 0.01)
+    monkeypatch.setattr(directory_rescans, "UNNOTIFIED_SECONDS", 0.01)
     monkeypatch.setattr(Broken, "error", error)
     caplog.set_level("INFO")
     node = Node(tmp_path, notifier=Broken)
@@ -560,7 +560,7 @@ async def test_without_inotify_a_rescan_finds_everything(
 
 async def test_no_instance_of_inotify_left_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether there is no queue or no room for a watch in it."""
-    monkeypatch.setattr(oci, "_UNNOTIFIED_RESCAN_SECONDS", 0.01)
+    monkeypatch.setattr(directory_rescans, "UNNOTIFIED_SECONDS", 0.01)
 
     def none_left() -> Inotify:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "inotify_init1")
