@@ -440,7 +440,8 @@ def logged_faults(log: Log) -> list[tuple[int, int | None]]:
 
 
 async def test_a_fault_is_told_as_it_is_logged_and_what_was_logged_before_is_not(log: Log) -> None:
-    """Once; of an old one the PID may be another's by now, and what a process wrote is a forgery."""
+    """Once; of one that was logged while no agent was there the PID may be another's by now, and what a process wrote is a forgery."""
+    restarted(log, cursor=0)
     log.reads.append(record(1, FAULT))
     async with log.following():
         assert logged_faults(log) == []
