@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -34,13 +35,12 @@ from agent.page import Page, compress, registry_lines
 from agent.particulars import with_names
 from agent.postmortem import Postmortem
 from agent.register import Register
-from agent.sources import Source
+from agent.sources import Source, Tell
 from agent.sources.cgroup import CgroupSource
 from agent.sources.docker import DockerSource
 from agent.sources.exit_files import ExitFilesSource
 from agent.sources.exits import ExitsSource
 from agent.sources.kmsg import KernelLog
-from agent.sources.layers import LayersSource
 from agent.sources.oci import OciSource
 from agent.sources.signals import SignalsSource
 from agent.status import Status, have_answered
@@ -63,6 +63,9 @@ from collectors.life import Life
 from collectors.services import Services
 from collectors.sessions import Sessions
 from collectors.zombies import Zombies
+
+if TYPE_CHECKING:
+    from agent.sources.layers import LayersSource
 
 BUILD_INFO = gauge("coroner_build_info", "Always 1; version of the agent and of Python.", ("version", "python_version"))
 
@@ -137,7 +140,7 @@ class App:
         cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
         self.sources: list[Source] = [self.kernel_log, *names]
         counted: list[Callable[[Node], None]] = []
-        layers = LayersSource(proc_root=config.procfs, tell=tell) if config.layers else None
+        layers = _layers(config, tell) if config.layers else None
         if cgroup is not None:
             signals = SignalsSource(root=config.tracefs, proc_root=config.procfs, tell=tell) if config.signals else None
             exits = ExitsSource(proc_root=config.procfs, tell=signals.overhear if signals else tell)
@@ -377,6 +380,13 @@ def _find_cgroup_root(config: Config, status: Status, notes: list[str]) -> str |
         notes.append(f"cgroup v2 at {root} has no controller {', '.join(missing)}: what they measure is absent")
         log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
     return root
+
+
+def _layers(config: Config, tell: Tell) -> "LayersSource":
+    """Make the source of layers, which few nodes have."""
+    from agent.sources.layers import LayersSource  # noqa: PLC0415 - as of Kubernetes
+
+    return LayersSource(proc_root=config.procfs, tell=tell)
 
 
 def _registry(config: Config, cases: Cases) -> CollectorRegistry:
