@@ -13,7 +13,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,7 +23,9 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from agent import __version__
 from agent.cases import Cases
 from agent.census import Census
+from agent.cgroup_root import find_cgroup_root
 from agent.config import Config
+from agent.followed import follow
 from agent.gather import Gather, Pass
 from agent.history import History, Recorder
 from agent.identities import KEEP_DEAD_SECONDS, Identities, never_started
@@ -35,14 +37,6 @@ from agent.page import Page, compress, registry_lines
 from agent.particulars import with_names
 from agent.postmortem import Postmortem
 from agent.register import Register
-from agent.sources import Source, Tell
-from agent.sources.cgroup import CgroupSource
-from agent.sources.docker import DockerSource
-from agent.sources.exit_files import ExitFilesSource
-from agent.sources.exits import ExitsSource
-from agent.sources.kmsg import KernelLog
-from agent.sources.oci import OciSource
-from agent.sources.signals import SignalsSource
 from agent.status import Status, have_answered
 from agent.supervise import keep_running
 from agent.web.listen import shown
@@ -54,10 +48,8 @@ from collectors.base import Node, Sample, gauge
 from collectors.deaths import DeathCounts
 from collectors.findings import Examination, Findings, blinded
 from collectors.init import Init
-from collectors.inquest.execs import Execs
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
-from collectors.kernel.files import ReadError
 from collectors.kernel.processes import Processes
 from collectors.life import Life
 from collectors.services import Services
@@ -65,7 +57,7 @@ from collectors.sessions import Sessions
 from collectors.zombies import Zombies
 
 if TYPE_CHECKING:
-    from agent.sources.layers import LayersSource
+    pass
 
 BUILD_INFO = gauge("coroner_build_info", "Always 1; version of the agent and of Python.", ("version", "python_version"))
 
@@ -106,7 +98,7 @@ class App:
         kept = kept or keep(config)
         self.casebook = kept.casebook
         ledger = KillLedger(kept.casebook, kept.state, same_boot=kept.same_boot)
-        cgroup_root = _find_cgroup_root(config, self.cgroup_status, self.notes)
+        cgroup_root = find_cgroup_root(config, self.cgroup_status, self.notes)
         self.inits = Inits(config.procfs)
         postmortem = Postmortem(proc_root=config.procfs, cgroup_root=cgroup_root, is_init=self.inits.is_init)
         self.cases = Cases(casebook=kept.casebook, identities=identities, history=kept.history)
@@ -120,40 +112,8 @@ class App:
             log_pids=LogPids(config.procfs),
             local_events=local_events,
         )
-        tell = register.tell
-        self.kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, tell=tell, cursor=ledger.cursor, was_here=ledger.knows)
-        names: list[Source] = []
-        execs = Execs()
-        if config.docker_url:
-            names.append(DockerSource(url=config.docker_url, tell=tell, identities=identities, execs=execs, since=kept.history))
-        if config.bundles:
-            names.append(OciSource(bundles=config.bundles, tell=tell, identities=identities))
-        if config.kubernetes.access:
-            from agent.sources.kubernetes import KubernetesSource  # noqa: PLC0415 - not every node is one of Kubernetes
-
-            names.append(
-                kubernetes := KubernetesSource(
-                    access=config.kubernetes.access, tell=tell, identities=identities, pod_labels=config.pod_labels
-                )
-            )
-            register.when_ended(kubernetes.ended)
-        cgroup = CgroupSource(root=cgroup_root, tell=tell) if cgroup_root is not None else None
-        self.sources: list[Source] = [self.kernel_log, *names]
-        counted: list[Callable[[Node], None]] = []
-        layers = _layers(config, tell) if config.layers else None
-        if cgroup is not None:
-            signals = SignalsSource(root=config.tracefs, proc_root=config.procfs, tell=tell) if config.signals else None
-            exits = ExitsSource(proc_root=config.procfs, tell=signals.overhear if signals else tell)
-            register.when_born(exits.born)
-            counted = [cgroup.compare, exits.compare, *([signals.compare] if signals else [])]
-            self.sources += [cgroup, exits, *([signals] if signals else [])]
-        if config.exits:
-            self.sources.append(ExitFilesSource(directories=config.exits, tell=tell))
-        if layers is not None:
-            register.when_born(layers.ends.born)
-            register.when_ended(layers.ends.ended)
-            counted.append(layers.compare)
-            self.sources.append(layers)
+        followed = follow(config, register, identities, ledger, cgroup_root=cgroup_root, since=kept.history)
+        self.kernel_log, self.sources, cgroup, layers = followed.kernel_log, followed.all, followed.cgroup, followed.layers
         self.census = Census(
             cgroup_root=cgroup_root,
             proc_root=config.procfs,
@@ -162,7 +122,7 @@ class App:
             own_cgroup_inode=_inode(OWN_CGROUP),
             names={**kept.casebook.ended_since(time.time() - KEEP_DEAD_SECONDS), **ledger.known},
             killed=ledger.killed,
-            rests_told=partial(have_answered, [source.status for source in names]),
+            rests_told=partial(have_answered, [source.status for source in followed.names]),
             deaths=cgroup.last_words if cgroup else dict,
         )
         self.findings = Findings(self._blind, self.cases.recent.counts)
@@ -173,7 +133,12 @@ class App:
                 for collector in all_collectors(
                     ledger,
                     DeathCounts(kept.deaths, lambda: self.cases.stops.last),
-                    Life(register.starts, cgroup.freezes if cgroup is not None else None, partial(never_started, identities), execs=execs),
+                    Life(
+                        register.starts,
+                        cgroup.freezes if cgroup is not None else None,
+                        partial(never_started, identities),
+                        execs=followed.execs,
+                    ),
                     config.pod_labels,
                     local_events=local_events,
                     layers=layers.found if layers else dict,
@@ -185,7 +150,7 @@ class App:
             ],
             proc_root=config.procfs,
             assess=self._assess,
-            counted=partial(_show, counted),
+            counted=followed.compare,
         )
         self._page, self._zero_first = Page(), ZeroFirst()
         self._registry = _registry(config, self.cases)
@@ -355,40 +320,6 @@ class App:
         )
 
 
-def _find_cgroup_root(config: Config, status: Status, notes: list[str]) -> str | None:
-    """Find where cgroup v2 is mounted; None and why not in the status. `notes` are for the status page."""
-    try:
-        root = cgroupfs.find_root(config.cgroupfs, f"{config.procfs}/self/mountinfo")
-    except ReadError as error:
-        status.down(
-            f"{error}: so nobody can tell where cgroup v2 is mounted, and it is not at {config.cgroupfs} itself; set "
-            "--path.procfs to where procfs is mounted, or --path.cgroupfs to where the host's hierarchy is"
-        )
-        return None
-    if root is None:
-        status.down(
-            f"{config.cgroupfs}: no cgroup v2 here or below (cgroup v1 is not supported); boot with "
-            "systemd.unified_cgroup_hierarchy=1, or set --path.cgroupfs to where the host's hierarchy is mounted"
-        )
-        return None
-    try:
-        missing = [name for name in ("memory", "cpu", "pids", "io") if name not in cgroupfs.controllers(root)]
-    except ReadError as error:
-        status.down(str(error))
-        return root
-    if missing:
-        notes.append(f"cgroup v2 at {root} has no controller {', '.join(missing)}: what they measure is absent")
-        log.warning("cgroup v2 lacks controllers", extra={"path": root, "missing": ",".join(missing)})
-    return root
-
-
-def _layers(config: Config, tell: Tell) -> "LayersSource":
-    """Make the source of layers, which few nodes have."""
-    from agent.sources.layers import LayersSource  # noqa: PLC0415 - as of Kubernetes
-
-    return LayersSource(proc_root=config.procfs, tell=tell)
-
-
 def _registry(config: Config, cases: Cases) -> CollectorRegistry:
     """Make what prometheus_client renders: a histogram, and what it tells of the agent's own process."""
     registry = CollectorRegistry()
@@ -399,12 +330,6 @@ def _registry(config: Config, cases: Cases) -> CollectorRegistry:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
     return registry
-
-
-def _show(sources: Iterable[Callable[[Node], None]], node: Node) -> None:
-    """Show a census to the sources that compare it with what notifications told."""
-    for compare in sources:
-        compare(node)
 
 
 def _inode(path: str) -> int:

@@ -5,10 +5,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.layer_walk import Pace, Stopped, TooLarge, disk_usage
-from collectors.kernel.container_init import ForeignProcesses, running_init
 from agent.layer_walk import Changed, Pace, Stopped, TooLarge, disk_usage
-from agent.sources.exit_inits import ForeignProcesses, running_init
+from collectors.kernel.container_init import ForeignProcesses, running_init
 from collectors.kernel.files import Gone, ReadError, parse_once
 from collectors.kernel.process_stat import parse_stat
 from collectors.kernel.root_mount import RootMount, has_overlay, root_mount

@@ -56,20 +56,15 @@ def all_collectors(
     *,
     local_events: bool = False,
     layers: Callable[[], Mapping[int, Layer]] = dict,
+    layer_ends: Callable[[], Mapping[ContainerKey, int]] = dict,
     stop_signal: Callable[[ContainerKey], int | None] = lambda _: None,
     findings: Findings | None = None,
 ) -> tuple[Collector, ...]:
     """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows.
 
-    `local_events`: memory.events does not count what is nested (mount option memory_localevents). `layers`: what was found of each.
-    `stop_signal`: the number of the signal that a container is stopped with, None if nobody has told.
-    `findings` is the last, for it looks at what the others yield.
-    layer_ends: Callable[[], Mapping[ContainerKey, int]] = dict,
-) -> tuple[Collector, ...]:
-    """Make every collector, in the order of the page; `pod_labels` are those that coroner_container_info shows.
-
     `local_events`: memory.events does not count what is nested (mount option memory_localevents). `layers`: what was found of each,
-    `layer_ends` of those that ended.
+    `layer_ends` of those that ended. `stop_signal`: the number of the signal that a container is stopped with, None if nobody has told.
+    `findings` is the last, for it looks at what the others yield.
     """
     return (
         Lifecycle(pod_labels),

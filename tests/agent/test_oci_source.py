@@ -4,7 +4,6 @@ import asyncio
 import errno
 import itertools
 import json
-import math
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -354,7 +353,7 @@ async def test_the_stop_signal_is_told_once(node: Node, value: object, number: i
     node.write(DB, config({"org.opencontainers.image.stopSignal": value}), userdata=True)
     async with node.follow():
         await node.until(lambda: DB in node.source._is_crio)
-        node.source._rescan_due = -math.inf
+        node.source._rescans.lost()
         node.write(WEB, crio(WEB), userdata=True)
         await node.settled(WEB)
 

@@ -85,6 +85,7 @@ def make_pages(node: Path) -> Pages:
 async def _pages(node: Path, records: list[bytes] | None, state: str) -> Pages:
     app, clock = build(node, state)
     async with _kernel_log(app, records), _followed(app):
+        clock.now = time.monotonic()  # names were learnt by now, however slow the machine is
         await app.gather.collect(_SECONDS)
         clock.now += 10
         app.cases.close_due()
@@ -180,10 +181,14 @@ async def _followed(app: App) -> AsyncIterator[None]:
     """Let the agent read all bundles and exit files, and watch the cgroup tree, if the node has any."""
     sources = [source for source in app.sources if isinstance(source, OciSource | CgroupSource | ExitFilesSource)]
     followers = [asyncio.create_task(source.follow()) for source in sources]
+    clock = asyncio.get_running_loop().time
     try:
         for source in sources:
             await source.status.looked(_SECONDS)
             assert source.status.is_up or isinstance(source, CgroupSource)
+            async with asyncio.timeout(_SECONDS):
+                while isinstance(source, OciSource) and any(bundle.due <= clock() for bundle in source._pending.values()):
+                    await asyncio.sleep(0.001)
         yield
     finally:
         for follower in followers:
