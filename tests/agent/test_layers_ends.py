@@ -188,7 +188,7 @@ async def test_one_without_a_layer_is_looked_at_again_and_not_measured(host: Hos
         for now in (1000.0, 1001.0, 1031.0):
             host.now = now
             host.source.compare(node(host.root))
-            await host.until(lambda: not host.source.ends._births)
+            await host.until(lambda: A in looked and host.inodes[B] in host.source.ends._uppers)
         await host.until(lambda: len(looked) == 3)
         host.source.ends.ended(host.end(A, LATER))
         assert not host.source.ends._ends
