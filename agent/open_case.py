@@ -10,6 +10,7 @@ from collectors.inquest.facts import (
     Emptied,
     Exited,
     Fact,
+    Faulted,
     OomVictim,
     Removed,
     Signalled,
@@ -42,7 +43,7 @@ _AHEAD_SECONDS = 1.0
 _F = TypeVar("_F", bound=Fact)
 _ENDS = (Exited, Emptied, Removed)
 _RUNS = (Born, Started, Exited, Emptied)
-_URGENT = (StopRequested, Signalled, StopReturned, OomVictim, Exited)
+_URGENT = (StopRequested, Signalled, StopReturned, OomVictim, Faulted, Exited)
 """What is told once and decides: it is written down at once. The rest may wait for half a second, and is mostly told anew."""
 
 
