@@ -33,6 +33,7 @@ from agent.inits import Inits
 from agent.kept import Kept, keep
 from agent.log_pids import LogPids
 from agent.naming import LISTED_WITHIN_SECONDS
+from agent.notify import keep_told
 from agent.page import Page, compress, registry_lines
 from agent.particulars import with_names
 from agent.postmortem import Postmortem
@@ -195,9 +196,10 @@ class App:
                     self.gather.resync(WALK_SECONDS, lambda: {oom.Oom.name, *self.recorder.wanted()}, take=self.recorder.take),
                     name="resync",
                 )
+                told = tasks.create_task(keep_told(self._ready, lambda: self.gather.ended), name="systemd")
                 await stop.wait()
                 log.info("stopping")
-                for task in (*followers, first, house, closing, resync):
+                for task in (told, *followers, first, house, closing, resync):
                     task.cancel()
         finally:
             await runner.cleanup()

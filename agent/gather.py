@@ -130,6 +130,11 @@ class Gather:
         """What was logged of the collectors that fail: why, and what was raised."""
         self._raised: dict[str, str] = {}
 
+    @property
+    def ended(self) -> float:
+        """When the last pass ended, in seconds of its clock; when this was made, as long as there was none."""
+        return self._ended
+
     async def collect(self, timeout: float) -> Pass:
         """Return a whole pass within `timeout` seconds; a pass that is under way is shared."""
         if self._current is None or self._current.done():
