@@ -3,7 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check venv packages clean
+# `make image`: what it is called, and what it is made from. A release names its bases by digest: RUN_BASE=...@sha256:...
+IMAGE ?= coroner:$(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' agent/__init__.py)
+DOCKER ?= docker
+BASES := $(foreach base,BUILD_BASE RUN_BASE,$(if $($(base)),--build-arg $(base)=$($(base))))
+
+.PHONY: run test check venv packages image lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/coroner
@@ -32,6 +37,17 @@ $(VENV)/.tools: $(VENV)/.installed
 # What the tests run for real. Without root or apt the tests that need them skip and name the missing package.
 packages:
 	sh tests/packages.sh
+
+# For one architecture; for both: make image DOCKER='docker buildx' FLAGS='--platform linux/amd64,linux/arm64 --push' IMAGE=registry/coroner:tag
+image:
+	$(DOCKER) build --file deploy/Dockerfile --tag $(IMAGE) $(BASES) \
+		--build-arg VERSION=$(lastword $(subst :, ,$(IMAGE))) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) $(FLAGS) .
+
+# The image's wheels, with their hashes: of what the agent needs, and of what it is built with. `make lock UPGRADE=--upgrade` takes newer ones.
+lock: venv
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --no-header pyproject.toml --output-file deploy/agent.lock
+	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --no-header --group image --output-file deploy/build.lock
 
 clean:
 	rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache
