@@ -43,6 +43,7 @@ SECONDS = {
     "test_oom": 310,
     "test_podman": 20,
     "test_prometheus": 85,
+    "test_systemd": 35,
 }
 """What files took, measured once, so that the guests end together; a test of one that is not here counts as SECONDS_A_TEST."""
 SECONDS_A_TEST = 8
