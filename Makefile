@@ -8,7 +8,7 @@ IMAGE ?= coroner:$(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' agent/__init_
 DOCKER ?= docker
 BASES := $(foreach base,BUILD_BASE RUN_BASE,$(if $($(base)),--build-arg $(base)=$($(base))))
 
-.PHONY: run test check venv packages image lock clean
+.PHONY: run test check venv packages image lock manifests clean
 
 run: $(VENV)/.installed
 	$(BIN)/coroner
@@ -48,6 +48,10 @@ lock: venv
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --no-header pyproject.toml --output-file deploy/agent.lock
 	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --no-header --group image --output-file deploy/build.lock
+
+# The dashboard and the alerts, as objects of Kubernetes.
+manifests:
+	$(PYTHON) deploy/generate.py
 
 clean:
 	rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache

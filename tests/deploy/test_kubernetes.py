@@ -1,16 +1,13 @@
 """The Kubernetes manifests: what they render to, that an API server would take it, and that they grant no more than they say.
 
-kustomize is five rules here (resources, components, labels, JSON patches, images), so the tests render by themselves and never skip;
-that kubectl renders the same is one test more.
+The tests render by themselves (kustomize.py) and never skip; that kubectl renders the same is one test more.
 """
 
-import copy
 import re
 import shutil
 import subprocess
 from itertools import permutations
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]  # it has annotations, but says so nowhere
 import pytest
@@ -22,29 +19,26 @@ from agent.sources.exit_files import DEFAULT_EXITS
 from agent.sources.kubernetes_access import ACCOUNT, choose
 from agent.sources.oci import DEFAULT_BUNDLES
 from collectors import NAMES
+from tests.deploy.kustomize import (
+    BASE,
+    BUNDLES,
+    COMPONENTS,
+    CONTAINERD,
+    CONTAINERD_EXITS,
+    EXITS,
+    GRANTS,
+    MANIFESTS,
+    OVERLAYS,
+    ROOT,
+    Object,
+    combination,
+    keyed,
+    kustomization,
+    render,
+)
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "deploy" / "README.md"
-MANIFESTS = ROOT / "deploy" / "kubernetes"
-BASE = MANIFESTS / "base"
-COMPONENTS = ["apiserver", "crio", "k3s", "kmsg", "kubelet", "signals"]
-OVERLAYS = {name: MANIFESTS / "overlays" / name for name in COMPONENTS}
-KMSG = OVERLAYS["kmsg"]
 DIRECTORIES = [BASE, *OVERLAYS.values()]
-
-GRANTS = {
-    "kubelet": {"apiGroups": [""], "resources": ["nodes/pods"], "verbs": ["get"]},
-    "apiserver": {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
-}
-"""All that the service account may do, by the component that has it do it."""
-
-CONTAINERD = "/run/containerd/io.containerd.runtime.v2.task"
-BUNDLES = {"crio": "/run/containers/storage", "k3s": "/run/k3s/containerd/io.containerd.runtime.v2.task"}
-"""What is mounted to find the names in; containerd's where no component says otherwise."""
-
-CONTAINERD_EXITS = "/var/lib/containerd/io.containerd.grpc.v1.cri"
-EXITS = {"crio": "/run/crio/exits", "k3s": "/var/lib/rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri"}
-"""The same for how containers ended."""
 
 SOCKETS = [
     *("/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"),
@@ -52,7 +46,7 @@ SOCKETS = [
 ]
 
 COMBINATIONS = [["kubelet", "kmsg"], ["apiserver", "kmsg"], ["k3s", "kubelet", "kmsg"], ["crio", "apiserver", "kmsg"]]
-CONTRADICTIONS = [list(order) for pair in (["kubelet", "apiserver"], ["crio", "k3s"]) for order in permutations(pair)]
+CONTRADICTIONS = [list(order) for pair in (["kubelet", "apiserver"], ["crio", "k3s"], ["kmsg", "minimal"]) for order in permutations(pair)]
 
 EXAMPLES = [block for block in re.findall(r"^```yaml\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL) if "kustomize" in block]
 """The kustomizations of your own that the README proposes."""
@@ -63,42 +57,7 @@ DOWNWARD = {"spec.nodeName": "node-1", "status.hostIP": "192.0.2.7"}
 VERSIONS = ["1.30", kubernetes_validate.latest_version().removesuffix(".0")]
 """The first that has appArmorProfile as a field, and the newest that the validator knows."""
 
-KINDS = {"Namespace", "ServiceAccount", "DaemonSet", "PodMonitor"}
-
-Object = dict[str, Any]
-
-
-def render(directory: Path, onto: dict[str, Object] | None = None) -> dict[str, Object]:
-    """Do what kustomize does with the few fields in use here; any other field is an error. Keys are "Kind/name".
-
-    A component works on the objects of whoever names it, `onto`.
-    """
-    settings = yaml.safe_load((directory / "kustomization.yaml").read_text())
-    assert settings["kind"] == ("Kustomization" if onto is None else "Component")
-    assert settings.keys() <= {"apiVersion", "kind", "resources", "components", "labels", "patches", "images"}
-    objects: dict[str, Object] = {} if onto is None else onto
-    for resource in settings.get("resources", []):
-        path = directory / resource
-        found = render(path) if path.is_dir() else _keyed(yaml.safe_load_all(path.read_text()))
-        assert not objects.keys() & found.keys()
-        objects |= found
-    for component in settings.get("components", []):
-        render(directory / component, objects)
-    for label in settings.get("labels", []):
-        assert label["includeTemplates"] is True
-        for manifest in objects.values():
-            manifest["metadata"]["labels"] |= label["pairs"]
-            if "template" in manifest.get("spec", {}):
-                manifest["spec"]["template"]["metadata"]["labels"] |= label["pairs"]
-    for patch in settings.get("patches", []):
-        target = objects["{kind}/{name}".format(**patch["target"])]
-        for operation in yaml.safe_load(patch["patch"] if "patch" in patch else (directory / patch["path"]).read_text()):
-            _apply(operation, target)
-    for image in settings.get("images", []):
-        (container,) = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]["containers"]
-        assert container["image"].split(":")[0] == image["name"]
-        container["image"] = "{newName}:{newTag}".format(**image)
-    return objects
+KINDS = {"Namespace", "ServiceAccount", "DaemonSet", "NetworkPolicy", "PodMonitor"}
 
 
 def pod_of(directory: Path) -> Object:
@@ -114,10 +73,16 @@ def container_of(directory: Path) -> Object:
     return container
 
 
+def arguments_of(directory: Path) -> list[str]:
+    """Return the container's arguments, without the file of the component web-config: it is in a Secret, and would be looked for here."""
+    return [argument for argument in container_of(directory)["args"] if not argument.startswith("--web.config.file=")]
+
+
 def mounts_of(directory: Path) -> dict[str, tuple[str, Object]]:
-    """Return the path on the node and the mount itself, by the place in the container."""
-    volumes = {volume["name"]: volume["hostPath"] for volume in pod_of(directory)["volumes"]}
-    return {mount["mountPath"]: (volumes[mount["name"]]["path"], mount) for mount in container_of(directory)["volumeMounts"]}
+    """Return the path on the node and the mount itself, by the place in the container, of all that is on the node."""
+    paths = {volume["name"]: volume["hostPath"]["path"] for volume in pod_of(directory)["volumes"] if "hostPath" in volume}
+    mounts = container_of(directory)["volumeMounts"]
+    return {mount["mountPath"]: (paths[mount["name"]], mount) for mount in mounts if mount["name"] in paths}
 
 
 def environment_of(directory: Path) -> dict[str, str]:
@@ -133,8 +98,8 @@ def rendering(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if name in ("base", *COMPONENTS):
         return OVERLAYS.get(name, BASE)
     if name.startswith("example "):
-        return _kustomization(tmp_path, EXAMPLES[int(name.removeprefix("example "))])
-    return _combination(tmp_path, name.split("+"))
+        return kustomization(tmp_path, EXAMPLES[int(name.removeprefix("example "))])
+    return combination(tmp_path, name.split("+"))
 
 
 def test_every_kustomization_is_tested() -> None:
@@ -154,28 +119,28 @@ def test_readme_has_examples() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_api_server_would_take_it(rendering: Path, version: str) -> None:
-    """Every object is valid in the strict schema, where an unknown field is an error; only the custom resource has no schema."""
-    objects = render(rendering)
-    del objects["PodMonitor/coroner"]
-    for manifest in objects.values():
+    """Every object is valid in the strict schema, where an unknown field is an error; those of the operator are for test_monitoring.py."""
+    for manifest in render(rendering).values():
+        if manifest["apiVersion"].startswith("monitoring.coreos.com/"):
+            continue
         assert kubernetes_validate.validate(manifest, version, strict=True) == version
 
 
 def test_kubectl_renders_the_same(rendering: Path) -> None:
     """The real kustomize comes to the same objects as the few lines above."""
-    assert _keyed(yaml.safe_load_all(_run(_kubectl(), "kustomize", str(rendering)))) == render(rendering)
+    assert keyed(yaml.safe_load_all(_run(_kubectl(), "kustomize", str(rendering)))) == render(rendering)
 
 
 @pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
 def test_components_combine_in_any_order(names: list[str], tmp_path: Path) -> None:
     """Each adds what it adds to the base, and undoes nothing of another's."""
-    objects = render(_combination(tmp_path, names))
+    objects = render(combination(tmp_path, names))
     pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     (api,) = GRANTS.keys() & set(names)
 
     for number, order in enumerate(permutations(names)):
-        assert render(_combination(tmp_path / str(number), list(order))) == objects
+        assert render(combination(tmp_path / str(number), list(order))) == objects
     assert objects.keys() - render(BASE).keys() == {"ClusterRole/coroner", "ClusterRoleBinding/coroner"}
     assert container["args"][-1] == f"--kubernetes.source={api}"
     assert container["securityContext"]["privileged"] is True
@@ -190,18 +155,16 @@ def test_components_combine_in_any_order(names: list[str], tmp_path: Path) -> No
 @pytest.mark.parametrize("names", CONTRADICTIONS, ids="+".join)
 def test_components_that_contradict_each_other_are_refused(names: list[str], tmp_path: Path) -> None:
     """Of two APIs, or two places of bundles, the last would win without a word."""
-    with pytest.raises(AssertionError):
-        render(_combination(tmp_path, names))
+    with pytest.raises((AssertionError, KeyError)):
+        render(combination(tmp_path, names))
 
 
 @pytest.mark.parametrize("names", CONTRADICTIONS, ids="+".join)
 def test_kubectl_refuses_components_that_contradict_each_other(names: list[str], tmp_path: Path) -> None:
     """The real kustomize too, by the operation `test` of a JSON patch, or the name that is there already."""
-    done = subprocess.run(
-        [_kubectl(), "kustomize", _combination(tmp_path, names)], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([_kubectl(), "kustomize", combination(tmp_path, names)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
-    assert re.search("testing .* failed|test failed|already registered id", done.stderr), done.stderr
+    assert re.search("testing .* failed|test failed|test operation does not apply|already registered id", done.stderr), done.stderr
 
 
 def test_container_has_three_capabilities_and_no_more() -> None:
@@ -216,6 +179,38 @@ def test_container_has_three_capabilities_and_no_more() -> None:
         "appArmorProfile": {"type": "Unconfined"},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+
+
+def test_no_component_adds_a_privilege_that_it_does_not_say(rendering: Path) -> None:
+    """One of them makes the container privileged, and only that one; the root file system is read-only and all capabilities are dropped."""
+    pod, context = pod_of(rendering), container_of(rendering)["securityContext"]
+    is_privileged = any(volume["name"] == "kmsg" for volume in pod["volumes"])
+    assert context["privileged"] is context["allowPrivilegeEscalation"] is is_privileged
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert {*context["capabilities"].get("add", [])} <= {"SYS_PTRACE", "SYSLOG", "DAC_READ_SEARCH"}
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert (pod["hostNetwork"], pod.get("hostIPC", False), len(pod["containers"]), pod.get("initContainers", [])) == (False, False, 1, [])
+
+
+def test_what_may_be_written_is_the_casebook_and_the_tracing(rendering: Path) -> None:
+    """Every other mount is read-only, with the Secrets."""
+    written = {mount["name"] for mount in container_of(rendering)["volumeMounts"] if not mount.get("readOnly")}
+    assert written <= {"state", "tracing"}
+
+
+def test_only_the_metrics_port_is_reached_and_only_the_asked_api_reaches_out(rendering: Path) -> None:
+    """The policy is for the agent's pods; without an API it makes no connection."""
+    objects = render(rendering)
+    policy = objects["NetworkPolicy/coroner"]["spec"]
+    labels = objects["DaemonSet/coroner"]["spec"]["template"]["metadata"]["labels"]
+    args = container_of(rendering)["args"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": "metrics", "protocol": "TCP"}]]
+    ports = [port["port"] for rule in policy["egress"] for port in rule["ports"]]
+    expected = {"--kubernetes.source=kubelet": [10250], "--kubernetes.source=apiserver": [443, 6443]}
+    assert ports == next((expected[arg] for arg in args if arg in expected), [])
 
 
 def test_privileged_excludes_no_escalation(rendering: Path) -> None:
@@ -245,8 +240,13 @@ def test_only_who_asks_an_api_has_a_token_and_may_read_pods_with_it(rendering: P
     assert pod["automountServiceAccountToken"] is bool(asked)
     assert account["automountServiceAccountToken"] is False
     assert pod["serviceAccountName"] == account["metadata"]["name"]
-    assert not [volume for volume in pod["volumes"] if "hostPath" not in volume]
-    assert {manifest["kind"] for manifest in objects.values()} - {"ClusterRole", "ClusterRoleBinding"} == KINDS
+    assert not [volume for volume in pod["volumes"] if not volume.keys() <= {"name", "hostPath", "secret"}]
+    assert {manifest["kind"] for manifest in objects.values()} - {
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ConfigMap",
+        "PrometheusRule",
+    } == KINDS
     assert [role["rules"] for role in roles] == [[GRANTS[api]] for api in asked]
     assert len(bindings) == len(asked)
     for binding in bindings:
@@ -303,7 +303,7 @@ def test_mounts_are_read_only_and_where_the_flags_look() -> None:
 
 def test_bundles_are_mounted_where_they_are_looked_for(rendering: Path) -> None:
     """At the place that the flag names, and what the node has there is a place where the agent looks by default."""
-    config = load(container_of(rendering)["args"], environment_of(rendering), NAMES)
+    config = load(arguments_of(rendering), environment_of(rendering), NAMES)
     assert isinstance(config, Config)
     (bundles,) = config.bundles
     ((place, (path, mount)),) = [(place, found) for place, found in mounts_of(rendering).items() if found[1]["name"] == "bundles"]
@@ -318,7 +318,7 @@ def test_bundles_are_mounted_where_they_are_looked_for(rendering: Path) -> None:
 
 def test_exit_files_are_mounted_where_they_are_looked_for(rendering: Path) -> None:
     """At the place that the flag names; a new node may have no directory of statuses yet, so that above it is mounted, but for CRI-O's."""
-    config = load(container_of(rendering)["args"], environment_of(rendering), NAMES)
+    config = load(arguments_of(rendering), environment_of(rendering), NAMES)
     assert isinstance(config, Config)
     (exits,) = config.exits
     ((place, (path, mount)),) = [(place, found) for place, found in mounts_of(rendering).items() if found[1]["name"] == "exits"]
@@ -339,8 +339,7 @@ def test_no_socket_of_a_runtime_is_in_reach(rendering: Path) -> None:
 
 def test_agent_understands_its_arguments(rendering: Path) -> None:
     """The flags are those of this release, and mean what the mounts, the variables and the port are made for."""
-    args = container_of(rendering)["args"]
-    config = load(args, environment_of(rendering), NAMES)
+    config = load(arguments_of(rendering), environment_of(rendering), NAMES)
     assert isinstance(config, Config)
     assert (config.listen_host, config.listen_port, config.telemetry_path) == (None, 10911, "/metrics")
     assert (config.procfs, config.cgroupfs) == ("/host/proc", "/host/sys/fs/cgroup")
@@ -415,105 +414,6 @@ def test_monitor_has_no_unknown_field() -> None:
     assert monitor["spec"].keys() == {"jobLabel", "selector", "podMetricsEndpoints"}
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint.keys() == {"port", "path", "interval", "scrapeTimeout", "honorLabels", "relabelings"}
-
-
-def test_kmsg_overlay_adds_the_device_and_the_privilege_only() -> None:
-    """Undo the four changes that the overlay says it makes, and what is left is the base."""
-    objects = render(KMSG)
-    pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert pod["volumes"].pop() == {"name": "kmsg", "hostPath": {"path": "/dev/kmsg", "type": "CharDevice"}}
-    assert container["volumeMounts"].pop() == {"name": "kmsg", "mountPath": "/dev/kmsg", "readOnly": True}
-    assert "--path.kmsg=/dev/kmsg" in container["args"]
-    assert container["securityContext"]["privileged"] is True
-    container["securityContext"] |= {"privileged": False, "allowPrivilegeEscalation": False}
-    assert objects == render(BASE)
-
-
-def test_signals_overlay_adds_the_tracing_and_the_flags_only() -> None:
-    """Undo the changes that the overlay says it makes, and what is left is the base; what is mounted is where the agent looks."""
-    objects = render(OVERLAYS["signals"])
-    pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    config = load(container["args"], environment_of(OVERLAYS["signals"]), NAMES)
-    assert isinstance(config, Config)
-    assert config.signals
-    assert pod["volumes"].pop() == {"name": "tracing", "hostPath": {"path": "/sys/kernel/tracing", "type": "Directory"}}
-    assert container["volumeMounts"].pop() == {"name": "tracing", "mountPath": config.tracefs, "mountPropagation": "HostToContainer"}
-    assert [container["args"].pop() for _ in range(2)] == [f"--path.tracefs={config.tracefs}", "--source.signals"]
-    assert objects == render(BASE)
-
-
-@pytest.mark.parametrize("name", GRANTS)
-def test_api_overlay_adds_the_token_the_grant_and_the_flag_only(name: str) -> None:
-    """Undo the four changes that the overlay says it makes, and what is left is the base."""
-    objects = render(OVERLAYS[name])
-    del objects["ClusterRole/coroner"], objects["ClusterRoleBinding/coroner"]
-    pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert container["args"].pop() == f"--kubernetes.source={name}"
-    pod["automountServiceAccountToken"] = False
-    assert objects == render(BASE)
-
-
-@pytest.mark.parametrize(
-    ("name", "bundles", "exits"),
-    [
-        ("crio", f"{BUNDLES['crio']}/overlay-containers", EXITS["crio"]),
-        ("k3s", f"{BUNDLES['k3s']}/k8s.io", f"{EXITS['k3s']}/containers"),
-    ],
-)
-def test_runtime_overlay_changes_the_places_of_the_runtime_only(name: str, bundles: str, exits: str) -> None:
-    """Undo the changes that the overlay says it makes, three for the bundles and three for the exit files: what is left is the base."""
-    objects = render(OVERLAYS[name])
-    pod = objects["DaemonSet/coroner"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    volumes = {volume["name"]: volume["hostPath"] for volume in pod["volumes"]}
-    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
-    args = container["args"]
-    for kind, place, usual in (("bundles", BUNDLES[name], CONTAINERD), ("exits", EXITS[name], CONTAINERD_EXITS)):
-        assert volumes[kind]["path"] == mounts[kind]["mountPath"] == place
-        volumes[kind]["path"] = mounts[kind]["mountPath"] = usual
-    args[args.index(f"--path.bundles={bundles}")] = f"--path.bundles={CONTAINERD}/k8s.io"
-    args[args.index(f"--path.exits={exits}")] = f"--path.exits={CONTAINERD_EXITS}/containers"
-    assert objects == render(BASE)
-
-
-def _combination(directory: Path, names: list[str]) -> Path:
-    components = "".join(f"  - coroner/deploy/kubernetes/components/{name}\n" for name in names)
-    return _kustomization(directory, f"kind: Kustomization\nresources:\n  - coroner/deploy/kubernetes/base\ncomponents:\n{components}")
-
-
-def _kustomization(directory: Path, text: str) -> Path:
-    """Lay out a directory as the README has it: a kustomization beside a checkout."""
-    directory.mkdir(exist_ok=True)
-    (directory / "coroner").symlink_to(ROOT)
-    (directory / "kustomization.yaml").write_text(text)
-    return directory
-
-
-def _keyed(manifests: Any) -> dict[str, Object]:
-    return {f"{manifest['kind']}/{manifest['metadata']['name']}": manifest for manifest in manifests}
-
-
-def _apply(operation: Object, target: Object) -> None:
-    """Do one operation of a JSON patch (RFC 6902): test, replace, or add at the end of a list."""
-    *parents, last = operation["path"].strip("/").split("/")
-    place: Any = target
-    for key in parents:
-        place = place[int(key) if isinstance(place, list) else key]
-    key = int(last) if isinstance(place, list) and last != "-" else last
-    match operation["op"]:
-        case "test":
-            assert place[key] == operation["value"]
-        case "replace":
-            assert place[key] is not None
-            place[key] = operation["value"]
-        case "add":
-            assert key == "-"
-            place.append(copy.deepcopy(operation["value"]))
-        case other:
-            pytest.fail(f"operation {other} is not known here")
 
 
 def _seconds(duration: str) -> int:

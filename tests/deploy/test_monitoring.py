@@ -1,0 +1,87 @@
+"""What the manifests tell the Prometheus operator and Grafana: valid by the operator's own schema, and the files of dashboards/."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # types-jsonschema is one package more, for two calls
+import pytest
+import yaml
+
+from tests.deploy.kustomize import BASE, OVERLAYS, ROOT, Object, render
+
+DASHBOARDS = ROOT / "dashboards"
+
+
+@cache
+def schema(kind: str) -> Any:
+    """Return the operator's schema of a kind, in which an unknown field is an error. An API server drops those without a word."""
+    # By name, for mypy would read its 57,000 lines. Its version for Python 3.11 is of operator 0.80 (January 2025).
+    model = getattr(import_module("cloudcoil.models.prometheus_operator.v1"), kind)
+    # One pattern has its flag in a place where only Go takes it.
+    found = json.loads(json.dumps(model.model_json_schema(by_alias=True)).replace("^(?i)(", "(?i)^("))
+    for part in _objects(found):
+        part["additionalProperties"] = False
+    return found
+
+
+def check(manifest: Object) -> None:
+    """Raise ValidationError unless the operator's API would know every field."""
+    # Of the metadata kubernetes-validate has the schema, and the manifests have but these.
+    assert manifest["metadata"].keys() <= {"name", "namespace", "labels"}
+    jsonschema.validate(manifest, schema(manifest["kind"]))
+
+
+def operator_objects() -> Iterator[Object]:
+    """Yield every object of the operator that any overlay renders."""
+    for directory in (BASE, *OVERLAYS.values()):
+        yield from (each for each in render(directory).values() if each["apiVersion"] == "monitoring.coreos.com/v1")
+
+
+def test_operator_would_take_them() -> None:
+    """Every PodMonitor and PrometheusRule."""
+    manifests = list(operator_objects())
+    assert {manifest["kind"] for manifest in manifests} == {"PodMonitor", "PrometheusRule"}
+    for manifest in manifests:
+        check(manifest)
+
+
+@pytest.mark.parametrize("path", [("spec",), ("spec", "podMetricsEndpoints", 0), ("spec", "podMetricsEndpoints", 0, "relabelings", 0)])
+def test_operator_would_drop_an_unknown_field(path: tuple[str | int, ...]) -> None:
+    """So the test above does find one."""
+    manifest = render(BASE)["PodMonitor/coroner"]
+    place: Any = manifest
+    for key in path:
+        place = place[key]
+    place["honourLabels"] = True
+    with pytest.raises(jsonschema.ValidationError, match="honourLabels"):
+        check(manifest)
+
+
+def test_rules_are_those_of_dashboards() -> None:
+    """`make manifests` makes them."""
+    rule = render(OVERLAYS["monitoring"])["PrometheusRule/coroner"]
+    assert rule["spec"] == yaml.safe_load((DASHBOARDS / "alerts.yaml").read_text()), "make manifests"
+
+
+def test_dashboard_is_that_of_dashboards_under_the_label_that_the_sidecar_looks_for() -> None:
+    """In a size that `kubectl apply` can keep in its annotation."""
+    board = render(OVERLAYS["monitoring"])["ConfigMap/coroner-dashboard"]
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert board["data"].keys() == {"coroner.json"}
+    assert json.loads(board["data"]["coroner.json"]) == json.loads((DASHBOARDS / "coroner.json").read_text()), "make manifests"
+    assert len(json.dumps(board)) < 256 << 10
+
+
+def _objects(part: Any) -> Iterator[dict[str, Any]]:
+    """Yield every part of a schema that says which fields an object has."""
+    if isinstance(part, list):
+        for each in part:
+            yield from _objects(each)
+    elif isinstance(part, dict):
+        if isinstance(part.get("properties"), dict) and part.get("type") == "object":
+            yield part
+        for each in part.values():
+            yield from _objects(each)
