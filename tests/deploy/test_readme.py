@@ -1,0 +1,38 @@
+"""The page about deploying: short where it begins, and true where it names things."""
+
+import re
+
+import pytest
+import yaml
+
+from tests.deploy.kustomize import COMPONENTS, ROOT
+
+README = (ROOT / "deploy" / "README.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS[:3], ids=["Kubernetes", "Docker", "systemd"])
+def test_each_way_to_install_takes_at_most_ten_lines(block: str) -> None:
+    """And stands before everything else."""
+    assert block.count("\n") <= 10
+    assert README.index(block) < README.index("\n## ")
+
+
+def test_what_it_names_is_there() -> None:
+    """Paths of this repository in commands and links, the targets of headings, and the values of the chart."""
+    named = {path for block in BLOCKS for path in re.findall(r"(?<![\w/.-])deploy/[\w./-]+", block)}
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    links = re.findall(r"\]\(([^)#:]+)[^)]*\)", README)
+    assert {link for link in links if not (ROOT / "deploy" / link).exists()} == set()
+    headings = {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", README, re.MULTILINE)}
+    assert {*re.findall(r"\]\(#([^)]+)\)", README)} <= headings
+    values = yaml.safe_load((ROOT / "deploy" / "helm" / "coroner" / "values.yaml").read_text())
+    for name in re.findall(r"--set (\S+?)=", README):
+        place = values
+        for key in name.split("."):
+            place = place[key]
+
+
+def test_every_component_has_its_row() -> None:
+    """With what it adds, and where it belongs."""
+    assert {*re.findall(r"^\| `([\w-]+)` \|(?=[^|]*\|[^|]*\|$)", README, re.MULTILINE)} >= {*COMPONENTS}
