@@ -1,6 +1,7 @@
 # The README's two commands are `make run` and `make test`; each installs what it needs first, and no more.
 PYTHON ?= python3
 VENV := .venv
+BASES_OF_LAB := .lab/image
 BIN := $(VENV)/bin
 
 # `make image`: what it is called, and what it is made from. A release names its bases by digest: RUN_BASE=...@sha256:...
@@ -8,12 +9,12 @@ IMAGE ?= coroner:$(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' agent/__init_
 DOCKER ?= docker
 BASES := $(foreach base,BUILD_BASE RUN_BASE,$(if $($(base)),--build-arg $(base)=$($(base))))
 
-.PHONY: run test check venv packages image lock manifests clean
+.PHONY: run test check venv packages lab-image image lock manifests clean
 
 run: $(VENV)/.installed
 	$(BIN)/coroner
 
-test: packages venv check
+test: packages venv check lab-image
 	$(BIN)/pytest
 
 check: venv
@@ -32,6 +33,16 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.tools: $(VENV)/.installed
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+# What the lab builds the image from, without a network: wheels, and base images of this machine's Python. Without it that test is left out.
+lab-image: $(BASES_OF_LAB)/.complete
+
+$(BASES_OF_LAB)/.complete: deploy/agent.lock deploy/build.lock | $(VENV)/.tools
+	rm -rf $(BASES_OF_LAB)
+	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --require-hashes --dest $(BASES_OF_LAB) --requirement deploy/agent.lock
+	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --require-hashes --dest $(BASES_OF_LAB) --requirement deploy/build.lock
+	$(BIN)/python -m tests.lab.guest.bases $(BASES_OF_LAB)
 	touch $@
 
 # What the tests run for real. Without root or apt the tests that need them skip and name the missing package.

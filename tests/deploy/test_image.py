@@ -98,7 +98,7 @@ def test_image_needs_no_shell_and_runs_as_the_manifest_says() -> None:
 def test_everything_is_downloaded_by_its_hash() -> None:
     """Each pip either takes what a lock has, as a wheel, or has no index to take anything from."""
     runs = [value for name, value in INSTRUCTIONS if name == "RUN"]
-    pips = [command for value in runs for command in re.split(r"&& ", value.replace("\\\n", "")) if "bin/pip " in command]
+    pips = [command for value in runs for command in re.split(r"&& ", value.replace("\\\n", "")) if "-m pip " in command]
     assert len(pips) == 4
     for command in pips:
         assert ("--require-hashes" in command and "--only-binary=:all:" in command) or "--no-index --no-deps" in command
