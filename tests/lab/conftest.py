@@ -36,6 +36,7 @@ SECONDS = {
     "test_init": 75,
     "test_isolation": 50,
     "test_image": 120,
+    "test_image": 110,
     "test_kernel_log": 135,
     "test_last_words": 110,
     "test_leftovers": 95,
