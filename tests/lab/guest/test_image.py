@@ -146,6 +146,10 @@ def test_with_what_the_manifest_grants_a_kill_is_named_and_kept(started: dict[st
     wait_for(lambda: value("all", "coroner_oom_kills_total", scope="container") == 1, 30, lambda: page("all"))
     assert value("all", "coroner_casebook_up") == 1
     assert Path("/var/lib/coroner/all/casebook.sqlite").exists()
+    container.reload()
+    status = Path(f"/proc/{container.attrs['State']['Pid']}/status").read_text()
+    # The runtime's seccomp profile, no new privileges, and the three capabilities, which are bits 2, 19 and 34.
+    assert {"Seccomp:\t2", "NoNewPrivs:\t1", f"CapEff:\t{1 << 2 | 1 << 19 | 1 << 34:016x}"} <= {*status.splitlines()}
     assert "sh" in str(container.exec_run(["sh", "-c", "true"]).output)
 
 
