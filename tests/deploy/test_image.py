@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import agent
+from tests.deploy.kustomize import BASE, render
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -113,6 +114,12 @@ def test_context_has_what_is_copied_and_nothing_else() -> None:
     assert kept == {"agent", "collectors", "deploy/agent.lock", "deploy/build.lock", "pyproject.toml", "README.md", "LICENSE"}
     assert all((ROOT / path).exists() for path in kept)
     assert not [path for path in kept if fnmatch.fnmatch(path, "tests*")]
+
+
+def test_image_is_this_release_in_no_registry() -> None:
+    """The tag follows the version of the agent, and whoever deploys names the registry."""
+    (container,) = render(BASE)["DaemonSet/coroner"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"coroner:{agent.__version__}"
 
 
 def test_make_image_calls_it_as_the_manifests_do() -> None:

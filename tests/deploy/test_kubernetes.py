@@ -13,7 +13,6 @@ import kubernetes_validate  # type: ignore[import-untyped]  # it has annotations
 import pytest
 import yaml
 
-import agent
 from agent.config import Config, load
 from agent.sources.exit_files import DEFAULT_EXITS
 from agent.sources.kubernetes_access import ACCOUNT, choose
@@ -377,11 +376,6 @@ def test_port_is_the_one_that_is_listened_on() -> None:
     assert endpoint["path"] == "/metrics"
 
 
-def test_image_is_this_release_in_no_registry() -> None:
-    """The tag follows the version of the agent, and whoever deploys names the registry."""
-    assert container_of(BASE)["image"] == f"coroner:{agent.__version__}"
-
-
 def test_namespace_allows_what_the_pod_needs() -> None:
     """Pod security is set per namespace: hostPID alone is above the baseline level."""
     objects = render(BASE)
@@ -389,37 +383,6 @@ def test_namespace_allows_what_the_pod_needs() -> None:
     assert {namespace["labels"][f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")} == {"privileged"}
     others = [manifest["metadata"] for manifest in objects.values() if manifest["kind"] != "Namespace"]
     assert {metadata["namespace"] for metadata in others} == {namespace["name"]}
-
-
-def test_monitor_finds_the_pods_and_names_them_as_alerts_and_dashboard_expect() -> None:
-    """job is "coroner", instance is the node, and the agent's labels are not overwritten by those of its own pod."""
-    objects = render(BASE)
-    monitor, daemonset = objects["PodMonitor/coroner"]["spec"], objects["DaemonSet/coroner"]["spec"]
-    labels = daemonset["template"]["metadata"]["labels"]
-    assert monitor["selector"]["matchLabels"].items() <= labels.items()
-    assert daemonset["selector"]["matchLabels"].items() <= labels.items()
-    assert labels[monitor["jobLabel"]] == "coroner"
-    (endpoint,) = monitor["podMetricsEndpoints"]
-    assert endpoint["honorLabels"] is True
-    assert endpoint["relabelings"] == [
-        {"action": "replace", "sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "instance"}
-    ]
-    assert _seconds(endpoint["scrapeTimeout"]) < _seconds(endpoint["interval"])
-
-
-def test_monitor_has_no_unknown_field() -> None:
-    """The validator does not know this kind, and an API server drops what it does not know without a word."""
-    monitor = render(BASE)["PodMonitor/coroner"]
-    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
-    assert monitor["spec"].keys() == {"jobLabel", "selector", "podMetricsEndpoints"}
-    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-    assert endpoint.keys() == {"port", "path", "interval", "scrapeTimeout", "honorLabels", "relabelings"}
-
-
-def _seconds(duration: str) -> int:
-    match = re.fullmatch(r"(\d+)s", duration)
-    assert match
-    return int(match[1])
 
 
 def _kubectl() -> str:

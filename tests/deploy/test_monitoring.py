@@ -1,6 +1,7 @@
 """What the manifests tell the Prometheus operator and Grafana: valid by the operator's own schema, and the files of dashboards/."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -60,6 +61,22 @@ def test_operator_would_drop_an_unknown_field(path: tuple[str | int, ...]) -> No
         check(manifest)
 
 
+def test_monitor_finds_the_pods_and_names_them_as_alerts_and_dashboard_expect() -> None:
+    """job is "coroner", instance is the node, and the agent's labels are not overwritten by those of its own pod."""
+    objects = render(BASE)
+    monitor, daemonset = objects["PodMonitor/coroner"]["spec"], objects["DaemonSet/coroner"]["spec"]
+    labels = daemonset["template"]["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    assert daemonset["selector"]["matchLabels"].items() <= labels.items()
+    assert labels[monitor["jobLabel"]] == "coroner"
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["honorLabels"] is True
+    assert endpoint["relabelings"] == [
+        {"action": "replace", "sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "instance"}
+    ]
+    assert _seconds(endpoint["scrapeTimeout"]) < _seconds(endpoint["interval"])
+
+
 def test_rules_are_those_of_dashboards() -> None:
     """`make manifests` makes them."""
     rule = render(OVERLAYS["monitoring"])["PrometheusRule/coroner"]
@@ -73,6 +90,12 @@ def test_dashboard_is_that_of_dashboards_under_the_label_that_the_sidecar_looks_
     assert board["data"].keys() == {"coroner.json"}
     assert json.loads(board["data"]["coroner.json"]) == json.loads((DASHBOARDS / "coroner.json").read_text()), "make manifests"
     assert len(json.dumps(board)) < 256 << 10
+
+
+def _seconds(duration: str) -> int:
+    match = re.fullmatch(r"(\d+)s", duration)
+    assert match
+    return int(match[1])
 
 
 def _objects(part: Any) -> Iterator[dict[str, Any]]:
