@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]  # types-jsonschema is one package more, for two calls
+import jsonschema
 import pytest
 import yaml
 

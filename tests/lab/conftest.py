@@ -35,7 +35,6 @@ SECONDS = {
     "test_headroom": 75,
     "test_init": 75,
     "test_isolation": 50,
-    "test_image": 120,
     "test_image": 110,
     "test_kernel_log": 135,
     "test_last_words": 110,
