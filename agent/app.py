@@ -13,7 +13,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -40,8 +40,8 @@ from agent.postmortem import Postmortem
 from agent.register import Register
 from agent.status import Status, have_answered
 from agent.supervise import keep_running
-from agent.web.listen import shown
-from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VERDICTS, MOST_VICTIMS, Routes, serve
+from agent.web.endpoint import serve
+from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VERDICTS, MOST_VICTIMS, Routes
 from agent.web.view import Pages
 from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
@@ -158,6 +158,8 @@ class App:
         self._failures: Mapping[str, str] = {}
         self.recorder = Recorder(History() if config.history else None, self.gather.run)
         self._ready = asyncio.Event()
+        self.web_trouble: Callable[[], list[str]] = list
+        """What of the web configuration could not be reloaded."""
 
     @property
     def statuses(self) -> list[Status]:
@@ -182,10 +184,12 @@ class App:
             findings=self.named,
             telemetry_path=self.config.telemetry_path,
         )
-        runner, addresses = await serve(routes.application(), self.config.listen_host, self.config.listen_port)
+        config = self.config
+        endpoint = await serve(routes.application(), config.listen, config.web_config, systemd=config.systemd_socket)
+        self.web_trouble = endpoint.trouble
         try:
-            for address in addresses:
-                log.info("listening", extra={"address": shown(*address), "version": __version__})
+            for address in endpoint.addresses:
+                log.info("listening", extra={"address": address, "tls": endpoint.has_tls, "version": __version__})
             async with asyncio.TaskGroup() as tasks:
                 followers = self._follow(tasks)
                 # The first pass takes the baseline: what memory.events counts by now happened before the agent, and is not counted.
@@ -202,7 +206,7 @@ class App:
                 for task in (told, *followers, first, house, closing, resync):
                     task.cancel()
         finally:
-            await runner.cleanup()
+            await endpoint.close()
             self.cases.write_down()
             self.casebook.close()
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from agent.app import App
+from agent.ask_agent import addresses, ask
 from agent.check_table import count, findings_table, summary, unseen, whose
 from agent.config import Config
 from agent.findings_json import as_json, from_json
@@ -23,7 +24,6 @@ NONE, FOUND, BLIND = 0, 1, 2
 
 NAMES = "NAME"
 _ANSWER_SECONDS = 15
-_MOST_BYTES = 64 << 20
 _SHORTEST_ID = 4
 _MOST_NAMES = 20
 
@@ -67,19 +67,13 @@ def _table(shown: Sequence[Finding]) -> str:
 
 def _asked(config: Config) -> Examination | None:
     """Ask the agent that listens on this machine, if one does and is one: it knows more than a single look can tell."""
-    import urllib.request  # noqa: PLC0415 - it holds some MiB, and the daemon asks nobody
-    from http.client import HTTPException  # noqa: PLC0415 - as above
-
-    host = config.listen_host or "127.0.0.1"
-    address = f"[{host}]" if ":" in host else host
-    request = urllib.request.Request(f"http://{address}:{config.listen_port}/api/v1/findings")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=_ANSWER_SECONDS) as response:
-            return from_json(json.loads(response.read(_MOST_BYTES)))
-    except (OSError, HTTPException, ValueError, RecursionError) as error:
-        log.debug("no agent to ask", extra={"reason": str(error)})
-        return None
+    for address in addresses(config):
+        try:
+            answer = asyncio.run(ask(address, "/api/v1/findings", "application/json", _ANSWER_SECONDS))
+            return from_json(json.loads(answer))
+        except (OSError, ValueError, RecursionError) as error:
+            log.debug("no agent to ask", extra={"reason": str(error)})
+    return None
 
 
 def _looked(config: Config) -> Examination:

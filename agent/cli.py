@@ -13,6 +13,7 @@ from agent import __version__, check_command
 from agent.app import App
 from agent.cases_command import FLAGS, cases
 from agent.check_command import check
+from agent.check_config import check_config
 from agent.command import Command
 from agent.config import BadConfig, Config, load, settings
 from agent.flags import SWITCH, Flag, Values, form, forms, hint, one_of, parse, split
@@ -36,7 +37,7 @@ def _metrics(config: Config, flags: Values) -> int:
 
 
 COMMANDS = (
-    Command("", "Without a command it runs the agent, which serves metrics to Prometheus.", _daemon, is_daemon=True),
+    Command("", "Without a command it runs the agent, which serves metrics to Prometheus.", _daemon, is_daemon=True, needs_endpoint=True),
     Command(
         "metrics",
         "Print one page of metrics and exit.",
@@ -82,6 +83,15 @@ COMMANDS = (
             "which the CPU quota stopped it, WAIT% the share of time in which a task waited for memory; - is not known. Exit code 2 means "
             "that there is no terminal, or that the library rich is missing."
         ),
+    ),
+    Command(
+        "check-config",
+        "Check the configuration without starting the agent.",
+        check_config,
+        details="From flags, the environment, --config.file, and --web.config.file with its certificates; whether the addresses are free "
+        "is not tried. Exit code 0 means that an agent would start with it; 2 that it would not, and every problem has a line on standard "
+        "error.",
+        needs_endpoint=True,
     ),
     Command("help", "Print this help, or the help of a command: coroner help COMMAND.", None),
 )
@@ -129,7 +139,8 @@ def read(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
 
     values = _own_values(command, given, commands, everywhere, problems)
     try:
-        config = load([each for each in given if form(each) in forms(everywhere)], environ, collectors)
+        serves = command is not None and command.needs_endpoint
+        config = load([each for each in given if form(each) in forms(everywhere)], environ, collectors, serves=serves)
     except BadConfig as error:
         raise BadConfig([*problems, *error.problems]) from error
     if problems or command is None or command.run is None:

@@ -25,6 +25,8 @@ class Command:
     """What its own help says beside the line, such as the meaning of its exit codes."""
     is_daemon: bool = False
     """It keeps the casebook, and runs until SIGTERM or Ctrl-C, which end it with 0. Any other only reads; Ctrl-C ends it with 130."""
+    needs_endpoint: bool = False
+    """The web configuration and the certificates that it names are settings that it needs: they must be readable, and right."""
     failure: int = 1
     """Exit code where it could not do what it is for; one that `run` does not return for anything else."""
 

@@ -23,10 +23,12 @@ from collectors.lifecycle import label_name
 class Config:
     """The settings, checked and in the form they are used in."""
 
-    listen_host: str | None
-    """None: every address of the machine, IPv4 and IPv6."""
-    listen_port: int
-    """0: any free port."""
+    listen: tuple[tuple[str | None, int] | str, ...]
+    """Hosts and ports, or paths of unix sockets. No host: every address of the machine, IPv4 and IPv6. Port 0: any free one."""
+    systemd_socket: bool
+    """Whether systemd has opened what is listened on instead."""
+    web_config: str
+    """File with TLS and users of the endpoint. Empty: none."""
     telemetry_path: str
     history: bool
     """Whether the last hour of each container is kept in memory, for the charts of its page."""
@@ -73,8 +75,11 @@ def settings(collectors: Sequence[str]) -> list[Setting]:
     return [*_SETTINGS, *(Setting(f"collector.{name}", "true", SWITCH, f"Enable the {name} collector.") for name in collectors)]
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[str]) -> Config:
-    """Read the settings from flags, the environment and the file that they name; `collectors` as above. Raises BadConfig."""
+def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[str], *, serves: bool = False) -> Config:
+    """Read the settings from flags, the environment and the file that they name; `collectors` as above. Raises BadConfig.
+
+    `serves`: the web configuration is read too, by who listens; others may not be allowed to read the keys that it names.
+    """
     loader = Loader(settings(collectors))
     flags = loader.flags(argv)
     given = loader.environment(environ) | flags
@@ -90,13 +95,17 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
         skip_verify=values["kubernetes.kubelet-insecure-skip-verify"],
     )
     loader.problems += kubernetes.problems
+    if serves and values["web.config.file"]:
+        from agent.web.protection import check  # noqa: PLC0415 - ssl, and few endpoints have one
+
+        check(values["web.config.file"], loader.problems)
     if loader.problems:
         raise BadConfig(loader.problems)
 
-    host, port = values["web.listen-address"]
     return Config(
-        listen_host=host,
-        listen_port=port,
+        listen=values["web.listen-address"],
+        systemd_socket=values["web.systemd-socket"],
+        web_config=values["web.config.file"],
         telemetry_path=values["web.telemetry-path"],
         history=values["web.history"],
         exporter_metrics=not values["web.disable-exporter-metrics"],
@@ -119,12 +128,26 @@ def load(argv: Sequence[str], environ: Mapping[str, str], collectors: Sequence[s
     )
 
 
-def _address(text: str) -> tuple[str | None, int]:
+def _addresses(text: str) -> tuple[tuple[str | None, int] | str, ...]:
+    return tuple(dict.fromkeys(_address(each) for each in text.split(",")))
+
+
+def _address(text: str) -> tuple[str | None, int] | str:
+    if text.startswith("unix:/"):
+        if not text.isprintable() or text.endswith("/") or len(text) > _LONGEST_UNIX:
+            raise ValueError
+        return "/" + text.removeprefix("unix:").lstrip("/")  # unix:///PATH too
     match = re.fullmatch(r"(?:\[([^]]+)]|([A-Za-z0-9._-]*)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 65535:
         raise ValueError
     host = str(IPv6Address(match[1])) if match[1] else match[2]
     return host or None, int(match[3])
+
+
+def _web_config(text: str) -> str:
+    if text and not text.isprintable():
+        raise ValueError
+    return text
 
 
 _PAGES = ("/healthz", "/readyz", "/container")
@@ -175,6 +198,9 @@ def _pod_labels(text: str) -> tuple[str, ...]:
     return keys
 
 
+_LONGEST_UNIX = 107
+"""unix(7): sun_path has 108 bytes, the last of them 0."""
+
 _PATH = Kind("an absolute path", _directory)
 _FILE = Kind("an absolute path, or empty", _file)
 _ANYTHING = Kind("any text", str)
@@ -182,8 +208,21 @@ _SETTINGS = (
     Setting(
         "web.listen-address",
         "127.0.0.1:10911",
-        Kind("HOST:PORT, [IPV6]:PORT, or :PORT for every address of the machine", _address),
-        "Address on which to expose metrics and the pages.",
+        Kind(
+            "HOST:PORT, [IPV6]:PORT, :PORT for every address of the machine, or unix:/PATH; several separated by commas",
+            _addresses,
+            is_list=True,
+            adds_up=True,
+        ),
+        "Addresses on which to expose metrics and the pages. The flag may be repeated.",
+    ),
+    Setting("web.systemd-socket", "false", SWITCH, "Listen on the sockets of a systemd .socket unit instead of --web.listen-address."),
+    Setting(
+        "web.config.file",
+        "",
+        Kind("the path of a YAML file, or empty for none", _web_config),
+        "TLS, client certificates, users and headers of the endpoint, in the format of Prometheus' exporter-toolkit. A changed file, or a "
+        "new certificate, holds at once.",
     ),
     Setting(
         "web.telemetry-path",

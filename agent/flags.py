@@ -16,13 +16,14 @@ Values = Mapping[str, Any]
 class Kind:
     """A kind of value: `parse` raises ValueError for what is not `allowed`, and `tag` is the type it has in YAML.
 
-    `is_list`: several values, separated by commas, which may be a list in YAML.
+    `is_list`: several values, separated by commas, which may be a list in YAML. `adds_up`: their flag may be repeated, for more of them.
     """
 
     allowed: str
     parse: Callable[[str], Any]
     tag: str = "str"
     is_list: bool = False
+    adds_up: bool = False
 
 
 def _switch(text: str) -> bool:
@@ -100,7 +101,9 @@ def split(argv: Sequence[str], flags: Iterable[Flag], commands: Collection[str] 
 
 
 def parse(given: Iterable[str], flags: Iterable[Flag], problems: list[str]) -> dict[str, Any]:
-    """Return the values, by name, of flags that `split` made; of a repeated flag the last counts. Adds what is wrong to `problems`."""
+    """Return the values, by name, of flags that `split` made; of a repeated flag the last counts, if it is not one that
+    adds up. Adds what is wrong to `problems`.
+    """
     known = {form: (flag, value) for flag in flags for form, value in flag.forms.items()}
     values: dict[str, Any] = {}
     for each in given:
@@ -116,7 +119,10 @@ def parse(given: Iterable[str], flags: Iterable[Flag], problems: list[str]) -> d
         elif not equals:
             problems.append(f"flag {written}: got no value, expected {flag.kind.allowed}")
             continue
+        before = values.get(flag.name, ()) if flag.kind.adds_up else None
         parse_value(flag, text, f"flag {written}", values, problems)
+        if before:
+            values[flag.name] = tuple(dict.fromkeys((*before, *values[flag.name])))
     return values
 
 

@@ -10,11 +10,11 @@ from agent.flags import SWITCH, Flag, hint, parse_value
 
 def read(path: str, allowed: Mapping[str, Flag], problems: list[str]) -> dict[str, Any]:
     """Return the values of the settings in a file, whose keys are nested, dotted or both. Adds what is wrong to `problems`."""
-    root = _composed(path, problems)
-    if root is None or _is_null(root):
+    root = composed(path, problems)
+    if root is None or is_null(root):
         return {}
     if not isinstance(root, yaml.MappingNode):
-        problems.append(f"file {path}: got {_shown(root)}, expected settings such as log.level: debug")
+        problems.append(f"file {path}: got {shown(root)}, expected settings such as log.level: debug")
         return {}
 
     groups = {name[:dot] for name in allowed for dot, character in enumerate(name) if character == "."}
@@ -23,10 +23,10 @@ def read(path: str, allowed: Mapping[str, Flag], problems: list[str]) -> dict[st
     for name, key, value in _leaves(root, groups):
         where = f"file {path}:{key.start_mark.line + 1}"
         setting = allowed.get(name)
-        if name in groups and _is_null(value):
+        if name in groups and is_null(value):
             pass  # all that was in it is commented out
         elif name in groups:
-            problems.append(f"{where} {name}: got {_shown(value)}, expected settings below it")
+            problems.append(f"{where} {name}: got {shown(value)}, expected settings below it")
         elif setting is None:
             problems.append(f"{where}: unknown setting {name!r}; {hint(name, allowed)}")
         elif name in seen:
@@ -35,14 +35,14 @@ def read(path: str, allowed: Mapping[str, Flag], problems: list[str]) -> dict[st
             values |= _parse_list(setting, value, path, f"{where} {name}", problems)
         elif not isinstance(value, yaml.ScalarNode) or value.tag != f"tag:yaml.org,2002:{setting.kind.tag}":
             kind = "" if setting.kind is SWITCH else "text: "
-            problems.append(f"{where} {name}: got {_shown(value)}, expected {kind}{setting.kind.allowed}")
+            problems.append(f"{where} {name}: got {shown(value)}, expected {kind}{setting.kind.allowed}")
         else:
             parse_value(setting, value.value, f"{where} {name}", values, problems)
         seen.add(name)
     return values
 
 
-def _composed(path: str, problems: list[str]) -> yaml.Node | None:
+def composed(path: str, problems: list[str]) -> yaml.Node | None:
     """Return the document in a file; None if there is none, or none that can be read."""
     try:
         with open(path, "rb") as stream:
@@ -64,7 +64,7 @@ def _parse_list(setting: Flag, node: yaml.SequenceNode, path: str, where: str, p
     for item in node.value:
         place = f"file {path}:{item.start_mark.line + 1} {setting.name}"
         if not isinstance(item, yaml.ScalarNode) or item.tag != "tag:yaml.org,2002:str" or not item.value or "," in item.value:
-            problems.append(f"{place}: got {_shown(item)} in the list, expected text without a comma: {setting.kind.allowed}")
+            problems.append(f"{place}: got {shown(item)} in the list, expected text without a comma: {setting.kind.allowed}")
         else:
             parse_value(setting, item.value, place, {}, problems)
     if len(problems) == before:
@@ -75,18 +75,20 @@ def _parse_list(setting: Flag, node: yaml.SequenceNode, path: str, where: str, p
 def _leaves(mapping: yaml.MappingNode, groups: Collection[str], above: str = "") -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
     """Yield the dotted name, the key and the value of each setting; mappings other than the groups are values."""
     for key, value in mapping.value:
-        name = above + (key.value if isinstance(key, yaml.ScalarNode) else _shown(key))
+        name = above + (key.value if isinstance(key, yaml.ScalarNode) else shown(key))
         if name in groups and isinstance(value, yaml.MappingNode):
             yield from _leaves(value, groups, f"{name}.")
         else:
             yield name, key, value
 
 
-def _is_null(node: yaml.Node) -> bool:
+def is_null(node: yaml.Node) -> bool:
+    """Tell whether a key has no value, as one below which all is commented out."""
     return node.tag == "tag:yaml.org,2002:null"
 
 
-def _shown(node: yaml.Node) -> str:
+def shown(node: yaml.Node) -> str:
+    """Return how a message shows a value that is wrong."""
     if isinstance(node, yaml.ScalarNode):
         return f"{node.tag.rpartition(':')[2]} {node.value!r}"
     return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"

@@ -12,7 +12,7 @@ _NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _TRIES = 10
 """How often a port that was free for one address is looked for that is free for all."""
 
-_BACKLOG = 128
+BACKLOG = 128
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 """The second is the host, the port and, of IPv6, flow and scope."""
@@ -88,7 +88,7 @@ def _socket(family: socket.AddressFamily, address: tuple[object, ...]) -> socket
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # whatever net.ipv6.bindv6only says
         one.bind(address)
-        one.listen(_BACKLOG)  # only this tells of another socket that was bound with SO_REUSEADDR
+        one.listen(BACKLOG)  # only this tells of another socket that was bound with SO_REUSEADDR
     except OSError:
         one.close()
         raise

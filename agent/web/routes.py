@@ -10,7 +10,6 @@ from aiohttp import web
 from agent.findings_json import as_json
 from agent.page import OPENMETRICS, PLAIN_TEXT, accepts_gzip, compress, negotiate
 from agent.web.html import asset, policy
-from agent.web.listen import listen
 from collectors.findings import Examination
 
 DEFAULT_SCRAPE_SECONDS = 10.0
@@ -184,13 +183,3 @@ async def _send(request: web.Request, body: bytes, headers: Mapping[str, str]) -
         if request.transport is not None:
             request.transport.abort()
     return response
-
-
-async def serve(application: web.Application, host: str | None, port: int) -> tuple[web.AppRunner, list[tuple[str, int]]]:
-    """Start listening; return the runner to clean up, and the addresses. Raises CannotListen when the address cannot be had."""
-    sockets = await listen(host, port)
-    runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    for one in sockets:
-        await web.SockSite(runner, one).start()
-    return runner, [(address[0], address[1]) for address in runner.addresses]

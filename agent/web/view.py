@@ -39,6 +39,7 @@ class Agent(Protocol):
 
     config: Config
     notes: list[str]
+    web_trouble: Callable[[], list[str]]
     casebook: Casebook
     cases: Cases
     gather: Gather
@@ -81,7 +82,7 @@ class Pages:
 
         seen, agent = await self._look(), self._agent
         deaths = await asyncio.to_thread(agent.casebook.verdicts, DEATHS)
-        notes = [*agent.notes, *([f"Casebook: {agent.casebook.reason}"] if agent.casebook.reason else [])]
+        notes = [*agent.notes, *([f"Casebook: {agent.casebook.reason}"] if agent.casebook.reason else []), *agent.web_trouble()]
         about = About(agent.config.telemetry_path, agent.statuses, agent.config.collectors, notes, platform.node())
         return await self._made(lambda: index_page(seen, deaths, about).encode())
 

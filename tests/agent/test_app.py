@@ -100,7 +100,7 @@ async def test_one_page_waits_for_all_sources_at_once(app: App) -> None:
 async def test_the_history_grows_where_nobody_scrapes(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """The look that is made every ten seconds measures what it needs; the clocks are fast here."""
     monkeypatch.setattr("agent.app.WALK_SECONDS", 0.01)
-    app.config = replace(app.config, listen_port=0)
+    app.config = replace(app.config, listen=(("127.0.0.1", 0),))
     app.gather._census._clock = count(0, 20).__next__
     app.recorder._clock = count(0, 100).__next__
     history, labels = app.recorder.history, ("", "", A[:12])

@@ -272,7 +272,7 @@ def faults(commands: tuple[Command, ...]) -> list[str]:
     shared = forms(settings(NAMES)) | {"--help", "--no-help", "--version", "--no-version"}
     names = [command.name for command in commands]
     for command in commands:
-        if names.count(command.name) > 1 or not re.fullmatch("[a-z]*", command.name):
+        if names.count(command.name) > 1 or not re.fullmatch("([a-z]+(-[a-z]+)*)?", command.name):
             found.append(f"{command.name} is not a name, or not one command's")
         if not re.fullmatch("[A-Z].*[.]", command.help):
             found.append(f"{command.name} has no help that is one line and one sentence")

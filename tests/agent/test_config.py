@@ -18,8 +18,9 @@ from collectors import NAMES
 
 COLLECTORS = ("memory", "zombies", "oom")
 DEFAULT = Config(
-    listen_host="127.0.0.1",
-    listen_port=10911,
+    listen=(("127.0.0.1", 10911),),
+    systemd_socket=False,
+    web_config="",
     telemetry_path="/metrics",
     history=True,
     exporter_metrics=True,
@@ -41,7 +42,10 @@ DEFAULT = Config(
 )
 
 EVERYTHING = [
-    ("web.listen-address", ":9100", replace(DEFAULT, listen_host=None, listen_port=9100)),
+    ("web.listen-address", ":9100", replace(DEFAULT, listen=((None, 9100),))),
+    ("web.listen-address", ":9100,unix:/run/coroner.sock", replace(DEFAULT, listen=((None, 9100), "/run/coroner.sock"))),
+    ("web.systemd-socket", "true", replace(DEFAULT, systemd_socket=True)),
+    ("web.config.file", "web.yml", replace(DEFAULT, web_config="web.yml")),
     ("web.telemetry-path", "/a/b.c", replace(DEFAULT, telemetry_path="/a/b.c")),
     ("web.history", "false", replace(DEFAULT, history=False)),
     ("web.disable-exporter-metrics", "true", replace(DEFAULT, exporter_metrics=False)),
@@ -156,7 +160,40 @@ def test_repeated_flag() -> None:
 )
 def test_listen_address(address: str, host: str | None, port: int) -> None:
     """Host and port come apart; without a host every address is meant."""
-    assert load(["--web.listen-address", address], {}, COLLECTORS) == replace(DEFAULT, listen_host=host, listen_port=port)
+    assert load(["--web.listen-address", address], {}, COLLECTORS) == replace(DEFAULT, listen=((host, port),))
+
+
+@pytest.mark.parametrize("address", ["unix:/run/coroner.sock", "unix:///run/coroner.sock"])
+def test_a_unix_socket_is_its_path(address: str) -> None:
+    """As a URL too."""
+    assert load(["--web.listen-address", address], {}, COLLECTORS) == replace(DEFAULT, listen=("/run/coroner.sock",))
+
+
+def test_addresses_add_up_when_the_flag_is_repeated() -> None:
+    """As with the exporters of Prometheus; one that is there twice is one, and what is wrong is said of each."""
+    argv = ["--web.listen-address=:1", "--web.listen-address=127.0.0.1:2,:1", "--web.listen-address", "unix:/a"]
+
+    assert load(argv, {"CORONER_WEB_LISTEN_ADDRESS": ":3"}, COLLECTORS).listen == ((None, 1), ("127.0.0.1", 2), "/a")
+    with pytest.raises(BadConfig) as caught:
+        load([*argv, "--web.listen-address=nowhere", "--web.listen-address=:x"], {}, COLLECTORS)
+    assert [problem.split(",")[0] for problem in caught.value.problems] == [
+        "flag --web.listen-address: got 'nowhere'",
+        "flag --web.listen-address: got ':x'",
+    ]
+
+
+def test_a_web_configuration_is_read_by_who_listens_alone(tmp_path: Path) -> None:
+    """Whoever lists cases may not be allowed to read the key; whoever listens hears of everything that is wrong at once."""
+    argv = [f"--web.config.file={tmp_path}/web.yml", "--log.level=loud"]
+    (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: a.crt, key_file: a.key}\nrate_limits: {}\n")
+
+    with pytest.raises(BadConfig) as few:
+        load(argv, {}, COLLECTORS)
+    with pytest.raises(BadConfig) as all_of_them:
+        load(argv, {}, COLLECTORS, serves=True)
+    assert len(few.value.problems) == 1
+    assert len(all_of_them.value.problems) == 2
+    assert "unknown key 'rate_limits'; did you mean rate_limit?" in all_of_them.value.problems[1]
 
 
 @pytest.mark.parametrize("url", ["", "unix:///run/docker.sock", "tcp://docker:2375", "http://[::1]:2375", "https://docker/"])
@@ -179,6 +216,11 @@ WRONG = {
         "[localhost]:1",
         "a b:1",
         ":\uff11",
+        ":1,",
+        "unix:",
+        "unix:coroner.sock",
+        "unix:/run/",
+        "unix:/" + 107 * "a",
     ],
     "web.telemetry-path": [
         "",
@@ -213,6 +255,8 @@ WRONG = {
     ],
     "collector.zombies": ["", "maybe", "2"],
     "web.disable-exporter-metrics": ["disabled"],
+    "web.systemd-socket": ["maybe"],
+    "web.config.file": ["a\nb"],
     "log.level": ["", "INFO", "warning", "in"],
     "log.format": ["", "text"],
 }
@@ -292,7 +336,7 @@ path.procfs: !!str [/proc]
         *("stop", "--collector.oom=false", "-v", "--no-log.format", "--docker.url"),
     ]
     environ = {"CORONER_LOG_FORMAT": "xml\n", "CORONER_LOGLEVEL": "info"}
-    address = "HOST:PORT, [IPV6]:PORT, or :PORT for every address of the machine"
+    address = "HOST:PORT, [IPV6]:PORT, :PORT for every address of the machine, or unix:/PATH; several separated by commas"
     url = "unix:///PATH, tcp://HOST:PORT, http://HOST:PORT, https://HOST:PORT, or empty to disable Docker"
 
     assert problems(argv, environ) == [
@@ -313,7 +357,7 @@ path.procfs: !!str [/proc]
         f"file {path}:6 collector.zombies: got str 'false', expected true or false",
         f"file {path}:7 collector.oom: got it twice, expected it once",
         f"file {path}:8 docker.url: got null '', expected text: {url}",
-        f"file {path}:9: unknown setting 'config.file'; see coroner --help",
+        f"file {path}:9: unknown setting 'config.file'; did you mean web.config.file?",
         f"file {path}:10 path.kmsg: got a list, expected text: an absolute path",
         f"file {path}:11 path.procfs: got a list, expected text: an absolute path",
         f"file {path}:12: unknown setting 'a list'; see coroner --help",

@@ -9,8 +9,9 @@ from aiohttp import ClientSession
 
 from agent.findings_json import from_json
 from agent.page import OPENMETRICS, PLAIN_TEXT, compress
+from agent.web.endpoint import serve
 from agent.web.listen import CannotListen
-from agent.web.routes import Routes, scrape_seconds, serve
+from agent.web.routes import Routes, scrape_seconds
 from collectors.findings import Examination, Finding
 
 
@@ -62,9 +63,9 @@ async def url(agent: Agent) -> AsyncIterator[str]:
         verdicts=lambda: agent.verdicts,
         findings=agent.examined,
     )
-    runner, [(host, port)] = await serve(routes.application(), "127.0.0.1", 0)
-    yield f"http://{host}:{port}"
-    await runner.cleanup()
+    endpoint = await serve(routes.application(), [("127.0.0.1", 0)])
+    yield f"http://{endpoint.addresses[0]}"
+    await endpoint.close()
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ async def test_a_taken_port_is_an_error_and_leaves_nothing_behind(url: str) -> N
     """Two agents on one node: the second says so."""
     routes = Routes(render=Agent().render, is_ready=lambda: True, pages=Agent(), telemetry_path="/metrics")
     with pytest.raises(CannotListen, match="Address already in use"):
-        await serve(routes.application(), "127.0.0.1", int(url.rsplit(":", 1)[1]))
+        await serve(routes.application(), [("127.0.0.1", int(url.rsplit(":", 1)[1]))])
 
 
 @pytest.mark.parametrize("path", ["/", "/container?container=web"])

@@ -15,7 +15,8 @@ import pytest
 
 from agent.app import App
 from agent.sources.exits import ExitsSource
-from agent.web.routes import Routes, serve
+from agent.web.endpoint import serve
+from agent.web.routes import Routes
 from agent.web.view import Pages
 from collectors.base import Sample
 from collectors.findings import Examination, Finding, Severity
@@ -102,9 +103,9 @@ async def served(app: App, pages: Pages) -> AsyncIterator[str]:
         victims=lambda: app.casebook.victims(1000),
         verdicts=lambda: app.casebook.verdicts(1000),
     )
-    runner, [(host, port)] = await serve(routes.application(), "127.0.0.1", 0)
-    yield f"http://{host}:{port}/"
-    await runner.cleanup()
+    endpoint = await serve(routes.application(), [("127.0.0.1", 0)])
+    yield f"http://{endpoint.addresses[0]}/"
+    await endpoint.close()
 
 
 def _grown(sample: Sample, minute: int) -> Sample:

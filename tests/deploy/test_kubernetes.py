@@ -340,7 +340,7 @@ def test_agent_understands_its_arguments(rendering: Path) -> None:
     """The flags are those of this release, and mean what the mounts, the variables and the port are made for."""
     config = load(arguments_of(rendering), environment_of(rendering), NAMES)
     assert isinstance(config, Config)
-    assert (config.listen_host, config.listen_port, config.telemetry_path) == (None, 10911, "/metrics")
+    assert (config.listen, config.telemetry_path) == (((None, 10911),), "/metrics")
     assert (config.procfs, config.cgroupfs) == ("/host/proc", "/host/sys/fs/cgroup")
     assert (config.kmsg, config.docker_url) == ("/dev/kmsg", "")
 

@@ -22,7 +22,7 @@ def test_what_it_names_is_there() -> None:
     """Paths of this repository in commands and links, the targets of headings, and the values of the chart."""
     named = {path for block in BLOCKS for path in re.findall(r"(?<![\w/.-])deploy/[\w./-]+", block)}
     assert {path for path in named if not (ROOT / path).exists()} == set()
-    links = re.findall(r"\]\(([^)#:]+)[^)]*\)", README)
+    links = re.findall(r"\]\((?!https?:)([^)#:]+)[^)]*\)", README)
     assert {link for link in links if not (ROOT / "deploy" / link).exists()} == set()
     headings = {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", README, re.MULTILINE)}
     assert {*re.findall(r"\]\(#([^)]+)\)", README)} <= headings
