@@ -66,6 +66,7 @@ RULES: tuple[Rule, ...] = (
         find=when.init_wrapper,
         witness=when.INIT,
         without=_NO_INIT,
+        alert="CoronerInitDeaf",
         why=(
             "The stop signal ends at the shell, and the program behind it never hears of it:\n"
             "every stop waits out the grace period and ends in SIGKILL."
@@ -85,6 +86,7 @@ RULES: tuple[Rule, ...] = (
         find=when.init_deaf,
         witness=when.INIT,
         without=_NO_INIT,
+        alert="CoronerInitDeaf",
         why=(
             "PID 1 gets no signal that it does not handle: every stop waits out the grace period\n"
             "and ends in SIGKILL, with what is not finished lost."
@@ -199,6 +201,7 @@ RULES: tuple[Rule, ...] = (
         witness=when.THREADS,
         without=_NO_PIDS,
         threshold=0.8,
+        alert="CoronerPidLimitNear",
         why="At the limit fork and thread creation fail with EAGAIN,\nthose of health checks and exec included.",
         fix=(
             "Find what grows (zombies, a thread for each request), or raise the limit: docker update --pids-limit N, podPidsLimit "
@@ -214,6 +217,7 @@ RULES: tuple[Rule, ...] = (
         find=when.fork_failures,
         witness=when.FORK_FAILURES,
         without=_NO_PIDS,
+        alert="CoronerForkFailures",
         why='Something in it could not start a process or a thread ("Resource temporarily unavailable"),\nand may have gone on without.',
         fix=(
             "Raise the PID limit (docker update --pids-limit N, podPidsLimit), or bound what starts threads; it stays until the "
@@ -230,6 +234,7 @@ RULES: tuple[Rule, ...] = (
         witness=when.STALLED,
         without="the kernel measures no pressure (boot it with psi=1)",
         threshold=0.1,
+        alert="CoronerMemoryStalled",
         why=(
             "It spends its time on getting memory back instead of on its work:\n"
             "requests time out, and health checks fail before the OOM killer comes."
@@ -248,6 +253,7 @@ RULES: tuple[Rule, ...] = (
         find=when.paused,
         witness=when.FROZEN,
         without="the kernel does not tell what is frozen (from Linux 5.2)",
+        alert="CoronerPaused",
         why="It answers nothing and takes no stop signal, but holds its memory, locks and connections.\nHealth checks of others fail.",
         fix="docker unpause NAME; podman unpause NAME. If neither knows of it: echo 0 > cgroup.freeze in its cgroup.",
         runbook="paused",
@@ -261,6 +267,7 @@ RULES: tuple[Rule, ...] = (
         witness=when.PERIODS,
         without="the node has no cpu controller",
         threshold=0.25,
+        alert="CoronerCpuThrottled",
         why=(
             "It waits for its quota though processors may be idle: latency, and probes that time out.\n"
             "Many threads use up a period's quota at once."
@@ -291,6 +298,7 @@ RULES: tuple[Rule, ...] = (
         sources=("docker",),
         find=when.created_never_started,
         threshold=3600,
+        alert="CoronerCreatedNeverStarted",
         why=(
             "Somebody made it and forgot it, or what should have started it failed in between:\n"
             "a port that is taken, a mount that is not there."

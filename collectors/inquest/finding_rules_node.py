@@ -16,6 +16,7 @@ NODE_RULES: tuple[Rule, ...] = (
         witness=when.NODE_THREADS,
         without="/proc does not tell",
         threshold=0.8,
+        alert="CoronerNodePidTableNear",
         why="When the table is full nothing on the node can start a process or a thread:\nnot the kubelet, not the runtime, not sshd.",
         fix=(
             "End what holds most tasks (coroner_container_threads), then bound it with a PID limit; for now sysctl -w "
@@ -46,6 +47,7 @@ NODE_RULES: tuple[Rule, ...] = (
         find=when.runtime_down,
         witness=when.DAEMONLESS,
         without=_NO_LEFTOVERS,
+        alert="CoronerRuntimeDown",
         why="Containers run on, but nobody restarts, stops or probes them,\nand no exec or log reaches them.",
         fix="Start the daemon: systemctl start docker, containerd or crio. It finds its containers again.",
         runbook="leftovers",
@@ -59,6 +61,7 @@ NODE_RULES: tuple[Rule, ...] = (
         witness=when.DYING,
         without="cgroup.stat is not there (from Linux 4.14)",
         threshold=5000,
+        alert="CoronerDyingCgroups",
         why=(
             "Memory is held by nobody's cgroups, and each makes the kernel's own accounting slower.\n"
             "Mostly it is page cache of files on tmpfs or shared ones."
@@ -77,6 +80,7 @@ NODE_RULES: tuple[Rule, ...] = (
         find=when.leftovers,
         witness=when.LEFT_CGROUPS,
         without=_NO_LEFTOVERS,
+        alert="CoronerLeftovers",
         why="A removal has failed halfway: memory, disk space and PIDs stay taken,\nand a container of the same name may not start.",
         fix="Restart the runtime's daemon, which clears up what it knows; then rmdir the cgroup, end the shim, umount the overlay.",
         runbook="leftovers",

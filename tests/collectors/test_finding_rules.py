@@ -53,7 +53,7 @@ def test_a_rule_with_an_alert_has_its_threshold_severity_and_runbook(rule: Rule)
         if alert.get("alert") == rule.alert and alert["labels"]["severity"] == rule.severity
     ]
 
-    assert [bool(re.search(rf"[<>]=? {rule.threshold:g}(?![0-9.])", alert["expr"])) for alert in alerts] == [True]
+    assert [bool(re.search(rf"[<>=]=? {rule.threshold:g}(?![0-9.])", alert["expr"])) for alert in alerts] == [True]
     assert alerts[0]["annotations"]["runbook_url"].endswith(f"/{rule.runbook}.md")
 
 

@@ -1,18 +1,20 @@
-"""What the dashboard and the alerts ask of Prometheus, for the tests here and for those that put the questions to a real one."""
+"""What the dashboards and the alerts ask of Prometheus, for the tests here and for those that put the questions to a real one."""
 
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
-DASHBOARD = ROOT / "dashboards" / "coroner.json"
+DASHBOARDS = sorted((ROOT / "dashboards").glob("*.json"))
+ALERTS = ROOT / "dashboards" / "alerts.yaml"
 CATALOGUE = ROOT / "collectors" / "README.md"
 
 GRAFANA_OWN = {"__rate_interval": "5m", "__range": "1h", "__interval": "1m"}
@@ -34,15 +36,36 @@ def annotations(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [annotation for annotation in dashboard["annotations"]["list"] if "builtIn" not in annotation]
 
 
-def dashboard_queries(path: Path = DASHBOARD, variables: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Return (title of panel or annotation, expression) of every query, every variable replaced: by `variables`, or as "All" would be."""
-    dashboard = json.loads(path.read_text())
-    values = dict(GRAFANA_OWN)
-    values |= {variable["name"]: variable["allValue"] for variable in dashboard["templating"]["list"] if "allValue" in variable}
-    values |= variables or {}
-    asked = [(panel["title"], target["expr"]) for panel in panels(dashboard) for target in panel["targets"]]
-    asked += [(annotation["name"], annotation["expr"]) for annotation in annotations(dashboard)]
-    return [(title, substitute(expr, values)) for title, expr in asked]
+def dashboard_queries(paths: Sequence[Path] = DASHBOARDS, variables: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """Return (title of dashboard, ": ", title of panel or annotation; expression) of every query.
+
+    Every variable is replaced: by `variables`, or as "All" would be.
+    """
+    queries = []
+    for path in paths:
+        dashboard = json.loads(path.read_text())
+        values = dict(GRAFANA_OWN)
+        values |= {variable["name"]: variable["allValue"] for variable in dashboard["templating"]["list"] if "allValue" in variable}
+        values |= variables or {}
+        asked = [(panel["title"], target["expr"]) for panel in panels(dashboard) for target in panel["targets"]]
+        asked += [(annotation["name"], annotation["expr"]) for annotation in annotations(dashboard)]
+        queries += [(f"{path.stem}: {title}", substitute(expr, values)) for title, expr in asked]
+    return queries
+
+
+def recorded() -> dict[str, str]:
+    """Return the expression of every series that the rules record."""
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    return {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}
+
+
+def asked_metrics(expr: str) -> set[str]:
+    """Return the metrics that `expr` needs in the end: for a recorded series those it is made of, for a bucket its histogram."""
+    records = recorded()
+    found = set()
+    for name, _ in selectors(expr):
+        found |= asked_metrics(records[name]) if name in records else {name.removesuffix("_bucket")}
+    return found
 
 
 def substitute(expr: str, values: Mapping[str, str]) -> str:
@@ -53,7 +76,8 @@ def substitute(expr: str, values: Mapping[str, str]) -> str:
 def selectors(expr: str) -> list[tuple[str, str]]:
     """Return (metric name, matchers) of every series selector in a PromQL expression."""
     without_ranges = re.sub(r"\[[^\]]*\]", "", expr)
-    without_lists = _LABEL_LIST.sub(" ", without_ranges)
+    without_strings = re.sub(r',\s*"[^"]*"', "", without_ranges)  # of label_replace; those of matchers follow an operator
+    without_lists = _LABEL_LIST.sub(" ", without_strings)
     return [(name, matchers or "") for name, matchers in _SELECTOR.findall(without_lists) if name.lower() not in _KEYWORDS]
 
 

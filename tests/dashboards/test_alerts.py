@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from collectors.findings import RULES as FINDING_RULES
-from tests.dashboards.queries import ROOT, declared_metric_names, promtool, selectors
+from dashboards.thresholds import THRESHOLDS
+from tests.dashboards.queries import ALERTS, ROOT, declared_metric_names, promtool, recorded, selectors
 
-ALERTS = ROOT / "dashboards" / "alerts.yaml"
-CASES = ROOT / "dashboards" / "alerts_test.yaml"
+CASES = sorted((ROOT / "dashboards").glob("alerts*_test.yaml"))
+SOURCES = sorted((ROOT / "dashboards" / "rules").iterdir())
 RUNBOOKS = ROOT / "dashboards" / "runbooks"
 RUNBOOK_URL = "https://github.com/coroner-agent/coroner/blob/main/"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
@@ -21,8 +22,12 @@ _ALL: list[dict[str, Any]] = [rule for group in yaml.safe_load(ALERTS.read_text(
 RULES = [rule for rule in _ALL if "alert" in rule]
 RECORDS = [rule for rule in _ALL if "record" in rule]
 NAMES = sorted({rule["alert"] for rule in RULES})
-OF_FINDINGS = sorted({rule.runbook for rule in FINDING_RULES} - {name.lower() for name in NAMES})
-"""Runbooks of findings that no alert tells of."""
+OWN = [
+    name for name in NAMES if any(rule["alert"] == name and f"/{name.lower()}.md" in rule["annotations"]["runbook_url"] for rule in RULES)
+]
+OF_FINDINGS = sorted({rule.runbook for rule in FINDING_RULES} - {name.lower() for name in OWN})
+"""Runbooks of findings that have not the name of an alert."""
+TESTS: list[dict[str, Any]] = [test for path in CASES for test in yaml.safe_load(path.read_text())["tests"]]
 
 
 def rule_id(rule: dict[str, Any]) -> str:
@@ -52,29 +57,49 @@ def test_rules_are_sound() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_rules_do_what_their_cases_say() -> None:
-    """Every case of alerts_test.yaml, on real evaluations."""
-    result = promtool("test", "rules", CASES)
+@pytest.mark.parametrize("cases", CASES, ids=lambda path: str(path.stem))
+def test_rules_do_what_their_cases_say(cases: Path) -> None:
+    """Every case, on real evaluations."""
+    result = promtool("test", "rules", cases)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_cases_of_a_changed_rule_fail(tmp_path: Path) -> None:
     """The cases are not vacuous: with every `for` taken away, some of them fail."""
     (tmp_path / ALERTS.name).write_text(re.sub(r"^ +for: .*\n", "", ALERTS.read_text(), flags=re.MULTILINE))
-    (tmp_path / CASES.name).write_text(CASES.read_text())
-    assert promtool("test", "rules", tmp_path / CASES.name).returncode != 0
+    for path in CASES:
+        (tmp_path / path.name).write_text(path.read_text())
+        assert promtool("test", "rules", tmp_path / path.name).returncode != 0
 
 
 def test_every_alert_is_there() -> None:
-    """The ten promises."""
+    """All promises."""
     assert NAMES == [
         "CoronerAgentDown",
+        "CoronerAgentExpensive",
         "CoronerCasebookDown",
+        "CoronerCollectorFailing",
+        "CoronerCpuThrottled",
         "CoronerCrashLoop",
+        "CoronerCreatedNeverStarted",
+        "CoronerDyingCgroups",
         "CoronerForcedKills",
+        "CoronerForgedRecords",
+        "CoronerForkFailures",
+        "CoronerInitDeaf",
+        "CoronerKilledUnasked",
+        "CoronerLeftovers",
+        "CoronerMemoryStalled",
+        "CoronerNodePidTableNear",
         "CoronerOomKill",
         "CoronerOomKillOfChild",
+        "CoronerOomKillsRepeated",
         "CoronerOomNear",
+        "CoronerPaused",
+        "CoronerPidExhaustionForecast",
+        "CoronerPidLimitNear",
+        "CoronerRecordsLost",
+        "CoronerRuntimeDown",
         "CoronerSourceBlind",
         "CoronerZombieGrowth",
         "CoronerZombiesNearPidLimit",
@@ -84,12 +109,7 @@ def test_every_alert_is_there() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=rule_id)
 def test_rule_fires_and_stays_silent(rule: dict[str, Any]) -> None:
     """At least one case expects the alert with this severity, and one expects none of it at all."""
-    expectations = [
-        case["exp_alerts"]
-        for test in yaml.safe_load(CASES.read_text())["tests"]
-        for case in test.get("alert_rule_test", ())
-        if case["alertname"] == rule["alert"]
-    ]
+    expectations = [case["exp_alerts"] for test in TESTS for case in test.get("alert_rule_test", ()) if case["alertname"] == rule["alert"]]
     severities = [{alert["exp_labels"]["severity"] for alert in alerts} for alerts in expectations]
     assert any(rule["labels"]["severity"] in expected for expected in severities)
     assert set() in severities
@@ -98,7 +118,7 @@ def test_rule_fires_and_stays_silent(rule: dict[str, Any]) -> None:
 @pytest.mark.parametrize("rule", RECORDS, ids=rule_id)
 def test_what_is_recorded_has_a_name_by_the_rules_and_a_case(rule: dict[str, Any]) -> None:
     """level:metric:operations; its cases have values."""
-    cases = [case for test in yaml.safe_load(CASES.read_text())["tests"] for case in test.get("promql_expr_test", ())]
+    cases = [case for test in TESTS for case in test.get("promql_expr_test", ())]
 
     assert re.fullmatch(r"[a-z_]+:coroner_[a-z_]+:[a-z0-9_]+", rule["record"])
     assert any(rule["record"] in case["expr"] and case["exp_samples"] for case in cases)
@@ -112,25 +132,49 @@ def test_rule_watches_coroner_only(rule: dict[str, Any]) -> None:
     assert [name for name, matchers in found if 'job="coroner"' not in matchers] == []
 
 
+@pytest.mark.parametrize("rule", [*RULES, *RECORDS], ids=rule_id)
+def test_rule_keeps_the_cluster(rule: dict[str, Any]) -> None:
+    """Nodes of two clusters may have one name: what is summed or joined by labels is so by the cluster, too."""
+    lists = re.findall(r"\b(?:by|on|ignoring) \(([^()]*)\)", rule["expr"])
+    assert [labels for labels in lists if "cluster" not in labels.split(", ")] == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=rule_id)
+def test_dashboard_of_rule_is_that_of_what_it_is_about(rule: dict[str, Any]) -> None:
+    """A path below Grafana's address that chooses the container or the node."""
+    link = rule["annotations"]["dashboard"]
+    assert "var-cluster={{ urlquery $labels.cluster }}&var-instance={{ urlquery $labels.instance }}" in link
+    assert re.search(r"/d/coroner-(container|node)\?", link)
+
+
+def test_thresholds_are_in_one_place() -> None:
+    """Every one is used, and no source of a rule compares with a number but 0, 1 and 2, which nobody tunes."""
+    text = "\n".join(path.read_text() for path in SOURCES)
+    shown = "\n".join(path.read_text() for path in (ROOT / "dashboards").glob("*.py"))
+    assert [name for name in THRESHOLDS if f"@{name}@" not in text and f'"{name}"' not in shown.replace(f'    "{name}":', "")] == []
+    assert set(re.findall(r"[<>=] (\d[\d.]*)", re.sub(r"(?m)^ *#.*|(summary|description):.*", "", text))) <= {"0", "1", "2"}
+
+
 @pytest.mark.parametrize("rule", RULES, ids=rule_id)
 def test_rule_is_complete(rule: dict[str, Any]) -> None:
     """A severity to route by, a summary of one sentence, a description, and slack: `for`, or staying after the event."""
     assert rule["labels"].keys() == {"severity"}
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url", "dashboard"}
     assert rule["annotations"]["summary"].endswith(".")
     assert ("for" in rule) != ("keep_firing_for" in rule)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=rule_id)
 def test_runbook_of_rule_exists(rule: dict[str, Any]) -> None:
-    """The address is this repository's, and the file is there under the alert's name in lower case."""
+    """It is this repository's, and has the name of the alert in lower case, or is that of the findings that have the alert."""
     url = rule["annotations"]["runbook_url"]
-    assert url == f"{RUNBOOK_URL}dashboards/runbooks/{rule['alert'].lower()}.md"
+    of_findings = {finding.runbook for finding in FINDING_RULES if finding.alert == rule["alert"]}
+    assert url.removeprefix(f"{RUNBOOK_URL}dashboards/runbooks/").removesuffix(".md") in (of_findings or {rule["alert"].lower()})
     assert (ROOT / url.removeprefix(RUNBOOK_URL)).is_file()
 
 
-@pytest.mark.parametrize("name", [*NAMES, *OF_FINDINGS])
+@pytest.mark.parametrize("name", [*OWN, *OF_FINDINGS])
 def test_runbook_has_its_sections(name: str) -> None:
     """Meaning, Impact, Diagnosis, Mitigation, in this order, and something in each."""
     title, *parts = re.split(r"^## ", (RUNBOOKS / f"{name.lower()}.md").read_text(), flags=re.MULTILINE)
@@ -142,7 +186,7 @@ def test_runbook_has_its_sections(name: str) -> None:
 
 def test_no_runbook_is_left_over() -> None:
     """A runbook without an alert or a finding is out of date."""
-    assert sorted(path.name for path in RUNBOOKS.iterdir()) == sorted(f"{name.lower()}.md" for name in [*NAMES, *OF_FINDINGS])
+    assert sorted(path.name for path in RUNBOOKS.iterdir()) == sorted(f"{name.lower()}.md" for name in [*OWN, *OF_FINDINGS])
 
 
 def test_queries_of_the_runbooks_are_promql(tmp_path: Path) -> None:
@@ -159,8 +203,9 @@ def test_queries_of_the_runbooks_are_promql(tmp_path: Path) -> None:
 def test_every_metric_is_in_the_catalogue() -> None:
     """The contract: what rules, their cases and the runbooks ask for is what the agent exports."""
     asked: defaultdict[str, set[str]] = defaultdict(set)
-    for path in (ALERTS, CASES, *RUNBOOKS.iterdir()):
-        for name in re.findall(r"coroner_[a-z_]+", path.read_text()):
+    records = re.compile("|".join(map(re.escape, recorded())))
+    for path in (ALERTS, *CASES, *RUNBOOKS.iterdir()):
+        for name in re.findall(r"coroner_[a-z_]+", records.sub("", path.read_text())):
             asked[name].add(path.name)
     declared = declared_metric_names()
     assert {name: places for name, places in asked.items() if name not in declared} == {}

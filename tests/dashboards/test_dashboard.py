@@ -1,4 +1,4 @@
-"""The dashboard: the rules of grafana/dashboard-linter (which no registry ships), and that it asks for metrics that exist."""
+"""The dashboards: the rules of grafana/dashboard-linter (which no registry ships), and that they ask for metrics that exist."""
 
 import json
 import re
@@ -9,65 +9,120 @@ from typing import Any
 import pytest
 import yaml
 
+from dashboards.build import files
 from tests.dashboards.queries import (
-    DASHBOARD,
+    DASHBOARDS,
     ROOT,
     annotations,
+    asked_metrics,
     dashboard_queries,
     declared_metric_names,
     panels,
     promtool,
+    recorded,
     selectors,
     substitute,
 )
 
 RUNBOOK_URL = "https://github.com/coroner-agent/coroner/blob/main/"
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-UNITS = {"short", "percentunit", "bytes", "ops", "cps", "s"}
+UNITS = {"short", "percentunit", "bytes", "Bps", "ops", "cps", "s"}
 RATES = r"\b(rate|irate|increase|delta|idelta|deriv)\s*\("
-OF_A_CONTAINER = ("coroner_container_", "coroner_pid_namespace_")
+OF_A_CONTAINER = ("coroner_container_", "container:", "parent:", "cause:")
 
-BOARD: dict[str, Any] = json.loads(DASHBOARD.read_text())
-PANELS = panels(BOARD)
-ANNOTATIONS = annotations(BOARD)
-TARGETS = [(panel, target) for panel in PANELS for target in panel["targets"]]
-TARGETS += [({"title": annotation["name"]}, {"expr": annotation["expr"], "range": True}) for annotation in ANNOTATIONS]
-"""What is asked, and for what: an annotation is asked over a range, like a graph."""
-VARIABLES = {variable["name"]: variable for variable in BOARD["templating"]["list"]}
+BOARDS: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in DASHBOARDS}
+PANELS = [(name, panel) for name, board in BOARDS.items() for panel in panels(board)]
+TARGETS = [(name, panel["title"], target) for name, panel in PANELS for target in panel["targets"]]
+TARGETS += [
+    (name, annotation["name"], {"expr": annotation["expr"], "range": True})
+    for name, board in BOARDS.items()
+    for annotation in annotations(board)
+]
+"""Where what is asked, and for what: an annotation is asked over a range, like a graph."""
+
+ON_NO_PANEL: dict[str, str] = {}
+"""Metrics of the catalogue that no dashboard shows, and why."""
+
+NOT_OURS = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "process_cpu_seconds_total", "process_resident_memory_bytes"}
+"""Prometheus' own of each scrape, and those that prometheus_client has of the agent's process."""
+
+EVERY_BOARD = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+EVERY_PANEL = pytest.mark.parametrize("panel", [panel for _, panel in PANELS], ids=[f"{name}-{panel['title']}" for name, panel in PANELS])
 
 
-def test_it_can_be_provisioned() -> None:
-    """A stable uid, no id of one Grafana's database, a schema that Grafana 10 to 13 read, and nobody edits a copy unnoticed."""
-    assert BOARD["uid"] == "coroner-containers"
-    assert BOARD["id"] is None
-    assert 39 <= BOARD["schemaVersion"] <= 41
-    assert BOARD["editable"] is False
-    assert BOARD["graphTooltip"] == 1
-    assert "coroner" in BOARD["tags"]
+def variables_of(board: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return its variables by name."""
+    return {variable["name"]: variable for variable in board["templating"]["list"]}
 
 
-def test_datasource_is_a_variable() -> None:
+def test_the_committed_files_are_what_the_builder_writes() -> None:
+    """Nobody edits JSON by hand: `python -m dashboards.build` is the way."""
+    assert {path.name: path.read_text() == text for path, text in files().items()} == dict.fromkeys(
+        ["container.json", "fleet.json", "node.json", "alerts.yaml"], True
+    )
+    assert set(DASHBOARDS) < set(files())
+
+
+def test_there_are_three_and_each_has_its_own_address() -> None:
+    """Links of panels and of alerts lead to these."""
+    assert {name: board["uid"] for name, board in BOARDS.items()} == {
+        "fleet": "coroner-fleet",
+        "container": "coroner-container",
+        "node": "coroner-node",
+    }
+
+
+@EVERY_BOARD
+def test_it_can_be_provisioned(board: dict[str, Any]) -> None:
+    """No id of one Grafana's database, a schema that Grafana 10 to 13 read, and nobody edits a copy unnoticed (uneditable-dashboard)."""
+    assert board["id"] is None
+    assert 39 <= board["schemaVersion"] <= 42
+    assert board["editable"] is False
+    assert board["graphTooltip"] == 1
+    assert "coroner" in board["tags"]
+
+
+@EVERY_BOARD
+def test_it_leads_to_the_others_with_what_is_chosen_and_to_the_runbooks(board: dict[str, Any]) -> None:
+    """Both ways: each has the same two links."""
+    others, runbooks = board["links"]
+    assert (others["type"], others["tags"], others["includeVars"], others["keepTime"]) == ("dashboards", ["coroner"], True, True)
+    assert runbooks["url"].endswith("/dashboards/runbooks")
+
+
+@EVERY_BOARD
+def test_datasource_is_a_variable(board: dict[str, Any]) -> None:
     """template-datasource: any Prometheus can be chosen."""
-    variable = VARIABLES["datasource"]
+    variable = variables_of(board)["datasource"]
     assert (variable["type"], variable["query"], variable["label"]) == ("datasource", "prometheus", "Data source")
 
 
 @pytest.mark.parametrize(
     ("name", "label", "all_value"),
-    [("job", "Job", ".+"), ("instance", "Instance", ".+"), ("namespace", "Namespace", ".*"), ("container", "Container", ".*")],
+    [
+        ("cluster", "Cluster", ".*"),
+        ("job", "Job", ".+"),
+        ("instance", "Instance", ".+"),
+        ("namespace", "Namespace", ".*"),
+        ("pod", "Pod", ".*"),
+        ("container", "Container", ".*"),
+    ],
 )
 def test_variable_selects_several_or_all(name: str, label: str, all_value: str) -> None:
-    """template-job, template-instance; "All" of namespace and container includes the empty ones outside Kubernetes."""
-    variable = VARIABLES[name]
-    assert (variable["label"], variable["allValue"]) == (label, all_value)
-    assert variable["multi"] is True
-    assert variable["includeAll"] is True
-    assert variable["datasource"] == DATASOURCE
+    """template-job, template-instance; "All" of cluster, namespace, pod and container includes the empty ones: a Docker host has none."""
+    having = [variables_of(board)[name] for board in BOARDS.values() if name in variables_of(board)]
+    assert len(having) == (3 if name in ("cluster", "job", "instance") else 2)
+    for variable in having:
+        assert (variable["label"], variable["allValue"]) == (label, all_value)
+        assert variable["multi"] is True
+        assert variable["includeAll"] is True
+        assert variable["datasource"] == DATASOURCE
 
 
-def test_variable_queries_are_sound() -> None:
+@EVERY_BOARD
+def test_variable_queries_are_sound(board: dict[str, Any]) -> None:
     """template-label-promql, template-on-time-change-reload: each asks a metric for a label, and again when the time range changes."""
-    for variable in VARIABLES.values():
+    for variable in variables_of(board).values():
         if variable["type"] == "query":
             query = variable["query"]["query"]
             assert re.fullmatch(r"label_values\(coroner_\w+(\{[^{}]*\})?, \w+\)", query)
@@ -75,9 +130,10 @@ def test_variable_queries_are_sound() -> None:
             assert variable["refresh"] == 2
 
 
-def test_panels_are_placed_without_overlap() -> None:
+@EVERY_BOARD
+def test_panels_are_placed_without_overlap(board: dict[str, Any]) -> None:
     """Ids and titles are unique, and no panel covers another."""
-    everything = BOARD["panels"]
+    everything = board["panels"]
     assert len({panel["id"] for panel in everything}) == len(everything)
     assert len({panel["title"] for panel in everything}) == len(everything)
     for panel in everything:
@@ -86,36 +142,57 @@ def test_panels_are_placed_without_overlap() -> None:
     assert overlapping == []
 
 
-def test_top_row_says_whether_something_is_dying_now() -> None:
+@EVERY_BOARD
+def test_top_row_says_whether_something_is_wrong_now(board: dict[str, Any]) -> None:
     """The first things on the page are single numbers."""
-    top = [panel for panel in PANELS if panel["gridPos"]["y"] == 0]
+    top = [panel for panel in board["panels"] if panel["gridPos"]["y"] == 0]
     assert [panel["type"] for panel in top] == ["stat"] * 8
 
 
-@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
+@EVERY_PANEL
 def test_panel_is_complete(panel: dict[str, Any]) -> None:
     """panel-title-description, panel-units, panel-datasource, panel-no-targets."""
     assert panel["title"]
     assert panel["description"].endswith(".")
     assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
+    assert panel["fieldConfig"]["defaults"]["noValue"]
     assert panel["targets"]
     assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     assert [panel["datasource"], *(target["datasource"] for target in panel["targets"])] == [DATASOURCE] * (1 + len(panel["targets"]))
 
 
-def test_deaths_are_annotations_and_only_those_that_nobody_asked_for_are_shown_at_first() -> None:
-    """Each has its cause as title and tag, says whose death it was, and is far enough from the next that bars and marks agree."""
-    assert [(annotation["name"], annotation["enable"]) for annotation in ANNOTATIONS] == [
+@pytest.mark.parametrize("name", ["fleet", "container"])
+def test_deaths_and_kills_are_annotations_and_those_that_somebody_asked_for_are_hidden_at_first(name: str) -> None:
+    """Each says what and whose it was, and is far enough from the next that bars and marks agree."""
+    found = annotations(BOARDS[name])
+    assert [(annotation["name"], annotation["enable"]) for annotation in found] == [
         ("Deaths", True),
+        ("OOM kills", True),
         ("Completed and stopped", False),
     ]
-    for annotation in ANNOTATIONS:
+    for annotation in found:
         assert annotation["datasource"] == DATASOURCE
-        assert (annotation["titleFormat"], annotation["tagKeys"], annotation["step"]) == ("{{cause}}", "cause", "2m")
+        assert (annotation["titleFormat"] in ("{{cause}}", "OOM kill"), annotation["tagKeys"], annotation["step"]) == (True, "cause", "2m")
         assert set(re.findall(r"{{(\w+)}}", annotation["textFormat"])) == {"namespace", "pod", "container", "instance"}
 
 
-@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
+@EVERY_PANEL
+def test_links_of_series_lead_to_a_dashboard_with_what_the_series_has(panel: dict[str, Any]) -> None:
+    """Its labels, or the columns of a table, choose the variables of the other dashboard; the query has all of them."""
+    for link in panel["fieldConfig"]["defaults"].get("links", ()):
+        target = re.match(r"/d/([a-z-]+)\?", link["url"])
+        assert target
+        (other,) = (board for board in BOARDS.values() if board["uid"] == target[1])
+        chosen = dict(re.findall(r"var-(\w+)=\$\{([\w.]+)\}", link["url"]))
+        assert chosen.keys() <= variables_of(other).keys()
+        whose = "__data.fields" if panel["type"] == "table" else "__field.labels"
+        assert chosen == {name: f"{whose}.{name}" for name in chosen}
+        for query in (target["expr"] for target in panel["targets"]):
+            for by in re.findall(r"\bby \(([^)]*)\)", query):
+                assert chosen.keys() <= set(by.split(", "))
+
+
+@EVERY_PANEL
 def test_panel_links_to_a_runbook_that_exists(panel: dict[str, Any]) -> None:
     """Where there is an alert there is a link to what to do."""
     for link in panel["links"]:
@@ -135,34 +212,44 @@ def test_every_query_is_promql(tmp_path: Path) -> None:
 
 def test_every_selector_obeys_the_variables() -> None:
     """target-job, target-instance: no panel shows what was not selected."""
-    for panel, target in TARGETS:
+    for board, title, target in TARGETS:
         for name, matchers in selectors(target["expr"]):
-            wanted = ['job=~"$job"', 'instance=~"$instance"']
-            if name.startswith(OF_A_CONTAINER):
-                wanted += ['namespace=~"$namespace"', 'container=~"$container"']
-            assert [matcher for matcher in wanted if matcher not in matchers] == [], (panel["title"], name)
+            wanted = ['cluster=~"$cluster"', 'job=~"$job"', 'instance=~"$instance"']
+            if name.startswith(OF_A_CONTAINER) and "container" in variables_of(BOARDS[board]):
+                wanted += ['namespace=~"$namespace"', 'pod=~"$pod"', 'container=~"$container"']
+            assert [matcher for matcher in wanted if matcher not in matchers] == [], (board, title, name)
 
 
 def test_rates_follow_the_scrape_interval() -> None:
     """target-rate-interval: only a single number over the whole time range may use another range than $__rate_interval."""
-    for panel, target in TARGETS:
+    for board, title, target in TARGETS:
         allowed = {"$__rate_interval"} if target["range"] else {"$__rate_interval", "$__range"}
-        assert set(re.findall(r"\[([^\]]*)\]", target["expr"])) <= allowed, panel["title"]
+        assert set(re.findall(r"\[([^\]]*)\]", target["expr"])) <= allowed, (board, title)
 
 
 def test_counters_are_never_shown_raw() -> None:
     """target-counter-agg: each counter is the argument of a rate, and nothing else is."""
-    for panel, target in TARGETS:
-        rated = set(re.findall(RATES + r"(coroner_\w+)", target["expr"]))
+    for board, title, target in TARGETS:
+        rated = set(re.findall(RATES + r"((?:coroner|process)_\w+)", target["expr"]))
         for name, _ in selectors(target["expr"]):
-            assert name.endswith("_total") == (name in {metric for _, metric in rated}), (panel["title"], name)
+            assert name.endswith(("_total", "_bucket")) == (name in {metric for _, metric in rated}), (board, title, name)
 
 
-def test_every_metric_is_in_the_catalogue() -> None:
-    """The contract: what a panel or a variable asks for is what the agent exports."""
-    asked = {name for _, target in TARGETS for name, _ in selectors(target["expr"])}
-    asked |= set(re.findall(r"coroner_\w+", json.dumps(BOARD["templating"])))
-    assert asked - declared_metric_names() == {"up"}
+def test_every_metric_is_in_the_catalogue_and_every_one_of_the_catalogue_is_shown() -> None:
+    """The contract: what a panel or a variable asks for is what the agent exports, and what it exports can be seen."""
+    asked = set().union(*(asked_metrics(target["expr"]) for _, _, target in TARGETS))
+    for board in BOARDS.values():
+        asked |= set(re.findall(r"coroner_\w+", json.dumps(board["templating"])))
+    assert asked - declared_metric_names() == NOT_OURS
+    assert declared_metric_names() - asked == ON_NO_PANEL.keys()
+
+
+def test_what_a_rule_records_is_not_computed_again() -> None:
+    """No query is heavier than its recording rule: none has the expression of one in it."""
+    plain = {name: re.sub(r"\{[^{}]*\}|\s", "", expr) for name, expr in recorded().items()}
+    for board, title, target in TARGETS:
+        asked = re.sub(r"\{[^{}]*\}|\s", "", target["expr"])
+        assert [name for name, expr in plain.items() if expr in asked] == [], (board, title)
 
 
 def test_queries_for_a_real_prometheus_have_no_variables_left() -> None:
