@@ -1,5 +1,6 @@
 """What the dashboards and the alerts ask of Prometheus, for the tests here and for those that put the questions to a real one."""
 
+import functools
 import json
 import os
 import re
@@ -53,6 +54,7 @@ def dashboard_queries(paths: Sequence[Path] = DASHBOARDS, variables: Mapping[str
     return queries
 
 
+@functools.cache
 def recorded() -> dict[str, str]:
     """Return the expression of every series that the rules record."""
     groups = yaml.safe_load(ALERTS.read_text())["groups"]
