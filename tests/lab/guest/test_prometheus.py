@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the agent, asks every question of the dashboard and evaluates the alerts."""
+"""A real Prometheus scrapes the agent, asks every question of the dashboards and evaluates the alerts."""
 
 import contextlib
 import json
@@ -16,8 +16,22 @@ from docker.models.containers import Container
 from tests.dashboards.queries import ROOT, dashboard_queries
 from tests.lab.guest.node import FORK_BOMB, Agent, Daemon, Run, StartAgent, cgroup, in_parallel, wait_for
 
-WITHOUT_DATA_HERE = ("coroner_container_pressure_", "coroner_source_restarts_total")
-"""This kernel has no PSI (tests/nodes has pages of kernels that do), and no source of this node went away."""
+ANSWERED_HERE = {
+    "fleet": (
+        "OOM kills, Forced kills, Zombies, Fullest PID limit, Fullest PID table, Blind sources, Agents down, Deaths by cause, "
+        "Who was OOM-killed, OOM kills by whose limit was hit, Forced kills by container, Least headroom, Zombies by container, "
+        "PID limits in use, Refused forks, PID tables in use, Sources, Containers by state, Agents, Findings, Findings by rule, Deaths"
+    ),
+    "container": (
+        "Memory, Memory events, Headroom, Whom the OOM killer would take, CPU, Throttled periods, Threads, Zombies by parent, "
+        "Last stop, PID 1, Age of the oldest zombie, Its PID namespaces, Who it is, Running for, Deaths"
+    ),
+    "node": (
+        "PID table, PID table in use, PID namespaces, Collectors, Duration of collectors, Kernel log, Casebook, CPU of the agent, Versions"
+    ),
+}
+"""Panels that have data in this scenario. The others need PSI, which this kernel has not, hours, or troubles that nobody makes here;
+their queries have data in tests/dashboards/test_prometheus.py, from pages of real kernels."""
 
 ZOMBIES = "import os, signal\nfor _ in range(9):\n    os.fork() or os._exit(0)\nsignal.pause()"
 
@@ -124,23 +138,26 @@ def test_the_increase_of_a_container_that_lives_200_ms_is_its_kill(agent: StartA
         server.kill()
 
 
-def test_every_query_of_the_dashboard_returns_data_and_kills_raise_their_alerts(prometheus: Prometheus) -> None:
+def test_every_query_of_the_dashboards_returns_data_and_kills_raise_their_alerts(prometheus: Prometheus) -> None:
     """What panels and annotations ask, a real Prometheus answers; `increase` sees each kill, because its counter was born at 0."""
     wait_for(lambda: prometheus.query('increase(coroner_container_oom_kills_total{container="parent"}[2m]) > 0'), 60, "no increase")
     wait_for(lambda: prometheus.query('ALERTS{alertname="CoronerOomKill",container="parent",alertstate="firing"}'), 30, "no alert")
     wait_for(lambda: prometheus.query('ALERTS{alertname="CoronerForcedKills",container="stubborn",alertstate="firing"}'), 60, "no alert")
+    wait_for(lambda: prometheus.query('ALERTS{alertname="CoronerForkFailures",container="bomb",alertstate="firing"}'), 60, "no alert")
 
     questions = dashboard_queries(variables={"__rate_interval": "2m", "__range": "5m", "__interval": "5s"})
-    unanswered = [(title, query) for title, query in questions if not any(name in query for name in WITHOUT_DATA_HERE)]
-    assert unanswered
+    unanswered = {f"{board}: {title}" for board, titles in ANSWERED_HERE.items() for title in titles.split(", ")}
+    assert unanswered <= {title for title, _ in questions}
 
     def all_answered() -> bool:
-        unanswered[:] = [(title, query) for title, query in unanswered if not prometheus.query(query)]
+        unanswered.difference_update([title for title, query in questions if title in unanswered and prometheus.query(query)])
         return not unanswered
 
     with contextlib.suppress(AssertionError):
         wait_for(all_answered, 70, "some have no answer")
-    assert unanswered == []
+    assert unanswered == set()
+    for _, query in questions:
+        prometheus.query(query)  # an error fails it
     for metric in ("coroner_pid_namespace_zombies", "coroner_container_threads"):
         (series,) = prometheus.query(f'{metric}{{container="careless"}}')
         assert "exported_container" not in series["metric"]
