@@ -184,6 +184,15 @@ def test_runbook_has_its_sections(name: str) -> None:
     assert "```sh" in parts[2]
 
 
+@pytest.mark.parametrize("rule", RULES, ids=rule_id)
+def test_runbook_names_its_alert_and_asks_the_agent(rule: dict[str, Any]) -> None:
+    """Some runbooks are of several alerts; all have a command of the agent in their diagnosis."""
+    text = (RUNBOOKS / rule["annotations"]["runbook_url"].rpartition("/")[2]).read_text()
+    diagnosis = text.partition("## Diagnosis")[2].partition("## Mitigation")[0]
+    assert rule["alert"] in text
+    assert re.search(r"^coroner (check|cases)\b", diagnosis, re.MULTILINE)
+
+
 def test_no_runbook_is_left_over() -> None:
     """A runbook without an alert or a finding is out of date."""
     assert sorted(path.name for path in RUNBOOKS.iterdir()) == sorted(f"{name.lower()}.md" for name in [*OWN, *OF_FINDINGS])
