@@ -250,8 +250,12 @@ _PIDS = (
     ),
     graph(
         "Sessions and services",
-        {f"{WHO} sessions": "coroner_container_exec_sessions{C}", f"{WHO} services": "coroner_container_services{C}"},
-        "Processes that entered it from outside and run (exec, probes), and independent programs that it keeps running.",
+        {
+            f"{WHO} sessions": "coroner_container_exec_sessions{C}",
+            f"{WHO} sessions begun per second ({{{{kind}}}})": "rate(coroner_container_exec_sessions_started_total{C}[$__rate_interval])",
+            f"{WHO} services": "coroner_container_services{C}",
+        },
+        "Processes that entered it from outside and run (exec, probes), how many come, and independent programs that it keeps running.",
         runbook="several-services",
         none="not known",
     ),

@@ -1,4 +1,4 @@
-"""Make the manifests that hold the dashboard and the alerts, from dashboards/. `make manifests` runs it; a test holds the files to it."""
+"""Make the manifests that hold the dashboards and the alerts, from dashboards/. `make manifests` runs it; a test holds the files to it."""
 
 from pathlib import Path
 from textwrap import indent
@@ -21,12 +21,15 @@ metadata:
 
 def manifests() -> dict[Path, str]:
     """Return the text of each file."""
-    board, rules = (ROOT / "dashboards" / name for name in ("coroner.json", "alerts.yaml"))
-    label = '    grafana_dashboard: "1"\n'
-    config_map = HEAD.format(source=board.name, version="v1", kind="ConfigMap", name="coroner-dashboard", labels=label)
+    rules = ROOT / "dashboards" / "alerts.yaml"
+    boards = []
+    for board in sorted((ROOT / "dashboards").glob("*.json")):  # one object each: all of them are too large for kubectl apply
+        label = '    grafana_dashboard: "1"\n'
+        head = HEAD.format(source=board.name, version="v1", kind="ConfigMap", name=f"coroner-{board.stem}", labels=label)
+        boards.append(f"{head}data:\n  coroner-{board.name}: |\n{indent(board.read_text(), '    ')}")
     rule = HEAD.format(source=rules.name, version="monitoring.coreos.com/v1", kind="PrometheusRule", name="coroner", labels="")
     return {
-        MONITORING / "dashboard.yaml": f"{config_map}data:\n  coroner.json: |\n{indent(board.read_text(), '    ')}",
+        MONITORING / "dashboards.yaml": "---\n".join(boards),
         MONITORING / "rules.yaml": f"{rule}spec:\n{indent(rules.read_text(), '  ')}",
     }
 
