@@ -14,7 +14,7 @@ BASES := $(foreach base,BUILD_BASE RUN_BASE,$(if $($(base)),--build-arg $(base)=
 run: $(VENV)/.installed
 	$(BIN)/coroner
 
-test: packages venv check lab-image
+test: packages venv check
 	$(BIN)/pytest
 
 check: venv
@@ -35,7 +35,8 @@ $(VENV)/.tools: $(VENV)/.installed
 	$(BIN)/pip install --quiet --group dev
 	touch $@
 
-# What the lab builds the image from, without a network: wheels, and base images of this machine's Python. Without it that test is left out.
+# What the lab builds the image from, without a network: wheels, and base images of this machine's Python. `make lab-image test` has two minutes
+# more of tests: without it those of the image are left out.
 lab-image: $(BASES_OF_LAB)/.complete
 
 $(BASES_OF_LAB)/.complete: deploy/agent.lock deploy/build.lock | $(VENV)/.tools

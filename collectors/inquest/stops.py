@@ -102,7 +102,7 @@ def certain_stop(facts: Sequence[Fact], ended: float | None, settings: Settings,
     graces = [
         (fact.time + grace, grace)
         for fact in requests
-        if is_possible(grace := settings.seconds if fact.grace_seconds is None else fact.grace_seconds)
+        if is_possible(grace := fact.grace_seconds if is_possible(fact.grace_seconds) else settings.seconds)
     ]
     deadline, grace = min(graces, default=(None, None))
     number = next((fact.signal for fact in requests if is_signal(fact.signal)), settings.signal)

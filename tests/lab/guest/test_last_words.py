@@ -116,7 +116,7 @@ def test_how_many_quick_containers_are_heard(agent: StartAgent, live: Live) -> N
         in_parallel(*(lambda n=n: live("true", f"quick{n}") for n in range(batch, batch + 4)))
 
     wait_for(lambda: sum(heard(coroner).values()) == QUICK, 30, f"not {QUICK}: {heard(coroner)}")
-    assert heard(coroner)["read"] >= QUICK * 0.9
+    assert heard(coroner)["read"] >= QUICK // 2, "a runtime may be faster on a busy machine, but not mostly"
 
 
 def test_how_many_quick_containers_of_a_pod_are_heard(agent: StartAgent, pod: StartPod) -> None:
@@ -128,7 +128,7 @@ def test_how_many_quick_containers_of_a_pod_are_heard(agent: StartAgent, pod: St
         quick.run(f"quick{number}", Program(["true"])).wait()
 
     wait_for(lambda: sum(heard(coroner).values()) == QUICK // 2, 30, f"not {QUICK // 2}: {heard(coroner)}")
-    assert heard(coroner)["read"] >= QUICK // 2 * 0.9
+    assert heard(coroner)["read"] >= QUICK // 4, "as above"
 
 
 @pytest.fixture

@@ -31,11 +31,14 @@ cat > /run/systemd/system/coroner.service.d/lab.conf <<END
 ExecStart=
 ExecStart=$2
 ProtectHome=read-only
+BindReadOnlyPaths=$3
 WatchdogSec=15s
 END
 container=lab exec /lib/systemd/systemd --system --unit=coroner.service --show-status=no --log-target=null
 """
-"""The interpreter of the tests may be below /root, which the unit hides; and the unit's two minutes are a long watchdog for a test."""
+"""The interpreter of the tests may be below /root, and the checkout below /tmp, which the unit hides; and the unit's two minutes are a long
+watchdog for a test.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def systemd() -> Iterator[int]:
         pytest.skip("the Debian package systemd is missing (tests/packages.sh installs it)")
     CGROUP.mkdir()
     script = f'echo $$ > {CGROUP}/cgroup.procs; exec unshare --cgroup --mount --pid --fork --kill-child -- sh -ec "$0" sh "$@"'
-    started = subprocess.Popen(["sh", "-c", script, INIT, str(UNIT), f"{sys.prefix}/bin/coroner --docker.url="])
+    started = subprocess.Popen(["sh", "-c", script, INIT, str(UNIT), f"{sys.prefix}/bin/coroner --docker.url=", str(UNIT.parents[1])])
     children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
     yield int(wait_for(children.read_text, 30, "no systemd").split()[0])
     started.kill()
