@@ -131,10 +131,8 @@ class LayersSource:
             self._count(seen.result)
         if inode not in self._running:
             return
-        is_done = seen.layer is not None and seen.result not in (
-            "gone",
-            "failed",
-        )  # a walk may come upon what is just being made or removed
+        # A walk may come upon what is just being made or removed: then it is tried again soon.
+        is_done = seen.layer is not None and seen.result not in ("gone", "failed")
         self._due[inode] = self._clock() + (INTERVAL_SECONDS if is_done else _RETRY_SECONDS)
         _keep(self._found, inode, seen.layer)
         _keep(self._problems, inode, seen.problem or None)
