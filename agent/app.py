@@ -37,6 +37,7 @@ from agent.notify import keep_told
 from agent.page import Page, compress, registry_lines
 from agent.particulars import with_names
 from agent.postmortem import Postmortem
+from agent.proc_status import SCANNING, ProcStatus
 from agent.register import Register
 from agent.status import Status, have_answered
 from agent.supervise import keep_running
@@ -48,14 +49,9 @@ from collectors import all_collectors, oom
 from collectors.base import Node, Sample, gauge
 from collectors.deaths import DeathCounts
 from collectors.findings import Examination, Findings, blinded
-from collectors.init import Init
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
-from collectors.kernel.processes import Processes
 from collectors.life import Life
-from collectors.services import Services
-from collectors.sessions import Sessions
-from collectors.zombies import Zombies
 
 if TYPE_CHECKING:
     pass
@@ -79,9 +75,6 @@ _FIRST_NAMES_SECONDS = 3.0
 _FRESH_SECONDS = 5.0
 """How old the pass may be that is examined for a person who asks now."""
 
-_SCANNING = (Zombies.name, Sessions.name, Services.name, Init.name)
-"""The collectors without which nobody scans /proc."""
-
 log = logging.getLogger(__name__)
 
 
@@ -92,7 +85,8 @@ class App:
         """Build it. `kept`: what it begins with and where it keeps what it counts; if not given, its own casebook."""
         self.config = config
         self.notes: list[str] = []
-        self.cgroup_status, self.proc_status = Status("cgroup"), Status("proc")
+        self._proc = ProcStatus(config.procfs)
+        self.cgroup_status, self.proc_status = Status("cgroup"), self._proc.status
 
         local_events = cgroupfs.events_are_local(f"{config.procfs}/self/mountinfo")
         identities = Identities()
@@ -164,7 +158,7 @@ class App:
     @property
     def statuses(self) -> list[Status]:
         """Of all sources: of the two that a pass reads, and of those that are followed. Not all collectors look at processes."""
-        passes = [self.cgroup_status, *([self.proc_status] if {*_SCANNING} & {*self.config.collectors} else [])]
+        passes = [self.cgroup_status, *([self.proc_status] if {*SCANNING} & {*self.config.collectors} else [])]
         return [*passes, *(source.status for source in self.sources)]
 
     async def run(self) -> None:
@@ -300,30 +294,16 @@ class App:
         """Say of the sources that should be there and cannot be read why; of /proc by this pass, in which it has just been read."""
         blind = {status.source: status.reason for status in self.statuses if status.is_expected and not status.is_up}
         blind.pop(self.proc_status.source, None)
-        if node.scans and (reason := self._forbidden(node.scans[0])):
+        if reason := self._proc.forbidden(node):
             blind[self.proc_status.source] = reason
         return blind
 
     def _assess(self, node: Node, failures: Mapping[str, str]) -> None:
         """Judge /proc by the pass that has just read it, and let the cases know who is there."""
         self.cases.see(node)
-        if not node.scans:
-            self.proc_status.down(next((failures[name] for name in _SCANNING if name in failures), "not scanned"))
-            return
-        [processes] = node.scans
-        self.inits.scanned(node, processes.namespaces)
-        if reason := self._forbidden(processes):
-            self.proc_status.down(reason)
-        else:
-            self.proc_status.up()
-
-    def _forbidden(self, processes: Processes) -> str:
-        if not processes.unreadable:
-            return ""
-        return (
-            f"{self.config.procfs}/PID/ns/pid: forbidden for {processes.unreadable} processes, which are counted as unknown; needs "
-            "CAP_SYS_PTRACE, and AppArmor unconfined in a container (deploy/README.md)"
-        )
+        self._proc.assess(node, failures)
+        if node.scans:
+            self.inits.scanned(node, node.scans[0].namespaces)
 
 
 def _registry(config: Config, cases: Cases) -> CollectorRegistry:
