@@ -11,6 +11,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ class Server:
             with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{question}", timeout=60) as response:
                 return json.load(response)["data"]
         except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:  # it is starting
+                raise
             pytest.fail(f"{parameters}: {error.read().decode()}")
 
     def query(self, expr: str) -> list[Answer]:
@@ -78,12 +81,12 @@ class Server:
 
     def wait_for(self, expr: str) -> None:
         """Return once there is an answer; fail when there is none for long."""
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while time.monotonic() < until:
             try:
                 if self.query(expr):
                     return
-            except OSError:  # it does not listen yet
+            except OSError:  # it does not listen yet, or is not ready
                 assert self._process.poll() is None
             time.sleep(0.2)
         pytest.fail(f"no answer to {expr}")

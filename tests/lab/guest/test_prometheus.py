@@ -1,7 +1,8 @@
-"""A real Prometheus scrapes the agent, asks every question of the dashboards and evaluates the alerts."""
+"""A real Prometheus scrapes the agent, asks every question of the dashboards, and tells a real Alertmanager of what is wrong."""
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import urllib.parse
@@ -14,7 +15,7 @@ import pytest
 from docker.models.containers import Container
 
 from tests.dashboards.queries import ROOT, dashboard_queries
-from tests.lab.guest.node import FORK_BOMB, Agent, Daemon, Run, StartAgent, cgroup, in_parallel, wait_for
+from tests.lab.guest.node import FORK_BOMB, SLOWNESS, Agent, Daemon, Run, StartAgent, cgroup, in_parallel, wait_for
 
 ANSWERED_HERE = {
     "fleet": (
@@ -40,15 +41,56 @@ WHEN_TOLD = 'trap "told=1" USR1; until [ "$told" ]; do sleep 0.2; done; '
 """Makes a container wait for a signal."""
 
 
-class Prometheus(Daemon):
-    """Debian's Prometheus with one target."""
+def free_address() -> str:
+    """Return one on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
-    def __init__(self, agent: Agent, directory: Path, interval: str = "1s") -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._address = f"127.0.0.1:{free.getsockname()[1]}"
+
+class Server(Daemon):
+    """A program of Prometheus that listens on an address."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self.address = free_address()
+        super().__init__([*command, f"--web.listen-address={self.address}"], log, self._is_ready)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def get(self, path: str) -> Any:
+        """Ask its API."""
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=SLOWNESS * 30) as response:
+            return json.load(response)
+
+
+class Alertmanager(Server):
+    """Debian's Alertmanager, which tells nobody."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "alertmanager.yml").write_text('{"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}')
+        program = shutil.which("prometheus-alertmanager") or "prometheus-alertmanager"
+        files = [f"--config.file={directory}/alertmanager.yml", f"--storage.path={directory}/alertmanager"]
+        super().__init__([program, *files, "--cluster.listen-address="], directory / "alertmanager.log")
+
+    def alerts(self) -> dict[tuple[str, str | None], dict[str, str]]:
+        """Return the labels of each alert that it was told of, by its name and container."""
+        labels = [alert["labels"] for alert in self.get("/api/v2/alerts")]
+        return {(each["alertname"], each.get("container")): each for each in labels}
+
+
+class Prometheus(Server):
+    """Debian's Prometheus with one target. What has to last before it is an alert lasts for a second."""
+
+    def __init__(self, agent: Agent, directory: Path, interval: str = "1s", alertmanager: str = "") -> None:
+        (directory / "alerts.yaml").write_text(re.sub(r"(?m)^( *for:) .*", r"\1 1s", (ROOT / "dashboards" / "alerts.yaml").read_text()))
         config = {
             "global": {"scrape_interval": interval, "evaluation_interval": interval},
-            "rule_files": [str(ROOT / "dashboards" / "alerts.yaml")],
+            "rule_files": [str(directory / "alerts.yaml")],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []},
             "scrape_configs": [
                 {
                     "job_name": "coroner",
@@ -63,22 +105,12 @@ class Prometheus(Daemon):
             program,
             f"--config.file={directory}/prometheus.yml",
             f"--storage.tsdb.path={directory}/tsdb",
-            f"--web.listen-address={self._address}",
         ]
-        super().__init__(command, directory / "prometheus.log", self._is_ready)
-
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=5):
-                return True
-        except OSError:
-            return False
+        super().__init__(command, directory / "prometheus.log")
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Ask now; fail when Prometheus does not understand the question."""
-        question = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"http://{self._address}/api/v1/query?{question}", timeout=30) as response:
-            answer = json.load(response)
+        answer = self.get(f"/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
         assert answer["status"] == "success", answer
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
@@ -91,10 +123,19 @@ def squeeze(container: Container) -> Container:
 
 
 @pytest.fixture
-def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path) -> Iterator[Prometheus]:
+def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
+    """An Alertmanager."""
+    server = Alertmanager(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path, alertmanager: Alertmanager) -> Iterator[Prometheus]:
     """A Prometheus that has scraped a node with every kind of trouble."""
     coroner = agent()
-    server = Prometheus(coroner, tmp_path)
+    server = Prometheus(coroner, tmp_path, alertmanager=alertmanager.address)
     server.start()
     _, parent, _, bomb, _, _, stubborn = in_parallel(
         lambda: run_python(ZOMBIES, name="careless", mem_limit="256m", pids_limit=15),
@@ -113,6 +154,8 @@ def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path) -> 
         waiting.kill(signal="SIGUSR1")
     stubborn.stop(timeout=1)
     run("true", name="done")
+    run("sh", "-c", "exit 3", name="loop", restart_policy={"Name": "on-failure", "MaximumRetryCount": 4})
+    run("sleep", "1000", name="deaf", labels={"com.docker.compose.project": "shop", "com.docker.compose.service": "deaf"})
     yield server
     server.kill()
 
@@ -138,12 +181,28 @@ def test_the_increase_of_a_container_that_lives_200_ms_is_its_kill(agent: StartA
         server.kill()
 
 
-def test_every_query_of_the_dashboards_returns_data_and_kills_raise_their_alerts(prometheus: Prometheus) -> None:
+ALERTS = {
+    ("CoronerOomKill", "parent"),
+    ("CoronerForcedKills", "stubborn"),
+    ("CoronerForkFailures", "bomb"),
+    ("CoronerZombiesNearPidLimit", "careless"),
+    ("CoronerCrashLoop", "loop"),
+    ("CoronerInitDeaf", "deaf"),
+}
+
+
+def test_every_query_of_the_dashboards_returns_data_and_alerts_reach_alertmanager(
+    prometheus: Prometheus, alertmanager: Alertmanager
+) -> None:
     """What panels and annotations ask, a real Prometheus answers; `increase` sees each kill, because its counter was born at 0."""
     wait_for(lambda: prometheus.query('increase(coroner_container_oom_kills_total{container="parent"}[2m]) > 0'), 60, "no increase")
-    wait_for(lambda: prometheus.query('ALERTS{alertname="CoronerOomKill",container="parent",alertstate="firing"}'), 30, "no alert")
-    wait_for(lambda: prometheus.query('ALERTS{alertname="CoronerForcedKills",container="stubborn",alertstate="firing"}'), 60, "no alert")
-    wait_for(lambda: prometheus.query('ALERTS{alertname="CoronerForkFailures",container="bomb",alertstate="firing"}'), 60, "no alert")
+    wait_for(lambda: alertmanager.alerts().keys() >= ALERTS, 90, lambda: f"no {ALERTS - alertmanager.alerts().keys()}")
+    told = alertmanager.alerts()
+    for alert in ALERTS:
+        assert told[alert]["job"] == "coroner"
+        assert not told[alert].get("namespace"), "a container of Docker has none, and not the agent's"
+        assert told[alert]["severity"] in ("warning", "critical")
+    assert told["CoronerCrashLoop", "loop"]["cause"] == "error"
 
     questions = dashboard_queries(variables={"__rate_interval": "2m", "__range": "5m", "__interval": "5s"})
     unanswered = {f"{board}: {title}" for board, titles in ANSWERED_HERE.items() for title in titles.split(", ")}

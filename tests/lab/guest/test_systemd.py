@@ -31,7 +31,7 @@ cat > /run/systemd/system/coroner.service.d/lab.conf <<END
 ExecStart=
 ExecStart=$2
 ProtectHome=read-only
-BindReadOnlyPaths=$3
+PrivateTmp=$3
 WatchdogSec=15s
 END
 container=lab exec /lib/systemd/systemd --system --unit=coroner.service --show-status=no --log-target=null
@@ -48,7 +48,8 @@ def systemd() -> Iterator[int]:
         pytest.skip("the Debian package systemd is missing (tests/packages.sh installs it)")
     CGROUP.mkdir()
     script = f'echo $$ > {CGROUP}/cgroup.procs; exec unshare --cgroup --mount --pid --fork --kill-child -- sh -ec "$0" sh "$@"'
-    started = subprocess.Popen(["sh", "-c", script, INIT, str(UNIT), f"{sys.prefix}/bin/coroner --docker.url=", str(UNIT.parents[1])])
+    hides_tmp = "no" if UNIT.is_relative_to("/tmp") else "yes"
+    started = subprocess.Popen(["sh", "-c", script, INIT, str(UNIT), f"{sys.prefix}/bin/coroner --docker.url=", hides_tmp])
     children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
     yield int(wait_for(children.read_text, 30, "no systemd").split()[0])
     started.kill()
