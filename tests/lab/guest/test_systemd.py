@@ -26,6 +26,7 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/log
 mkdir -p /run/systemd/system/coroner.service.d
 cp "$1" /run/systemd/system/
+ln -s /dev/null /run/systemd/system/systemd-tmpfiles-setup.service
 cat > /run/systemd/system/coroner.service.d/lab.conf <<END
 [Service]
 ExecStart=
@@ -36,8 +37,8 @@ WatchdogSec=15s
 END
 container=lab exec /lib/systemd/systemd --system --unit=coroner.service --show-status=no --log-target=null
 """
-"""The interpreter of the tests may be below /root, and the checkout below /tmp, which the unit hides; and the unit's two minutes are a long
-watchdog for a test.
+"""The interpreter of the tests may be below /root, and the checkout below /tmp, which the unit hides, and systemd empties when it boots;
+and the unit's two minutes are a long watchdog for a test.
 """
 
 
