@@ -51,6 +51,8 @@ def deaths(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> It
         agents(tmp_path_factory.mktemp("codes")) as start_another,
     ):
         coroner, blind = in_parallel(lambda: start("--source.layers"), lambda: start_another(under=BLIND_TO_ZOMBIES))
+        for one in (coroner, blind):  # an agent is ready before Docker has answered it: what began before that has no witness for its stops
+            wait_for(lambda one=one: one.value("coroner_source_up", source="docker") == 1, 60, "Docker was not asked")  # type: ignore[misc] # a lambda with a default
         in_parallel(
             lambda: run(*CRASH, name="segv", **PYTHON).wait(),
             lambda: lose_a_child(run("sh", "-c", LOSES_A_CHILD, name="bereft", mem_limit="16m")),
