@@ -7,19 +7,19 @@ outside (docker exec, probes) and what that left behind, what has a terminal, wh
 
 from collections.abc import Iterable
 
+from collectors.kernel.pid1 import SHELLS
 from collectors.kernel.process_stat import Member
 
 YOUNG_SECONDS = 10.0
 """A process of less than this may be a step of a script."""
 
-SHELLS = frozenset((b"sh", b"bash", b"dash", b"ash", b"ksh", b"mksh", b"zsh", b"fish", b"busybox"))
 SUPERVISORS = frozenset(
     (
         *(b"supervisord", b"s6-svscan", b"s6-supervise", b"runsvdir", b"runsv", b"runit", b"svscan", b"supervise", b"systemd", b"init"),
         *(b"my_init", b"monit", b"circusd", b"honcho", b"foreman", b"overmind", b"goreman", b"multirun", b"perpd", b"openrc-init"),
     )
 )
-INITS = frozenset((b"tini", b"tini-static", b"docker-init", b"dumb-init", b"catatonit"))
+LAUNCHERS = frozenset((b"tini", b"tini-static", b"docker-init", b"dumb-init", b"catatonit"))
 """These start one program, and reap whatever becomes an orphan."""
 KEEPERS = frozenset((b"sleep", b"tail", b"pause", b"cat"))
 """Programs that start nothing: as PID 1 they keep a container open in which daemons run."""
@@ -33,7 +33,7 @@ HELPERS = frozenset(
 )
 """What is beside a service and is none itself; the kernel keeps 15 bytes of a name."""
 
-STARTERS = SHELLS | SUPERVISORS | INITS | KEEPERS
+STARTERS = SHELLS | SUPERVISORS | LAUNCHERS | KEEPERS
 """PID 1 of another name is the one service of its container."""
 
 
@@ -50,7 +50,7 @@ def services(members: Iterable[Member], init: int, young_from: float) -> tuple[b
     for member in by_pid.values():
         children.setdefault(member.parent, []).append(member)
     first = by_pid[init]
-    if first.comm in INITS and children.get(init):
+    if first.comm in LAUNCHERS and children.get(init):
         program = min(children[init], key=lambda child: child.start_time)
         if program.comm not in STARTERS:  # what else its init has are orphans of the one program that it started
             return (program.comm,)
