@@ -4,7 +4,7 @@ VENV := .venv
 BASES_OF_LAB := .lab/image
 BIN := $(VENV)/bin
 
-# `make image`: what it is called, and what it is made from. A release names its bases by digest: RUN_BASE=...@sha256:...
+# `make image`: what it is called, and what it is made from, if not from the bases that deploy/Dockerfile names: RUN_BASE=...@sha256:...
 IMAGE ?= coroner:$(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' agent/__init__.py)
 DOCKER ?= docker
 BASES := $(foreach base,BUILD_BASE RUN_BASE,$(if $($(base)),--build-arg $(base)=$($(base))))

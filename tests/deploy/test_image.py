@@ -76,11 +76,12 @@ def test_bases_are_arguments_with_one_minor_version_of_python() -> None:
     """Libraries that are compiled for one do not load in another; and whoever has no such registry names other images."""
     arguments = dict(value.split("=", 1) for name, value in INSTRUCTIONS[:BUILD] if name == "ARG")
     assert [INSTRUCTIONS[number][1] for number in (BUILD, RUN)] == ["${BUILD_BASE} AS build", "${RUN_BASE}"]
-    built = re.search(r"/python:(\d\.\d+)-", arguments["BUILD_BASE"])
+    built = re.search(r"/python:(\d\.\d+)\.\d+-", arguments["BUILD_BASE"])
     runs = re.search(r"/python3-(debian\d+):", arguments["RUN_BASE"])
     assert built
     assert runs
     assert built[1] == PYTHON_OF[runs[1]]
+    assert all(re.search(r"@sha256:[0-9a-f]{64}$", arguments[name]) for name in ("BUILD_BASE", "RUN_BASE")), "not pinned"
 
 
 def test_image_needs_no_shell_and_runs_as_the_manifest_says() -> None:
