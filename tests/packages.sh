@@ -4,7 +4,7 @@
 set -u
 
 wanted="user-mode-linux docker.io containerd runc podman tini dumb-init prometheus prometheus-alertmanager busybox-static"
-wanted="$wanted iproute2 kmod util-linux ca-certificates curl systemd docker-compose"
+wanted="$wanted iproute2 kmod util-linux ca-certificates curl systemd docker-compose strace"
 # The pages are looked at in a browser.
 wanted="$wanted chromium"
 # The lab compiles a small library on processors with AMX (lab/xstate.c).

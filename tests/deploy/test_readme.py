@@ -1,11 +1,13 @@
 """The page about deploying: short where it begins, and true where it names things."""
 
 import re
+from collections import defaultdict
 
 import pytest
 import yaml
 
 from tests.deploy.kustomize import COMPONENTS, ROOT
+from tests.lab.guest.traced import MATRIX, Reads
 
 README = (ROOT / "deploy" / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -36,3 +38,20 @@ def test_what_it_names_is_there() -> None:
 def test_every_component_has_its_row() -> None:
     """With what it adds, and where it belongs."""
     assert {*re.findall(r"^\| `([\w-]+)` \|(?=[^|]*\|[^|]*\|$)", README, re.MULTILINE)} >= {*COMPONENTS}
+
+
+def matrix() -> dict[str, str]:
+    """Return what the matrix says that each source reads, and where; a row without a name goes on with the one above."""
+    table = README.partition("\n| Source |")[2].partition("\n\n")[0]
+    reads: dict[str, str] = defaultdict(str)
+    source = ""
+    for name, what in re.findall(r"^\| (?:`(\w+)`[^|]*)?\| ([^|]*\|[^|]*)\|[^|]*\|$", table, re.MULTILINE):
+        source = name or source
+        reads[source] += f" {what}"
+    return reads
+
+
+@pytest.mark.parametrize("row", MATRIX, ids=lambda row: f"{row.source} {row.path}")
+def test_matrix_names_every_file_that_the_trace_lets_the_agent_open(row: Reads) -> None:
+    """The lab compares what is opened with that list, so what is read and what is said here cannot part."""
+    assert [word for word in row.words if not re.search(rf"`([^`]*/)?{re.escape(word)}`", matrix()[row.source])] == []

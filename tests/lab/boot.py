@@ -37,6 +37,7 @@ PACKAGE_OF = {
     "ip": "iproute2",
     "insmod": "kmod",
     "pivot_root": "util-linux",
+    "strace": "strace",
 } | ({"cc": "gcc"} if NEEDS_XSTATE else {})
 
 # UML is several processes, and SIGKILL leaves its helpers behind. When the test run dies, however it does, the pipe on

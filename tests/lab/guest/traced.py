@@ -1,0 +1,246 @@
+"""What strace says that an agent did, and what it may do: what deploy/README.md says that it reads, for which source, and nothing else."""
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+EXITS = "/run/containerd-data/io.containerd.grpc.v1.cri/containers"
+"""Where the lab's containerd keeps how pods' containers ended."""
+PLACES = (EXITS, "/var/lib/containerd/io.containerd.grpc.v1.cri/containers", "/run/crio/exits", "/run/libpod/exits")
+"""What one that is not there yet is in, is watched."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What is read for one row of the matrix: a pattern of paths, and the words with which the row names them.
+
+    PID is any number, `self` the agent's own, ID a container's id. `listed` is for directories whose files are not opened.
+    """
+
+    source: str
+    path: str
+    words: tuple[str, ...]
+    listed: bool = False
+
+
+def _files(source: str, directory: str, *names: str) -> list[Reads]:
+    return [Reads(source, f"{directory}/{re.escape(name)}", (name,)) for name in names]
+
+
+MATRIX = (
+    Reads("cgroup", r"/sys/fs/cgroup(/.+)?", ("/sys/fs/cgroup",)),
+    Reads("proc", r"/proc", ("/proc",), listed=True),
+    *_files("proc", "/proc/(PID|self)", "stat", "cgroup", "status", "mountinfo", "ns/pid"),
+    *_files("proc", "/proc/PID", "uid_map", "wchan", "stack", "oom_score_adj", "task"),
+    Reads("proc", r"/proc/PID/task/PID/status", ("task",)),
+    Reads("proc", r"/proc/PID/ns/\w+", ("ns/",)),
+    *_files("proc", "/proc/self", "fd", "limits", "statm"),
+    *_files("proc", "/proc", "stat", "loadavg", "partitions", "cgroups", "meminfo", "sys/vm/swappiness"),
+    *_files("proc", "/proc", "sys/kernel/pid_max", "sys/kernel/threads-max", "sys/kernel/random/boot_id"),
+    Reads("kmsg", r"/dev/kmsg", ("/dev/kmsg",)),
+    Reads("oci", r"(/run|/var/lib|/var/snap)(/[\w.-]+)+/(k8s\.io|overlay-containers)", ("--path.bundles",), listed=True),
+    Reads("oci", r".+/k8s\.io/ID", ("--path.bundles",), listed=True),
+    *_files("oci", r".+/k8s\.io/ID", "config.json", "shim-binary-path"),
+    Reads("exit_files", "|".join(PLACES), ("--path.exits",), listed=True),
+    Reads("exit_files", rf"{EXITS}/ID", ("status",), listed=True),
+    Reads("exit_files", rf"{EXITS}/ID/status", ("status",)),
+    Reads("signals", r"/sys/kernel/(tracing|debug/tracing)/instances/coroner(/.+)?", ("--path.tracefs",)),
+    Reads("layers", r"/proc/1/root/.*|/run/docker-data/overlay2/ID/diff(/.*)?", ("/proc/1/root",), listed=True),
+)
+"""Every file that an agent may open, but for what Python needs and its own settings."""
+
+_PREFIXES = "|".join(re.escape(f"{prefix}/{part}") for prefix in {sys.prefix, sys.base_prefix} for part in ("bin", "lib", "pyvenv.cfg"))
+_PREFIXES += "|" + re.escape(sys.prefix)
+PYTHON = re.compile(
+    rf"({_PREFIXES})(/.*)?|{re.escape(str(ROOT))}(/(agent|collectors)(/.*)?)?|(/usr)?/lib(64)?/.*|/etc/ld\.so\.(cache|preload)"
+    r"|/dev/(null|urandom)|/etc/(localtime|mime\.types|ssl/openssl\.cnf|ssl/certs|locale\.alias)|/usr/share/(zoneinfo|locale)/.*"
+    r"|/sys/devices/system/cpu/online"
+)
+"""What any program of Python opens that serves and asks by HTTP: itself, libraries, the time zone, authorities."""
+
+UNTRACED = (
+    "read,pread64,readv,recvfrom,recvmsg,close,lseek,mmap,munmap,mprotect,mremap,madvise,brk,futex,rt_sigaction,rt_sigprocmask,rt_sigreturn,"
+    "sigaltstack,clock_gettime,clock_nanosleep,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait,poll,ppoll,select,getpid,gettid,getrandom,rseq,"
+    "set_robust_list,set_tid_address,arch_prctl,prlimit64,sysinfo,uname,getuid,geteuid,getgid,getegid,sched_yield,sched_getaffinity,"
+    "getsockopt,getsockname,getpeername,getdents64,restart_syscall"
+)
+"""They name no file, process or address, and change nothing but the caller."""
+OPENS = {"openat", "open", "readlink", "readlinkat", "inotify_add_watch"}
+LOOKS = {"newfstatat", "stat", "lstat", "statx", "access", "faccessat2", "statfs"}
+CHANGES = {"mkdir", "rmdir", "unlink", "rename"}
+WRITES = {"write", "writev", "pwrite64", "ftruncate", "fallocate", "fchmod", "fchown"}
+NETWORK = {"connect", "bind", "sendto", "sendmsg"}
+HARMLESS = {
+    "accept4",
+    "listen",
+    "setsockopt",
+    "shutdown",
+    "socketpair",
+    "exit",
+    "exit_group",
+    "fcntl",
+    "flock",
+    "fdatasync",
+    "fsync",
+    "getcwd",
+}
+HARMLESS |= {"inotify_init1", "inotify_rm_watch", "pidfd_open", "syslog"}
+"""Also without a word of any file, or only of one that was opened before."""
+CHECKED = {
+    "socket": r"AF_(UNIX|INET|INET6), SOCK_STREAM\b.*",
+    "clone3": r".*\bCLONE_THREAD\b.*",
+    "ioctl": r"\d+<.*>, (TCGETS|FIONBIO|FIOCLEX|TIOCGWINSZ)\b.*",
+}
+"""Harmless with these arguments: a thread and no process, a stream and no packets."""
+
+
+HAS_IPV6 = r'sin6_port=htons\(0\), .*"::1"'
+"""urllib3, which the Docker SDK asks through, binds a socket there and closes it, to see whether there is IPv6."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One system call: its name, its arguments and what it returned, as strace -y writes them."""
+
+    name: str
+    arguments: str
+    result: str
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths that it names, absolute if they or their directory are."""
+        found = re.findall(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"', self.arguments)
+        return [path if path.startswith("/") or not directory else f"{directory}/{path}".rstrip("/") for directory, path in found]
+
+    @property
+    def descriptor(self) -> str:
+        """What its first argument is, if that is a descriptor."""
+        found = re.match(r"\d+<(.*?)>(?:\(deleted\))?(?:,|$)", self.arguments)
+        return found[1] if found else ""
+
+    @property
+    def opened(self) -> str:
+        """The file behind the descriptor that it returned, all links followed; else what it asked for."""
+        found = re.match(r"\d+<(.*)>", self.result)
+        return found[1] if found else (self.paths or ["?"])[0]
+
+    def __str__(self) -> str:
+        """Spell it as strace does."""
+        return f"{self.name}({self.arguments}) = {self.result}"
+
+
+def strace(prefix: Path) -> list[str]:
+    """Return what starts a program whose every thread's calls go to a file that begins with this prefix.
+
+    The tracer is a grandchild (-D), so signals reach the program itself, and its end is seen too.
+    """
+    return [
+        "strace",
+        "-D",
+        "-ff",
+        "-q",
+        "-y",
+        "--seccomp-bpf",
+        "-e",
+        "signal=none",
+        "-e",
+        f"trace=!{UNTRACED}",
+        "-o",
+        str(prefix),
+    ]
+
+
+def has_ended(prefix: Path) -> bool:
+    """Whether the trace is complete: its first thread, the one with the lowest number, has ended."""
+    files = sorted(_files_of(prefix), key=lambda file: int(file.suffix[1:]))
+    return bool(files) and "\n+++ exited with " in files[0].read_text(errors="replace")
+
+
+def calls(prefix: Path) -> Iterator[Call]:
+    """Yield what was traced, thread by thread."""
+    for file in _files_of(prefix):
+        for line in file.read_text(errors="replace").splitlines():
+            if not line.startswith("+++ "):
+                found = re.fullmatch(r"(\w+)\((.*)\) += (.*)|(\w+)\((.*) <unfinished \.\.\.>", line)
+                assert found, f"what does strace say: {line}"
+                yield Call(found[1] or found[4], found[2] or found[5] or "", found[3] or "?")
+
+
+def _files_of(prefix: Path) -> list[Path]:
+    return list(prefix.parent.glob(f"{prefix.name}.*"))
+
+
+class Judge:
+    """Says what an agent did that it may not.
+
+    `state` is its directory, `log` what it writes to, `settings` are files that its flags name, `peers` patterns of addresses as strace
+    spells them: of those that it listens on, and of those that it asks.
+    """
+
+    def __init__(self, prefix: Path, *, state: Path, log: Path, settings: Sequence[Path] = (), peers: Sequence[str] = ()) -> None:
+        self._own = "|".join(file.suffix[1:] for file in _files_of(prefix))
+        self._state = re.compile(rf"{re.escape(str(state))}(/casebook\.sqlite[\w.-]*)?")
+        self._tracing = re.compile(next(each.path for each in MATRIX if each.source == "signals"))
+        self._written = re.compile(rf"{self._state.pattern}|{re.escape(str(log))}|(socket|pipe):\[\d+\]|anon_inode:.*")
+        self._settings = set(map(str, settings))
+        self._peers = (HAS_IPV6, *peers)
+        self.seen: set[str] = set()
+        """The sources for which something was opened."""
+        self.wrong: Mapping[str, set[str]] = defaultdict(set)
+        """The calls that it may not make, by what they are: read, write, network, process."""
+        starts = 0
+        for call in calls(prefix):
+            starts += call.name == "execve"
+            if what := self._wrong(call, is_first=starts == 1):
+                self.wrong[what].add(str(call))
+
+    def _wrong(self, call: Call, *, is_first: bool) -> str:
+        """Say what a call does that it may not; nothing if it may."""
+        if call.name in OPENS:
+            writes = re.search(r"\bO_(WRONLY|RDWR|CREAT|TRUNC|APPEND|TMPFILE)\b", call.arguments)
+            what, may = ("write", self._may_change(call.opened)) if writes else ("read", self._may_read(call))
+        elif call.name in LOOKS:
+            what, may = "read", self._may_look(self._named(call.opened))
+        elif call.name in CHANGES:
+            what, may = "write", all(map(self._may_change, call.paths))
+        elif call.name in WRITES:
+            what, may = "write", bool(self._written.fullmatch(call.descriptor))
+        elif call.name in NETWORK:
+            what, may = "network", "sa_family=" not in call.arguments or any(re.search(peer, call.arguments) for peer in self._peers)
+        else:
+            harmless = call.name in HARMLESS or bool(re.fullmatch(CHECKED.get(call.name, "never"), call.arguments))
+            what, may = "process", harmless or (call.name == "execve" and is_first)
+        return "" if may else what
+
+    def _may_look(self, path: str) -> bool:
+        """Whether something is there may be asked of all but the files of other processes."""
+        return not re.match(r"/proc/(PID|\d+)/.", path) or path == "/proc/1/root" or self._row(path) is not None
+
+    def _may_change(self, path: str) -> bool:
+        return bool(self._state.fullmatch(path) or self._tracing.fullmatch(path))
+
+    def _may_read(self, call: Call) -> bool:
+        path = self._named(call.opened)
+        if path in self._settings or PYTHON.fullmatch(path) or self._state.fullmatch(path):
+            return True
+        row = self._row(path)
+        if row is None or (row.listed and call.name == "openat" and "O_DIRECTORY" not in call.arguments):
+            # A directory that is only watched: parents of one that is not there yet.
+            return call.name == "inotify_add_watch" and any(place.startswith(f"{path}/") for place in PLACES)
+        self.seen.add(row.source)
+        return True
+
+    def _row(self, path: str) -> Reads | None:
+        return next((each for each in MATRIX if re.fullmatch(each.path, path)), None)
+
+    def _named(self, path: str) -> str:
+        """Spell a path as the matrix does."""
+        path = re.sub(rf"^/proc/({self._own})(?=/|$)", "/proc/self", path)
+        if not path.startswith("/proc/1/root"):
+            path = re.sub(r"^/proc/\d+", "/proc/PID", path)
+            path = re.sub(r"^/proc/PID/task/\d+", "/proc/PID/task/PID", path)
+        return re.sub(r"(?<=/)[0-9a-f]{64}(?=/|$)", "ID", path)
