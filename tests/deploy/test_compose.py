@@ -93,7 +93,7 @@ def test_compose_itself_takes_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_each_service_is_hardened(name: str) -> None:
-    """No new privileges, no capability but the agent's, nothing to write but volumes, a pinned image or one built here, ports on the loopback."""
+    """No new privileges, no capability but the agent's, no writes but to volumes, a pinned image or our own, ports on the loopback."""
     service = SERVICES[name]
     assert "no-new-privileges:true" in service["security_opt"]
     assert (service["cap_drop"], service["read_only"]) == (["ALL"], True)
