@@ -6,7 +6,7 @@ from collections import defaultdict
 import pytest
 import yaml
 
-from tests.deploy.kustomize import COMPONENTS, ROOT
+from tests.deploy.kustomize import BASE, COMPONENTS, ROOT, render
 from tests.lab.guest.traced import MATRIX, Reads
 
 README = (ROOT / "deploy" / "README.md").read_text()
@@ -55,3 +55,16 @@ def matrix() -> dict[str, str]:
 def test_matrix_names_every_file_that_the_trace_lets_the_agent_open(row: Reads) -> None:
     """The lab compares what is opened with that list, so what is read and what is said here cannot part."""
     assert [word for word in row.words if not re.search(rf"`([^`]*/)?{re.escape(word)}`", matrix()[row.source])] == []
+
+
+def test_sizes_are_those_of_the_manifests() -> None:
+    """What is requested and limited is said beside what was measured."""
+    said = re.search(
+        r"requests (\d+) MiB and (\d+) millicores .*?limited to (\d+) MiB, the unit and\s+Compose to (\d+) MiB", README, re.DOTALL
+    )
+    assert said
+    (container,) = render(BASE)["DaemonSet/coroner"]["spec"]["template"]["spec"]["containers"]
+    memory, cpu, limit, elsewhere = said.groups()
+    assert container["resources"] == {"requests": {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}, "limits": {"memory": f"{limit}Mi"}}
+    assert f"\nMemoryMax={elsewhere}M\n" in (ROOT / "deploy" / "coroner.service").read_text()
+    assert yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["coroner"]["mem_limit"] == f"{elsewhere}m"
