@@ -1,6 +1,7 @@
 """What the tests of the lab use: the agent and Docker as processes, and the kernel's own account of a container."""
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -255,15 +256,17 @@ def docker_containers(docker: DockerClient) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def agents(directory: Path) -> Iterator[StartAgent]:
-    """Yield what starts agents, each with its log and its casebook in a directory below this; at the end all are killed."""
+    """Yield what starts agents, also in parallel, each with its log and casebook in a directory below this; at the end all are killed."""
     started: list[Agent] = []
+    numbers = itertools.count()
 
     def start(*flags: str, under: Sequence[str] = ()) -> Agent:
-        own = directory / f"agent-{len(started)}"
+        own = directory / f"agent-{next(numbers)}"
         own.mkdir()
-        started.append(Agent(*flags, directory=own, under=under))
-        started[-1].start()
-        return started[-1]
+        agent = Agent(*flags, directory=own, under=under)
+        started.append(agent)
+        agent.start()
+        return agent
 
     try:
         yield start
