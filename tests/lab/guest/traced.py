@@ -64,7 +64,7 @@ PYTHON = re.compile(
 
 UNTRACED = (
     "read,pread64,readv,recvfrom,recvmsg,close,lseek,mmap,munmap,mprotect,mremap,madvise,brk,futex,rt_sigaction,rt_sigprocmask,rt_sigreturn,"
-    "sigaltstack,clock_gettime,clock_nanosleep,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait,poll,ppoll,select,getpid,gettid,getrandom,rseq,"
+    "sigaltstack,time,gettimeofday,clock_gettime,clock_nanosleep,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait,poll,ppoll,select,getpid,gettid,getrandom,rseq,"
     "set_robust_list,set_tid_address,arch_prctl,prlimit64,sysinfo,uname,getuid,geteuid,getgid,getegid,sched_yield,sched_getaffinity,"
     "getsockopt,getsockname,getpeername,getdents64,restart_syscall"
 )
@@ -92,8 +92,9 @@ HARMLESS |= {"inotify_init1", "inotify_rm_watch", "pidfd_open", "syslog"}
 """Also without a word of any file, or only of one that was opened before."""
 CHECKED = {
     "socket": r"AF_(UNIX|INET|INET6), SOCK_STREAM\b.*",
+    "clone": r".*\bCLONE_THREAD\b.*",
     "clone3": r".*\bCLONE_THREAD\b.*",
-    "ioctl": r"\d+<.*>, (TCGETS|FIONBIO|FIOCLEX|TIOCGWINSZ)\b.*",
+    "ioctl": r"\d+<.*>(\(deleted\))?, (TCGETS|FIONBIO|FIOCLEX|TIOCGWINSZ)\b.*",
 }
 """Harmless with these arguments: a thread and no process, a stream and no packets."""
 
@@ -156,12 +157,12 @@ def strace(prefix: Path) -> list[str]:
 
 def has_ended(prefix: Path) -> bool:
     """Whether the trace is complete: its first thread, the one with the lowest number, has ended."""
-    files = sorted(_files_of(prefix), key=lambda file: int(file.suffix[1:]))
+    files = _files_of(prefix)
     return bool(files) and "\n+++ exited with " in files[0].read_text(errors="replace")
 
 
 def calls(prefix: Path) -> Iterator[Call]:
-    """Yield what was traced, thread by thread."""
+    """Yield what was traced, thread by thread, the first one first."""
     for file in _files_of(prefix):
         for line in file.read_text(errors="replace").splitlines():
             if not line.startswith("+++ "):
@@ -171,7 +172,7 @@ def calls(prefix: Path) -> Iterator[Call]:
 
 
 def _files_of(prefix: Path) -> list[Path]:
-    return list(prefix.parent.glob(f"{prefix.name}.*"))
+    return sorted(prefix.parent.glob(f"{prefix.name}.*"), key=lambda file: int(file.suffix[1:]))
 
 
 class Judge:
