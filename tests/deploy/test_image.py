@@ -72,6 +72,18 @@ def test_lock_has_nothing_else() -> None:
     assert {name for name, pin in locked("agent").items() if pin.marker is None} <= seen
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_locked_wheel_is_there_for_both_architectures(machine: str, tmp_path: Path) -> None:
+    """For the Python of the image, whatever that of the tests is; nothing is installed."""
+    base = re.search(r"/python:(\d\.\d+)", DOCKERFILE.read_text())
+    assert base
+    target = [f"--platform=manylinux_2_28_{machine}", f"--platform=manylinux2014_{machine}", f"--python-version={base[1]}"]
+    wanted = ["--require-hashes", "--only-binary=:all:", "--no-deps", *(f"--requirement={ROOT}/deploy/{name}.lock" for name in LOCKS)]
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", f"--target={tmp_path}"]
+    done = subprocess.run([*pip, *target, *wanted], capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_bases_are_arguments_with_one_minor_version_of_python() -> None:
     """Libraries that are compiled for one do not load in another; and whoever has no such registry names other images."""
     arguments = dict(value.split("=", 1) for name, value in INSTRUCTIONS[:BUILD] if name == "ARG")
