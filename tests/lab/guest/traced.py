@@ -48,7 +48,7 @@ MATRIX = (
     Reads("exit_files", "|".join(PLACES), ("--path.exits",), listed=True),
     Reads("exit_files", rf"{EXITS}/ID", ("status",), listed=True),
     Reads("exit_files", rf"{EXITS}/ID/status", ("status",)),
-    Reads("signals", r"/sys/kernel/(tracing|debug/tracing)/instances/coroner(/.+)?", ("--path.tracefs",)),
+    Reads("signals", r"/sys/kernel/tracing/instances/coroner(/.+)?", ("--path.tracefs",)),
     Reads("layers", r"/proc/1/root/.*|/run/docker-data/overlay2/ID/diff(/.*)?", ("/proc/1/root",), listed=True),
 )
 """Every file that an agent may open, but for what Python needs and its own settings."""
@@ -179,14 +179,24 @@ class Judge:
     """Says what an agent did that it may not.
 
     `state` is its directory, `log` what it writes to, `settings` are files that its flags name, `peers` patterns of addresses as strace
-    spells them: of those that it listens on, and of those that it asks.
+    spells them: of those that it listens on, and of those that it asks. `tracefs` is where that is mounted for it.
     """
 
-    def __init__(self, prefix: Path, *, state: Path, log: Path, settings: Sequence[Path] = (), peers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        prefix: Path,
+        *,
+        state: Path,
+        log: Path,
+        settings: Sequence[Path] = (),
+        peers: Sequence[str] = (),
+        tracefs: str = "/sys/kernel/tracing",
+    ) -> None:
         self._own = "|".join(file.suffix[1:] for file in _files_of(prefix))
         self._state = re.compile(rf"{re.escape(str(state))}(/casebook\.sqlite[\w.-]*)?")
+        self._tracefs = tracefs
         self._tracing = re.compile(next(each.path for each in MATRIX if each.source == "signals"))
-        self._written = re.compile(rf"{self._state.pattern}|{re.escape(str(log))}|(socket|pipe):\[\d+\]|anon_inode:.*")
+        self._written = re.compile(rf"{re.escape(str(log))}|(socket|pipe):\[\d+\]|anon_inode:.*")
         self._settings = set(map(str, settings))
         self._peers = (HAS_IPV6, *peers)
         self.seen: set[str] = set()
@@ -209,7 +219,7 @@ class Judge:
         elif call.name in CHANGES:
             what, may = "write", all(map(self._may_change, call.paths))
         elif call.name in WRITES:
-            what, may = "write", bool(self._written.fullmatch(call.descriptor))
+            what, may = "write", self._may_change(call.descriptor) or bool(self._written.fullmatch(call.descriptor))
         elif call.name in NETWORK:
             what, may = "network", "sa_family=" not in call.arguments or any(re.search(peer, call.arguments) for peer in self._peers)
         else:
@@ -222,11 +232,12 @@ class Judge:
         return not re.match(r"/proc/(PID|\d+)/.", path) or path == "/proc/1/root" or self._row(path) is not None
 
     def _may_change(self, path: str) -> bool:
-        return bool(self._state.fullmatch(path) or self._tracing.fullmatch(path))
+        return bool(self._state.fullmatch(path) or self._tracing.fullmatch(self._named(path)))
 
     def _may_read(self, call: Call) -> bool:
         path = self._named(call.opened)
-        if path in self._settings or PYTHON.fullmatch(path) or self._state.fullmatch(path):
+        is_above_python = call.name == "readlink" and Path(path) in Path(sys.prefix).parents  # whether that is a link
+        if path in self._settings or PYTHON.fullmatch(path) or self._state.fullmatch(path) or is_above_python:
             return True
         row = self._row(path)
         if row is None or (row.listed and call.name == "openat" and "O_DIRECTORY" not in call.arguments):
@@ -240,6 +251,7 @@ class Judge:
 
     def _named(self, path: str) -> str:
         """Spell a path as the matrix does."""
+        path = re.sub(rf"^{re.escape(self._tracefs)}(?=/)", "/sys/kernel/tracing", path)
         path = re.sub(rf"^/proc/({self._own})(?=/|$)", "/proc/self", path)
         if not path.startswith("/proc/1/root"):
             path = re.sub(r"^/proc/\d+", "/proc/PID", path)
