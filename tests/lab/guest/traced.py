@@ -3,7 +3,7 @@
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,9 +199,9 @@ class Judge:
         self._written = re.compile(rf"{re.escape(str(log))}|(socket|pipe):\[\d+\]|anon_inode:.*")
         self._settings = set(map(str, settings))
         self._peers = (HAS_IPV6, *peers)
-        self.seen: set[str] = set()
-        """The sources for which something was opened."""
-        self.wrong: Mapping[str, set[str]] = defaultdict(set)
+        self.seen: dict[str, set[str]] = defaultdict(set)
+        """What was opened for each source, as the matrix spells it."""
+        self.wrong: dict[str, set[str]] = defaultdict(set)
         """The calls that it may not make, by what they are: read, write, network, process."""
         starts = 0
         for call in calls(prefix):
@@ -243,7 +243,7 @@ class Judge:
         if row is None or (row.listed and call.name == "openat" and "O_DIRECTORY" not in call.arguments):
             # A directory that is only watched: parents of one that is not there yet.
             return call.name == "inotify_add_watch" and any(place.startswith(f"{path}/") for place in PLACES)
-        self.seen.add(row.source)
+        self.seen[row.source].add(path)
         return True
 
     def _row(self, path: str) -> Reads | None:
