@@ -53,6 +53,7 @@ if os.fork() == 0:
     os.execv("/bin/true", ["true"])
 os.wait()
 """
+NO_DEVICE = Path("/nonexistent/kmsg")
 NO_CASEBOOK = Path("/run/no-casebook")
 KINDS = ("read", "write", "network", "process")
 PORT = re.compile(r":(\d+)$")
@@ -65,7 +66,7 @@ def judged(docker: DockerClient, pods: MakePods, tmp_path_factory: pytest.TempPa
     with kubelet(directory / "kubelet") as lists, agents(directory) as start:
         full, syslog = in_parallel(
             lambda: traced(start, directory / "full", f"--path.exits={EXITS}", "--source.layers", "--source.signals", *lists.flags),
-            lambda: traced(start, directory / "syslog", "--path.kmsg=/nonexistent/kmsg", "--docker.url="),
+            lambda: traced(start, directory / "syslog", f"--path.kmsg={NO_DEVICE}", "--docker.url="),
         )
         check(directory / "asking", f"--web.listen-address={address(full)}")
         with docker_containers(docker) as run, pods() as pod:
@@ -92,7 +93,7 @@ def judged(docker: DockerClient, pods: MakePods, tmp_path_factory: pytest.TempPa
         settings = [directory / "kubelet" / name for name in ("token", "ca.crt")]
         yield {
             "full": judge(directory / "full", full, *peers, settings=settings),
-            "syslog": judge(directory / "syslog", syslog),
+            "syslog": judge(directory / "syslog", syslog, settings=[NO_DEVICE]),
             "asking": judge(directory / "asking", full, state=NO_CASEBOOK),
             "alone": judge(directory / "alone", full, peers[0], state=NO_CASEBOOK),
         }
@@ -151,7 +152,8 @@ def test_every_source_was_traced(judged: dict[str, Judge]) -> None:
     """Of those that open files, but signals (tests/e2e/test_traced.py). A check that asks the agent looks at itself alone."""
     everything = {row.source for row in MATRIX} - {"signals"}
     for source, paths in judged["full"].seen.items():
-        print(f"{source:<11}", *sorted({Path(path).name for path in paths} if source == "cgroup" else paths))
+        names = {Path(path).name for path in paths} if source in ("cgroup", "layers") else paths
+        sys.stdout.write(f"{source:<11} {' '.join(sorted(names))}\n")
     assert judged["full"].seen.keys() == everything
     assert judged["syslog"].seen.keys() == everything - {"layers", "kmsg"}
     assert judged["alone"].seen.keys() == everything - {"layers"}

@@ -43,13 +43,17 @@ MATRIX = (
     *_files("proc", "/proc", "sys/kernel/pid_max", "sys/kernel/threads-max", "sys/kernel/random/boot_id"),
     Reads("kmsg", r"/dev/kmsg", ("/dev/kmsg",)),
     Reads("oci", r"(/run|/var/lib|/var/snap)(/[\w.-]+)+/(k8s\.io|overlay-containers)", ("--path.bundles",), listed=True),
-    Reads("oci", r".+/k8s\.io/ID", ("--path.bundles",), listed=True),
-    *_files("oci", r".+/k8s\.io/ID", "config.json", "shim-binary-path"),
+    Reads("oci", r".+/(k8s\.io|overlay-containers)/ID", ("--path.bundles",), listed=True),
+    Reads("oci", r".+/(k8s\.io|overlay-containers)/ID/userdata", ("userdata",), listed=True),
+    *_files("oci", r".+/(k8s\.io|overlay-containers)/ID(/userdata)?", "config.json", "shim-binary-path"),
     Reads("exit_files", "|".join(PLACES), ("--path.exits",), listed=True),
     Reads("exit_files", rf"{EXITS}/ID", ("status",), listed=True),
     Reads("exit_files", rf"{EXITS}/ID/status", ("status",)),
     Reads("signals", r"/sys/kernel/tracing/instances/coroner(/.+)?", ("--path.tracefs",)),
     Reads("layers", r"/proc/1/root/.*|/run/docker-data/overlay2/ID/diff(/.*)?", ("/proc/1/root",), listed=True),
+    Reads(
+        "layers", r"/run/containerd-data/io\.containerd\.snapshotter\.v1\.overlayfs/snapshots/\d+/fs(/.*)?", ("/proc/1/root",), listed=True
+    ),
 )
 """Every file that an agent may open, but for what Python needs and its own settings."""
 
@@ -64,7 +68,7 @@ PYTHON = re.compile(
 
 UNTRACED = (
     "read,pread64,readv,recvfrom,recvmsg,close,lseek,mmap,munmap,mprotect,mremap,madvise,brk,futex,rt_sigaction,rt_sigprocmask,rt_sigreturn,"
-    "sigaltstack,time,gettimeofday,clock_gettime,clock_nanosleep,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait,poll,ppoll,select,getpid,gettid,getrandom,rseq,"
+    "sigaltstack,time,gettimeofday,clock_getres,clock_gettime,clock_nanosleep,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait,poll,ppoll,select,getpid,gettid,getrandom,rseq,"
     "set_robust_list,set_tid_address,arch_prctl,prlimit64,sysinfo,uname,getuid,geteuid,getgid,getegid,sched_yield,sched_getaffinity,"
     "getsockopt,getsockname,getpeername,getdents64,restart_syscall"
 )
@@ -94,9 +98,9 @@ CHECKED = {
     "socket": r"AF_(UNIX|INET|INET6), SOCK_STREAM\b.*",
     "clone": r".*\bCLONE_THREAD\b.*",
     "clone3": r".*\bCLONE_THREAD\b.*",
-    "ioctl": r"\d+<.*>(\(deleted\))?, (TCGETS|FIONBIO|FIOCLEX|TIOCGWINSZ)\b.*",
+    "ioctl": r"\d+<.*>(\(deleted\))?, (TCGETS|FIONBIO|FIOCLEX|TIOCGWINSZ)\b.*|\d+<anon_inode:\[pidfd\]>, (PIDFD_GET_INFO|_IOC\(_IOC_READ\|_IOC_WRITE, 0xff, 0xb, ).*",
 }
-"""Harmless with these arguments: a thread and no process, a stream and no packets."""
+"""Harmless with these arguments: a thread and no process, a stream and no packets, how a process has ended (PIDFD_GET_INFO)."""
 
 
 HAS_IPV6 = r'sin6_port=htons\(0\), .*"::1"'
