@@ -94,13 +94,14 @@ HARMLESS = {
 }
 HARMLESS |= {"inotify_init1", "inotify_rm_watch", "pidfd_open", "syslog"}
 """Also without a word of any file, or only of one that was opened before."""
+_HOW_IT_ENDED = r"PIDFD_GET_INFO|_IOC\(_IOC_READ\|_IOC_WRITE, 0xff, 0xb, "
 CHECKED = {
     "socket": r"AF_(UNIX|INET|INET6), SOCK_STREAM\b.*",
     "clone": r".*\bCLONE_THREAD\b.*",
     "clone3": r".*\bCLONE_THREAD\b.*",
-    "ioctl": r"\d+<.*>(\(deleted\))?, (TCGETS|FIONBIO|FIOCLEX|TIOCGWINSZ)\b.*|\d+<anon_inode:\[pidfd\]>, (PIDFD_GET_INFO|_IOC\(_IOC_READ\|_IOC_WRITE, 0xff, 0xb, ).*",
+    "ioctl": r"\d+<.*>(\(deleted\))?, (TCGETS|FIONBIO|FIOCLEX|TIOCGWINSZ)\b.*|" rf"\d+<anon_inode:\[pidfd\]>, ({_HOW_IT_ENDED}).*",
 }
-"""Harmless with these arguments: a thread and no process, a stream and no packets, how a process has ended (PIDFD_GET_INFO)."""
+"""Harmless with these arguments: a thread and no process, a stream and no packets, how a process has ended."""
 
 
 HAS_IPV6 = r'sin6_port=htons\(0\), .*"::1"'
