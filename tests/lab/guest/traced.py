@@ -78,21 +78,8 @@ LOOKS = {"newfstatat", "stat", "lstat", "statx", "access", "faccessat2", "statfs
 CHANGES = {"mkdir", "rmdir", "unlink", "rename"}
 WRITES = {"write", "writev", "pwrite64", "ftruncate", "fallocate", "fchmod", "fchown"}
 NETWORK = {"connect", "bind", "sendto", "sendmsg"}
-HARMLESS = {
-    "accept4",
-    "listen",
-    "setsockopt",
-    "shutdown",
-    "socketpair",
-    "exit",
-    "exit_group",
-    "fcntl",
-    "flock",
-    "fdatasync",
-    "fsync",
-    "getcwd",
-}
-HARMLESS |= {"inotify_init1", "inotify_rm_watch", "pidfd_open", "syslog"}
+HARMLESS = {"accept4", "listen", "setsockopt", "shutdown", "socketpair", "exit", "exit_group", "fcntl", "flock", "fdatasync", "fsync"}
+HARMLESS |= {"getcwd", "inotify_init1", "inotify_rm_watch", "pidfd_open", "syslog"}
 """Also without a word of any file, or only of one that was opened before."""
 _HOW_IT_ENDED = r"PIDFD_GET_INFO|_IOC\(_IOC_READ\|_IOC_WRITE, 0xff, 0xb, "
 CHECKED = {
@@ -144,20 +131,8 @@ def strace(prefix: Path) -> list[str]:
 
     The tracer is a grandchild (-D), so signals reach the program itself, and its end is seen too.
     """
-    return [
-        "strace",
-        "-D",
-        "-ff",
-        "-q",
-        "-y",
-        "--seccomp-bpf",
-        "-e",
-        "signal=none",
-        "-e",
-        f"trace=!{UNTRACED}",
-        "-o",
-        str(prefix),
-    ]
+    how = ["-D", "-ff", "-q", "-y", "--seccomp-bpf", "--signal=none", f"--trace=!{UNTRACED}", f"--output={prefix}"]
+    return ["strace", *how]
 
 
 def has_ended(prefix: Path) -> bool:
