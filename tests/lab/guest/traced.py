@@ -67,10 +67,11 @@ PYTHON = re.compile(
 """What any program of Python opens that serves and asks by HTTP: itself, libraries, the time zone, authorities."""
 
 UNTRACED = (
-    "read,pread64,readv,recvfrom,recvmsg,close,lseek,mmap,munmap,mprotect,mremap,madvise,brk,futex,rt_sigaction,rt_sigprocmask,rt_sigreturn,"
-    "sigaltstack,time,gettimeofday,clock_getres,clock_gettime,clock_nanosleep,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait,poll,ppoll,"
-    "select,getpid,gettid,getrandom,rseq,set_robust_list,set_tid_address,arch_prctl,prlimit64,sysinfo,uname,getuid,geteuid,getgid,getegid,sched_yield,sched_getaffinity,"
-    "getsockopt,getsockname,getpeername,getdents64,restart_syscall"
+    "read,pread64,readv,recvfrom,recvmsg,close,lseek,mmap,munmap,mprotect,mremap,madvise,brk,futex,rt_sigaction,rt_sigprocmask,"
+    "rt_sigreturn,sigaltstack,time,gettimeofday,clock_getres,clock_gettime,clock_nanosleep,epoll_create1,epoll_ctl,epoll_wait,"
+    "epoll_pwait,poll,ppoll,select,getpid,gettid,getrandom,rseq,set_robust_list,set_tid_address,arch_prctl,prlimit64,sysinfo,"
+    "uname,getuid,geteuid,getgid,getegid,sched_yield,sched_getaffinity,getsockopt,getsockname,getpeername,getdents64,"
+    "restart_syscall"
 )
 """They name no file, process or address, and change nothing but the caller."""
 OPENS = {"openat", "open", "readlink", "readlinkat", "inotify_add_watch"}
