@@ -71,7 +71,7 @@ UNTRACED = (
     "rt_sigreturn,sigaltstack,time,gettimeofday,clock_getres,clock_gettime,clock_nanosleep,epoll_create1,epoll_ctl,epoll_wait,"
     "epoll_pwait,poll,ppoll,select,getpid,gettid,getrandom,rseq,set_robust_list,set_tid_address,arch_prctl,prlimit64,sysinfo,"
     "uname,getuid,geteuid,getgid,getegid,sched_yield,sched_getaffinity,getsockopt,getsockname,getpeername,getdents64,"
-    "restart_syscall"
+    "getppid,getrusage,times,fadvise64,restart_syscall"
 )
 """They name no file, process or address, and change nothing but the caller."""
 OPENS = {"openat", "open", "readlink", "readlinkat", "inotify_add_watch"}
@@ -80,13 +80,14 @@ CHANGES = {"mkdir", "rmdir", "unlink", "rename"}
 WRITES = {"write", "writev", "pwrite64", "ftruncate", "fallocate", "fchmod", "fchown"}
 NETWORK = {"connect", "bind", "sendto", "sendmsg"}
 HARMLESS = {"accept4", "listen", "setsockopt", "shutdown", "socketpair", "exit", "exit_group", "fcntl", "flock", "fdatasync", "fsync"}
-HARMLESS |= {"getcwd", "inotify_init1", "inotify_rm_watch", "pidfd_open", "syslog"}
+HARMLESS |= {"getcwd", "inotify_init1", "inotify_rm_watch", "pidfd_open", "pipe2", "eventfd2", "syslog"}
 """Also without a word of any file, or only of one that was opened before."""
 _HOW_IT_ENDED = r"PIDFD_GET_INFO|_IOC\(_IOC_READ\|_IOC_WRITE, 0xff, 0xb, "
 CHECKED = {
     "socket": r"AF_(UNIX|INET|INET6), SOCK_STREAM\b.*",
     "clone": r".*\bCLONE_THREAD\b.*",
     "clone3": r".*\bCLONE_THREAD\b.*",
+    "prctl": r"PR_SET_NAME, .*",
     "ioctl": r"\d+<.*>(\(deleted\))?, (TCGETS|FIONBIO|FIOCLEX|TIOCGWINSZ)\b.*|" rf"\d+<anon_inode:\[pidfd\]>, ({_HOW_IT_ENDED}).*",
 }
 """Harmless with these arguments: a thread and no process, a stream and no packets, how a process has ended."""
