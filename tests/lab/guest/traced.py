@@ -47,7 +47,7 @@ MATRIX = (
     Reads("oci", r".+/(k8s\.io|overlay-containers)/ID/userdata", ("userdata",), listed=True),
     *_files("oci", r".+/(k8s\.io|overlay-containers)/ID(/userdata)?", "config.json", "shim-binary-path"),
     Reads("exit_files", "|".join(PLACES), ("--path.exits",), listed=True),
-    Reads("exit_files", rf"{EXITS}/ID", ("status",), listed=True),
+    Reads("exit_files", rf"{EXITS}/ID", ("status",)),  # a directory of containerd; of CRI-O and Podman a file
     Reads("exit_files", rf"{EXITS}/ID/status", ("status",)),
     Reads("signals", r"/sys/kernel/tracing/instances/coroner(/.+)?", ("--path.tracefs",)),
     Reads("layers", r"/proc/1/root/.*|/run/docker-data/overlay2/ID/diff(/.*)?", ("/proc/1/root",), listed=True),
