@@ -42,7 +42,6 @@ FULL = "dd if=/dev/zero of=/dev/shm/x bs=64k count=480 2>/dev/null; dd if=/dev/z
 PLANTED = """
 import os, signal, socket
 open("/proc/1/environ").close()
-os.stat("/proc/1/cmdline")
 os.listdir("/root")
 open("/run/planted", "w").close()
 os.mkdir("/run/planted.d")
@@ -77,7 +76,6 @@ def judged(docker: DockerClient, pods: MakePods, tmp_path_factory: pytest.TempPa
                 lambda: run("sleep", "1000", name="stubborn"),
                 lambda: run(*python_command(CARELESS), name="careless", volumes=volumes, pids_limit=20),
                 lambda: run("sh", "-c", FULL, name="full", mem_limit="32m"),
-                lambda: run("sh", "-c", "tail /dev/zero; sleep 1000", name="greedy", mem_limit="30m"),
             ]
             web, stubborn, *_ = in_parallel(*calls)
             lists.show(web)
@@ -119,7 +117,7 @@ def check(prefix: Path, *flags: str) -> None:
 def look(agent: Agent) -> None:
     """Ask for everything, as soon as all has happened that makes the agent read more."""
     wait_for(lambda: {"stubborn", "failing", "grouped"} <= by_container(agent).keys(), 30, lambda: f"{[*by_container(agent)]}\n{agent.log}")
-    agent.victims(2)
+    agent.victims(1)
 
     def is_there(name: str, **labels: str) -> None:
         wait_for(lambda: agent.value(name, **labels), 30, lambda: f"no {name}:\n{agent.log}")
@@ -169,7 +167,7 @@ def test_what_may_not_be_done_is_found(tmp_path: Path) -> None:
 
     wrong = Judge(tmp_path / "planted", state=tmp_path / "state", log=tmp_path / "log").wrong
     for kind, expected in {
-        "read": ["/proc/1/environ", "/proc/1/cmdline", '"/root"'],
+        "read": ["/proc/1/environ", '"/root"'],
         "write": ['"/run/planted"', '"/run/planted.d"'],
         "network": ["sin_port=htons(9)"],
         "process": ["kill(", '"/bin/true"', "wait4(", "clone("],
