@@ -135,13 +135,13 @@ def memory_swap_max(files: KernelFiles, directory: str) -> int | None:
 
 
 def memory_events(files: KernelFiles, directory: str) -> MemoryEvents:
-    """Counts of what happened at the limits (memory.events)."""
-    return files.parsed(directory, "memory.events", _memory_events)
+    """Counts of what happened at the limits (memory.events), also if this pass has read them: whoever counts kills reads in its own order."""
+    return files.parsed(directory, "memory.events", _memory_events, again=True)
 
 
 def memory_events_local(files: KernelFiles, directory: str) -> MemoryEvents:
     """The same counts without those of the cgroups below (memory.events.local, kernel 5.3): `oom` is of its own limit."""
-    return files.parsed(directory, "memory.events.local", _memory_events)
+    return files.parsed(directory, "memory.events.local", _memory_events, again=True)
 
 
 def _memory_events(raw: bytes) -> MemoryEvents:

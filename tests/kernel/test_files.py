@@ -140,7 +140,7 @@ def test_content_that_is_not_understood_is_malformed(files: KernelFiles, tmp_pat
         assert repr(raw) in str(raised.value)
 
     tree(tmp_path, {"pids.max": "12\n"})
-    files.retain(())
+    files.begin_pass(())
     assert files.parsed(str(tmp_path), "pids.max", single) == 12
 
 
@@ -333,7 +333,7 @@ def test_retain_closes_the_files_of_all_other_directories(files: KernelFiles, tm
     for directory, name in (("a", "pids.max"), ("a", "pids.current"), ("b", "pids.max")):
         files.parsed(f"{tmp_path}/{directory}", name, single)
 
-    files.retain({f"{tmp_path}/b"})
+    files.begin_pass({f"{tmp_path}/b"})
 
     assert len(files) == 1
     assert open_descriptors() == before + 1
