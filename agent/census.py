@@ -11,7 +11,7 @@ from agent.status import Status
 from collectors.base import Container, Ended, Info, Instance, Node, Sample, counter, gauge
 from collectors.inquest.kill_state import Labels
 from collectors.kernel import cgroupfs, container_id
-from collectors.kernel.cgroupfs import Cgroup
+from collectors.kernel.cgroupfs import Cgroup, Hierarchy
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import KernelFiles, ReadError
 from collectors.kernel.last_words import Death, last_read
@@ -52,7 +52,7 @@ class Census:
         rests_told: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cgroup_root = cgroup_root
+        self._hierarchy = None if cgroup_root is None else Hierarchy(cgroup_root)
         self._proc_root = proc_root
         self._identities = identities
         self._status = status
@@ -129,10 +129,10 @@ class Census:
         yield UNNAMED, (), self._unnamed
 
     def _walk(self) -> list[Cgroup]:
-        if self._cgroup_root is None:
+        if self._hierarchy is None:
             return []
         try:
-            cgroups = list(cgroupfs.walk(self._cgroup_root))
+            cgroups = self._hierarchy.walk()
         except ReadError as error:
             self._status.down(str(error))
             return []

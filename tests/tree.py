@@ -179,7 +179,7 @@ def node(
     """Look at root/cgroup and root/proc as one pass does. Containers are all cgroups with a container's path whose key is in `names`."""
     proc_root = root / "proc"
     (root / "cgroup").mkdir(exist_ok=True)
-    cgroups = list(cgroupfs.walk(str(root / "cgroup")))
+    cgroups = cgroupfs.Hierarchy(str(root / "cgroup")).walk()
     instances = [
         Instance(identifier, cgroup)
         for cgroup in cgroups

@@ -1,4 +1,4 @@
-"""The cgroup v2 hierarchy: a walk of its directories, and one reader per file.
+"""The cgroup v2 hierarchy: walks of its directories, and one reader per file.
 
 Each reader takes the open files and the absolute directory of one cgroup, returns kernel units under kernel names, and raises ReadError.
 Which file exists depends on the kernel and on the controllers enabled for the parent, so every one is optional (raises Unsupported).
@@ -8,7 +8,7 @@ Source: Documentation/admin-guide/cgroup-v2.rst.
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collectors.kernel.files import KernelFiles, ReadError, explain, parse_once, read_once
@@ -58,22 +58,46 @@ def controllers(root: str) -> list[str]:
     return read_once(f"{root}/cgroup.controllers").decode().split()
 
 
-def walk(root: str) -> Iterator[Cgroup]:
-    """Yield every cgroup from the root ("/") down. One that vanishes meanwhile is left out.
+class Hierarchy:
+    """The cgroups from a root down, which are walked again and again. Used by one thread at a time."""
 
-    Raises ReadError for the root, and when a listing fails for another reason: the containers below would seem to have ended.
-    """
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._last: dict[str, tuple[Cgroup, Sequence[str]]] = {}
+        """What the last walk found by path, with the names of its children."""
+
+    def walk(self) -> list[Cgroup]:
+        """Return every cgroup from the root ("/") down. One that vanishes meanwhile is left out.
+
+        Raises ReadError for the root, and when a listing fails for another reason: the containers below would seem to have ended.
+        """
+        try:
+            pending = [("", os.stat(self._root))]
+        except OSError as error:
+            raise explain(error, self._root) from error
+        found: dict[str, tuple[Cgroup, Sequence[str]]] = {}
+        while pending:
+            path, status = pending.pop()
+            cgroup, names = self._last.get(path, (None, ()))
+            # kernfs counts a directory's links as 2 + its children: most have none, and where so many are known and are there, these are all.
+            children = _those_there(self._root + path, names) if len(names) == status.st_nlink - 2 else None
+            if children is None:
+                children = _children(self._root + path)
+                names = [name for name, _ in children]
+            if cgroup is None or cgroup.inode != status.st_ino or cgroup.has_children != bool(children):
+                cgroup = Cgroup(path or "/", self._root + path, status.st_ino, bool(children))
+            found[path] = cgroup, names
+            pending.extend([(f"{path}/{name}", child) for name, child in children])
+        self._last = found
+        return [cgroup for cgroup, _ in found.values()]
+
+
+def _those_there(directory: str, names: Sequence[str]) -> list[tuple[str, os.stat_result]] | None:
+    """Look at the children with these names; None if one is not there."""
     try:
-        pending = [("", os.stat(root))]
-    except OSError as error:
-        raise explain(error, root) from error
-    while pending:
-        path, status = pending.pop()
-        directory = root + path
-        # kernfs counts a directory's links as 2 + its children, so most leaves need no listing.
-        children = [] if status.st_nlink == 2 else _children(directory)
-        yield Cgroup(path or "/", directory, status.st_ino, bool(children))
-        pending.extend((f"{path}/{name}", child) for name, child in children)
+        return [(name, os.stat(f"{directory}/{name}")) for name in names]
+    except OSError:
+        return None
 
 
 def _children(directory: str) -> list[tuple[str, os.stat_result]]:

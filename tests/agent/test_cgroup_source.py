@@ -124,7 +124,7 @@ class Host:
 
     def census(self) -> Node:
         """Walk the tree as a pass does."""
-        cgroups = list(cgroupfs.walk(str(self.root)))
+        cgroups = cgroupfs.Hierarchy(str(self.root)).walk()
         instances = [
             Instance(identifier, cgroup)
             for cgroup in cgroups

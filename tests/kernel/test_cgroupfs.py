@@ -312,7 +312,7 @@ def test_walk(tmp_path: Path) -> None:
     tree(tmp_path, {"cgroup.procs": "", "a.slice/cgroup.procs": "", "a.slice/b.scope/x/": "", "c/": ""})
     (tmp_path / "link").symlink_to("a.slice")
 
-    found = list(cgroupfs.walk(str(tmp_path)))
+    found = cgroupfs.Hierarchy(str(tmp_path)).walk()
 
     assert paths(found) == {"/": True, "/a.slice": True, "/a.slice/b.scope": True, "/a.slice/b.scope/x": False, "/c": False}
     assert found[0].path == "/"
@@ -325,7 +325,7 @@ def test_walk_finds_cgroups_of_any_name(tmp_path: Path, name: str) -> None:
     """A container with a cgroup namespace names its own as it likes."""
     (tmp_path / name).mkdir()
 
-    assert paths(list(cgroupfs.walk(str(tmp_path)))) == {"/": True, f"/{name}": False}
+    assert paths(cgroupfs.Hierarchy(str(tmp_path)).walk()) == {"/": True, f"/{name}": False}
 
 
 def test_walk_of_a_deep_tree(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_walk_of_a_deep_tree(tmp_path: Path) -> None:
         for _ in range(20):
             os.mkdir(250 * "d")
             os.chdir(250 * "d")
-        found = list(cgroupfs.walk(str(tmp_path)))
+        found = cgroupfs.Hierarchy(str(tmp_path)).walk()
     finally:
         os.chdir(start)
         shutil.rmtree(tmp_path)
@@ -348,20 +348,74 @@ def test_walk_of_a_deep_tree(tmp_path: Path) -> None:
 def test_walk_without_a_root(tmp_path: Path) -> None:
     """The root must be there."""
     with pytest.raises(Gone):
-        list(cgroupfs.walk(f"{tmp_path}/removed/too"))
+        cgroupfs.Hierarchy(f"{tmp_path}/removed/too").walk()
 
 
-def test_walk_leaves_out_what_vanishes_meanwhile(tmp_path: Path) -> None:
+def test_walk_leaves_out_what_vanishes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the listing of its parent it still seems to be there; the read of its first file tells."""
     tree(tmp_path, {"a/b/": "", "c/": ""})
-    walk = cgroupfs.walk(str(tmp_path))
-    found = [next(walk)]
-    (tmp_path / "a" / "b").rmdir()
-    (tmp_path / "a").rmdir()
+    scandir = os.scandir
 
-    found += walk
+    def too_late(path: str) -> Any:
+        if path.endswith("/a"):
+            (tmp_path / "a" / "b").rmdir()
+            (tmp_path / "a").rmdir()
+        return scandir(path)
 
-    assert paths(found) == {"/": True, "/a": False, "/c": False}
+    monkeypatch.setattr(os, "scandir", too_late)
+
+    assert paths(cgroupfs.Hierarchy(str(tmp_path)).walk()) == {"/": True, "/a": False, "/c": False}
+
+
+def test_what_has_not_changed_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many children as the directory has links, and all of them there: there can be no other one."""
+    tree(tmp_path, {"a/b/": "", "a/c/": "", "d/": ""})
+    hierarchy, scandir = cgroupfs.Hierarchy(str(tmp_path)), os.scandir
+    first = hierarchy.walk()
+    listed: list[str] = []
+
+    def noted(path: str) -> Any:
+        listed.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noted)
+
+    assert hierarchy.walk() == first
+    assert listed == []
+
+    (tmp_path / "a" / "b").rename(tmp_path / "a" / "e")  # one is gone, and another one has come
+    assert paths(hierarchy.walk()) == {"/": True, "/a": True, "/a/c": False, "/a/e": False, "/d": False}
+    assert listed == [f"{tmp_path}/a"]
+
+
+@pytest.mark.parametrize("change", ["another", "one more", "one less", "none", "one below", "anew"])
+def test_a_walk_finds_what_changed_since_the_last_one(tmp_path: Path, change: str) -> None:
+    """The same as one that has seen nothing before."""
+    tree(tmp_path, {"a/b/": "", "a/c/": "", "d/": ""})
+    hierarchy = cgroupfs.Hierarchy(str(tmp_path))
+    before = {cgroup.path: cgroup.inode for cgroup in hierarchy.walk()}
+    match change:
+        case "another":
+            (tmp_path / "d").rmdir()
+            (tmp_path / "e").mkdir()
+        case "one more":
+            (tmp_path / "a" / "e").mkdir()
+        case "one less":
+            (tmp_path / "a" / "b").rmdir()
+        case "none":
+            (tmp_path / "a" / "b").rmdir()
+            (tmp_path / "a" / "c").rmdir()
+        case "one below":
+            (tmp_path / "d" / "e").mkdir()
+        case "anew":
+            (tmp_path / "other").mkdir()  # takes the next inode, so that the next directory has another one than before
+            (tmp_path / "a" / "b").rmdir()
+            (tmp_path / "a" / "b").mkdir()
+
+    found = hierarchy.walk()
+
+    assert {*found} == {*cgroupfs.Hierarchy(str(tmp_path)).walk()}
+    assert {cgroup.path: cgroup.inode for cgroup in found} != before
 
 
 def test_walk_leaves_out_what_vanishes_during_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +429,7 @@ def test_walk_leaves_out_what_vanishes_during_the_listing(tmp_path: Path, monkey
         return stat(path)
 
     monkeypatch.setattr(os, "stat", gone)
-    found = list(cgroupfs.walk(str(tmp_path)))
+    found = cgroupfs.Hierarchy(str(tmp_path)).walk()
     monkeypatch.undo()
 
     assert paths(found) == {"/": True, "/c": False}
@@ -395,7 +449,7 @@ def test_walk_raises_when_a_listing_fails(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "scandir", fail)
 
     with pytest.raises(ReadError, match="/a: ") as raised:
-        list(cgroupfs.walk(str(tmp_path)))
+        cgroupfs.Hierarchy(str(tmp_path)).walk()
     assert type(raised.value) is outcome
 
 
@@ -404,7 +458,7 @@ def test_walk_raises_without_descriptors(tmp_path: Path) -> None:
     tree(tmp_path, {"a/b/": ""})
 
     with descriptors_left(0), pytest.raises(ReadError):
-        list(cgroupfs.walk(str(tmp_path)))
+        cgroupfs.Hierarchy(str(tmp_path)).walk()
 
 
 # Where the hierarchy is

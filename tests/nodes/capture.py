@@ -80,7 +80,7 @@ def _process(source: Path) -> tuple[dict[str, bytes], dict[str, str]] | None:
 def capture_cgroups(root: Path, to: Path) -> None:
     """Copy the hierarchy: of a container's cgroup, and of what is nested in it, all files that are read; of another one the few."""
     _copy_files(root, to, ROOT_FILES)
-    for cgroup in cgroupfs.walk(str(root)):
+    for cgroup in cgroupfs.Hierarchy(str(root)).walk():
         is_container = container_id.parse(cgroup.path) is not None
         _copy_files(Path(cgroup.directory), to / cgroup.path.lstrip("/"), (*CGROUP_FILES, *(CONTAINER_FILES if is_container else ())))
 

@@ -35,7 +35,7 @@ class Looks:
 
     def __call__(self) -> dict[str, float]:
         """Return what is found by name, and behind it the label; not what is dying."""
-        cgroups = list(cgroupfs.walk(str(CGROUPS)))
+        cgroups = cgroupfs.Hierarchy(str(CGROUPS)).walk()
         identifiers = [(each, container_id.parse(each.path)) for each in cgroups]
         node = Node(
             proc_root="/proc",
