@@ -81,7 +81,7 @@ class Census:
         process_table.cgroup_namespace = next((cgroup.path for cgroup in cgroups if cgroup.inode == self._own_cgroup_inode), "/")
         instances = self._instances(cgroups)
         self._keep_what_was_read(instances, files)
-        files.begin_pass({cgroup.directory for cgroup in cgroups})
+        files.begin_pass({cgroup.directory: cgroup.inode for cgroup in cgroups})
         living = {instance.id.key for instance in instances}
         self._naming.take(instances, identities, self._identities.pods, now)
         held = self._held(instances, identities, files)

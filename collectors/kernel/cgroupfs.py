@@ -79,7 +79,7 @@ class Hierarchy:
         while pending:
             path, status = pending.pop()
             cgroup, names = self._last.get(path, (None, ()))
-            # kernfs counts a directory's links as 2 + its children: most have none, and where so many are known and are there, these are all.
+            # kernfs counts a directory's links as 2 + its children: most have none, and if so many are known and there, these are all.
             children = _those_there(self._root + path, names) if len(names) == status.st_nlink - 2 else None
             if children is None:
                 children = _children(self._root + path)
@@ -140,17 +140,17 @@ def memory_peak(files: KernelFiles, directory: str) -> int | None:
 
 def memory_max(files: KernelFiles, directory: str) -> int | None:
     """Hard limit in bytes, None for unlimited (memory.max)."""
-    return files.parsed(directory, "memory.max", single)
+    return files.parsed(directory, "memory.max", single, is_setting=True)
 
 
 def memory_high(files: KernelFiles, directory: str) -> int | None:
     """Throttling limit in bytes, None for unlimited (memory.high)."""
-    return files.parsed(directory, "memory.high", single)
+    return files.parsed(directory, "memory.high", single, is_setting=True)
 
 
 def memory_low(files: KernelFiles, directory: str) -> int | None:
     """Best-effort protection in bytes, None for all (memory.low)."""
-    return files.parsed(directory, "memory.low", single)
+    return files.parsed(directory, "memory.low", single, is_setting=True)
 
 
 def memory_swap_max(files: KernelFiles, directory: str) -> int | None:
@@ -159,7 +159,7 @@ def memory_swap_max(files: KernelFiles, directory: str) -> int | None:
 
 
 def memory_events(files: KernelFiles, directory: str) -> MemoryEvents:
-    """Counts of what happened at the limits (memory.events), also if this pass has read them: whoever counts kills reads in its own order."""
+    """Counts of what happened at the limits (memory.events); read again in the same pass: who counts kills reads in its own order."""
     return files.parsed(directory, "memory.events", _memory_events, again=True)
 
 
@@ -220,7 +220,7 @@ def _cpu_stat(raw: bytes) -> CpuStat:
 
 def cpu_limit(files: KernelFiles, directory: str) -> float | None:
     """Cores allowed: quota / period, None for unlimited (cpu.max)."""
-    return files.parsed(directory, "cpu.max", _cpu_max)
+    return files.parsed(directory, "cpu.max", _cpu_max, is_setting=True)
 
 
 def _cpu_max(raw: bytes) -> float | None:
@@ -267,7 +267,7 @@ def pids_current(files: KernelFiles, directory: str) -> int | None:
 
 def pids_max(files: KernelFiles, directory: str) -> int | None:
     """Limit of tasks, None for unlimited (pids.max)."""
-    return files.parsed(directory, "pids.max", single)
+    return files.parsed(directory, "pids.max", single, is_setting=True)
 
 
 def pids_peak(files: KernelFiles, directory: str) -> int | None:

@@ -7,8 +7,9 @@ a fifth of open, read and close (Documentation/admin-guide/cgroup-v2.rst; fs/ker
 import errno
 import os
 import resource
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -18,6 +19,10 @@ _SMALL_BUFFER = 479
 """Most files fit, and Python makes so small an object quicker (Objects/obmalloc.c: 512 bytes with what bytes have before them)."""
 _RETRY_ABSENT_AFTER = 60
 """Reads of a file that the kernel does not have before it is looked for again: a controller may be enabled later."""
+_ANEW_AFTER = 30
+"""Passes after which a setting is read although no write to it was told: who has another mount of the hierarchy, as in a cgroup namespace,
+writes unheard (fs/kernfs/mount.c: another superblock), and a controller may be switched off and on."""
+_UNTIL_WRITTEN = 1 << 62
 
 
 class ReadError(Exception):
@@ -102,12 +107,13 @@ def _read_on(fd: int, raw: bytes) -> bytes:
 
 
 class _File:
-    """One kept descriptor (-1: the kernel lacks the file) with the last content and what it was parsed to."""
+    """One kept descriptor (-1: none) or watch (0: none), with the last content and what it was parsed to."""
 
-    __slots__ = ("absent_reads", "buffer", "fd", "raw", "read_in", "value")
+    __slots__ = ("absent_reads", "buffer", "fd", "raw", "read_in", "value", "watch")
 
     def __init__(self) -> None:
         self.fd = -1
+        self.watch = 0
         self.buffer = _SMALL_BUFFER
         self.raw: bytes | None = None
         self.value: Any = None
@@ -123,42 +129,74 @@ def descriptor_budget() -> int:
     return hard // 2
 
 
+class Writes(Protocol):
+    """Tells which files were written to."""
+
+    def watch(self, path: str) -> int:
+        """Tell of writes from now on, under this number; 0 if that cannot be done."""
+        ...
+
+    def forget(self, watch: int) -> None:
+        """Tell no more of this one."""
+        ...
+
+    def take(self) -> Sequence[int] | None:
+        """Return the numbers of those that were written to since the last call; None: it may be any."""
+        ...
+
+    def close(self) -> None:
+        """Tell of nothing any more."""
+        ...
+
+
 class KernelFiles:
     """Kept descriptors of the files of many directories. Used by one thread at a time.
 
     When `limit` descriptors are open, further files are opened, read and closed: a pass reads all files in turn, so evicting the
-    least recently used one would throw out exactly the file that is needed next.
+    least recently used one would throw out exactly the file that is needed next. Each costs 5 KiB of the kernel's memory, which counts as
+    the agent's (kernfs, a buffer of a page): so settings, which only a write changes, are not kept where `writes` tells of that.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, writes: Writes | None = None) -> None:
         self._limit = limit
+        self._writes = writes
+        self._watched: dict[int, _File] = {}
         self._open = 0
         self._pass = 0
         self._directories: dict[str, dict[str, _File]] = {}
+        self._inodes: Mapping[str, int] = {}
 
     def __len__(self) -> int:
         return self._open
 
-    def begin_pass(self, directories: Collection[str]) -> None:
-        """Begin a pass over these directories: what is kept of others is let go, and from now on each file is read once until the next.
+    def begin_pass(self, inodes: Mapping[str, int]) -> None:
+        """Begin a pass over the directories that are there, with their inodes; from now on each file is read once until the next.
 
-        Before the first one each file is read whenever it is asked for.
+        What is kept of others is let go, and of one that was made anew. Before the first pass a file is read whenever it is asked for.
         """
         self._pass += 1
-        for gone in self._directories.keys() - directories:
-            for file in self._directories.pop(gone).values():
-                self._close(file)
+        self._let_go([each for each in self._directories if each not in inodes or inodes[each] != self._inodes.get(each)])
+        self._inodes = inodes
+        written = self._writes.take() if self._writes is not None else ()
+        for file in self._watched.values() if written is None else filter(None, map(self._watched.get, written)):
+            file.read_in = 0
+        for files in islice(self._directories.values(), self._pass % _ANEW_AFTER, None, _ANEW_AFTER):
+            for file in files.values():
+                file.read_in = 0
 
-    def parsed(self, directory: str, name: str, parse: Callable[[bytes], T], *, again: bool = False) -> T:
-        """Return `parse(content)` of directory/name; unchanged content is not parsed again. `again`: also if this pass has read it.
+    def parsed(self, directory: str, name: str, parse: Callable[[bytes], T], *, again: bool = False, is_setting: bool = False) -> T:
+        """Return `parse(content)` of directory/name; unchanged content is not parsed again.
 
+        `again`: it is read although this pass has read it. `is_setting`: nothing but a write changes it.
         `parse` raises ValueError for content it does not understand, which becomes Malformed with the path. Raises ReadError.
         """
         try:
             file = self._directories[directory][name]
         except KeyError:
             file = self._directories.setdefault(directory, {})[name] = _File()
-        if file.read_in != self._pass or again or not self._pass:
+        if file.read_in < self._pass or again or not self._pass:
+            if is_setting and file.fd < 0 and not file.absent_reads:
+                self._watch(file, f"{directory}/{name}")
             raw = self._read(file, directory, name)
             if raw != file.raw:
                 file.read_in = 0
@@ -167,7 +205,7 @@ class KernelFiles:
                 except (ValueError, LookupError, ArithmeticError) as error:
                     raise Malformed(f"{directory}/{name}", f"not the documented format ({error}): {raw[:80]!r}") from error
                 file.raw = raw
-            file.read_in = self._pass
+            file.read_in = _UNTIL_WRITTEN if file.watch else self._pass
         value: T = file.value
         return value
 
@@ -176,15 +214,11 @@ class KernelFiles:
         file = self._directories.get(directory, {}).get(name)
         return None if file is None else file.value
 
-    def retain(self, directories: Collection[str]) -> None:
-        """Close the descriptors of all directories but these."""
-        for gone in self._directories.keys() - directories:
-            for file in self._directories.pop(gone).values():
-                self._close(file)
-
     def close(self) -> None:
         """Close everything."""
-        self.begin_pass(())
+        self._let_go(list(self._directories))
+        if self._writes is not None:
+            self._writes.close()
 
     def _read(self, file: _File, directory: str, name: str) -> bytes:
         if file.fd >= 0:
@@ -217,7 +251,7 @@ class KernelFiles:
             if isinstance(outcome, Unsupported):
                 file.absent_reads = _RETRY_ABSENT_AFTER
             raise outcome from error
-        if self._open < self._limit:
+        if self._open < self._limit and not file.watch:
             file.fd = fd
             file.buffer = _SMALL_BUFFER if len(raw) < _SMALL_BUFFER else _BUFFER
             self._open += 1
@@ -232,12 +266,33 @@ class KernelFiles:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
             # Someone else needs descriptors more than this cache does: give all back and keep none from here on.
-            self.close()
+            self._let_go(list(self._directories))
             self._limit = 0
             return os.open(path, FLAGS)
+
+    def _let_go(self, directories: Iterable[str]) -> None:
+        for directory in directories:
+            for file in self._directories.pop(directory).values():
+                self._close(file)
+                self._unwatch(file)
 
     def _close(self, file: _File) -> None:
         if file.fd >= 0:
             os.close(file.fd)
             self._open -= 1
             file.fd = -1
+
+    def _watch(self, file: _File, path: str) -> None:
+        """Have writes told of before it is read, so that none is missed; a file that was made anew has another watch."""
+        watch = self._writes.watch(path) if self._writes is not None and self._pass else 0
+        if watch != file.watch:
+            self._unwatch(file)
+            file.watch = watch
+            if watch:
+                self._watched[watch] = file
+
+    def _unwatch(self, file: _File) -> None:
+        if file.watch and self._writes is not None:
+            self._writes.forget(file.watch)
+            del self._watched[file.watch]
+        file.watch = 0

@@ -18,6 +18,12 @@ def kernel_setting(root: str, name: str) -> int:
     return _number(path, read_once(path), lambda raw: raw)
 
 
+def inotify_watches(root: str) -> int:
+    """Return how many inotify watches a user may have (/proc/sys/fs/inotify/max_user_watches). Raises ReadError."""
+    path = f"{root}/sys/fs/inotify/max_user_watches"
+    return _number(path, read_once(path), lambda raw: raw)
+
+
 def memory_cgroups_are_off(root: str) -> bool:
     """Whether the kernel was booted with cgroup_disable=memory (/proc/cgroups, enabled 0); a line that is missing does not say so."""
     try:

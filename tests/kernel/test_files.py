@@ -140,7 +140,7 @@ def test_content_that_is_not_understood_is_malformed(files: KernelFiles, tmp_pat
         assert repr(raw) in str(raised.value)
 
     tree(tmp_path, {"pids.max": "12\n"})
-    files.begin_pass(())
+    files.begin_pass({})
     assert files.parsed(str(tmp_path), "pids.max", single) == 12
 
 
@@ -330,10 +330,11 @@ def test_retain_closes_the_files_of_all_other_directories(files: KernelFiles, tm
     """A pass names the directories that are still there."""
     tree(tmp_path, {"a/pids.max": "1\n", "a/pids.current": "2\n", "b/pids.max": "3\n"})
     before = open_descriptors()
+    files.begin_pass({f"{tmp_path}/a": 1, f"{tmp_path}/b": 2})
     for directory, name in (("a", "pids.max"), ("a", "pids.current"), ("b", "pids.max")):
         files.parsed(f"{tmp_path}/{directory}", name, single)
 
-    files.begin_pass({f"{tmp_path}/b"})
+    files.begin_pass({f"{tmp_path}/b": 2})
 
     assert len(files) == 1
     assert open_descriptors() == before + 1
@@ -347,6 +348,151 @@ def test_half_of_the_descriptors_are_for_kernel_files(monkeypatch: pytest.Monkey
 
     assert descriptor_budget() == 2048
     assert limits[resource.RLIMIT_NOFILE] == (4096, 4096)
+
+
+# Once a pass, and settings
+
+
+def test_a_pass_reads_each_file_once(files: KernelFiles, tmp_path: Path) -> None:
+    """Several collectors ask for some files; who needs what is there at this moment says so."""
+    tree(tmp_path, {"pids.current": "1\n"})
+    files.begin_pass({str(tmp_path): 7})
+    assert files.parsed(str(tmp_path), "pids.current", single) == 1
+
+    tree(tmp_path, {"pids.current": "22\n"})
+    assert files.parsed(str(tmp_path), "pids.current", single) == 1
+    assert files.parsed(str(tmp_path), "pids.current", single, again=True) == 22
+
+    tree(tmp_path, {"pids.current": "333\n"})
+    files.begin_pass({str(tmp_path): 7})
+    assert files.parsed(str(tmp_path), "pids.current", single) == 333
+
+
+def test_malformed_content_is_looked_at_again_in_the_same_pass(files: KernelFiles, tmp_path: Path) -> None:
+    """Nothing was learnt from it."""
+    tree(tmp_path, {"pids.current": "1\n"})
+    files.begin_pass({str(tmp_path): 7})
+    files.parsed(str(tmp_path), "pids.current", single)
+    tree(tmp_path, {"pids.current": "garbage\n"})
+    files.begin_pass({str(tmp_path): 7})
+
+    for _ in range(2):
+        with pytest.raises(Malformed):
+            files.parsed(str(tmp_path), "pids.current", single)
+
+
+class FakeWrites:
+    """Tells of the writes that it is told to; its numbers begin at 1."""
+
+    def __init__(self) -> None:
+        self.watched: list[str] = []
+        self.forgotten: list[int] = []
+        self.written: list[int] | None = []
+        self.refuses = False
+
+    def watch(self, path: str) -> int:
+        """Watch all but when it refuses."""
+        if self.refuses:
+            return 0
+        if path not in self.watched:
+            self.watched.append(path)
+        return self.watched.index(path) + 1
+
+    def forget(self, watch: int) -> None:
+        """Note it."""
+        self.forgotten.append(watch)
+
+    def take(self) -> list[int] | None:
+        """Tell, once."""
+        written, self.written = self.written, []
+        return written
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Settings:
+    """Two files of one cgroup that only writes change, and what is read of them in further passes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.writes = FakeWrites()
+        self.files = KernelFiles(10, self.writes)
+        self._directory = directory
+        self.write("1\n")
+
+    def write(self, content: str) -> None:
+        """Write to both."""
+        tree(self._directory, {"pids.max": content, "memory.max": content})
+
+    def read(self, *, inode: int = 7) -> list[int | None]:
+        """Read them in a new pass."""
+        self.files.begin_pass({str(self._directory): inode})
+        return [self.files.parsed(str(self._directory), name, single, is_setting=True) for name in ("pids.max", "memory.max")]
+
+
+def test_a_setting_is_read_again_when_it_was_written(tmp_path: Path) -> None:
+    """That one only, and no descriptor is kept of it."""
+    settings = Settings(tmp_path)
+    assert settings.read() == [1, 1]
+
+    settings.write("22\n")
+    assert settings.read() == [1, 1]
+    settings.writes.written = [2, 2, 99]
+    assert settings.read() == [1, 22]
+    assert len(settings.files) == 0
+    assert settings.writes.watched == [f"{tmp_path}/pids.max", f"{tmp_path}/memory.max"]
+
+
+def test_all_settings_are_read_again_when_events_were_lost(tmp_path: Path) -> None:
+    """It may have been any."""
+    settings = Settings(tmp_path)
+    settings.read()
+    settings.write("22\n")
+    settings.writes.written = None
+
+    assert settings.read() == [22, 22]
+
+
+def test_a_write_that_nobody_tells_of_is_found_later(tmp_path: Path) -> None:
+    """Writes through another mount of the hierarchy are not told."""
+    settings = Settings(tmp_path)
+    settings.read()
+    settings.write("22\n")
+
+    assert [22, 22] in [settings.read() for _ in range(30)]
+
+
+def test_the_settings_of_a_new_life_are_read(tmp_path: Path) -> None:
+    """A cgroup that was made anew has the same path, and nothing is kept of the one before."""
+    settings = Settings(tmp_path)
+    settings.read()
+    settings.write("22\n")
+
+    assert settings.read(inode=8) == [22, 22]
+    assert settings.writes.forgotten == [1, 2]
+    settings.files.begin_pass({})
+    assert settings.writes.forgotten == [1, 2, 1, 2]
+
+
+def test_a_setting_that_cannot_be_watched_is_read_in_each_pass(tmp_path: Path) -> None:
+    """There are no more watches to be had: a descriptor is kept instead, as of every other file."""
+    settings = Settings(tmp_path)
+    settings.writes.refuses = True
+    settings.read()
+    settings.write("22\n")
+
+    assert settings.read() == [22, 22]
+    assert len(settings.files) == 2
+    settings.files.close()
+
+
+def test_outside_of_passes_a_setting_is_read_whenever_it_is_asked_for(tmp_path: Path) -> None:
+    """Whoever begins no pass would never be told."""
+    settings = Settings(tmp_path)
+    for number in (1, 22):
+        settings.write(f"{number}\n")
+        assert settings.files.parsed(str(tmp_path), "pids.max", single, is_setting=True) == number
+    settings.files.close()
 
 
 # Long files

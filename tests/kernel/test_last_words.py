@@ -74,5 +74,5 @@ def test_what_was_read_last_is_left_of_one_that_is_gone(tmp_path: Path) -> None:
         file.unlink()
 
     assert last_read(files, directory) == LastWords(memory_events=WORDS.memory_events)
-    files.begin_pass(())
+    files.begin_pass({})
     assert last_read(files, directory) == LastWords()

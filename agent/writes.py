@@ -1,0 +1,56 @@
+"""Which files were written to, as inotify tells (collectors/kernel/files.py, Writes): what only a write changes is not read until then."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from agent.inotify import IN_MODIFY, IN_Q_OVERFLOW, Inotify
+from collectors.kernel.files import ReadError
+from collectors.kernel.node import inotify_watches
+
+SHARE = 4
+"""Part of fs.inotify.max_user_watches that is taken at most: others of the same user want some too."""
+
+
+class InotifyWrites:
+    """Watches files while there are watches to be had; afterwards no more."""
+
+    def __init__(self, proc_root: str, notifier: Callable[[], Inotify] = Inotify) -> None:
+        self._watches: set[int] = set()
+        self._most = 0
+        self._inotify: Inotify | None = None
+        with contextlib.suppress(ReadError, OSError):  # without it everything is read in each pass
+            self._most = inotify_watches(proc_root) // SHARE
+            self._inotify = notifier()
+
+    def watch(self, path: str) -> int:
+        """Tell of writes to a file from now on; return the number of its watch, 0 if it cannot be watched."""
+        if self._inotify is None or len(self._watches) >= self._most:
+            return 0
+        try:
+            watch = self._inotify.add(path, IN_MODIFY)
+        except (OSError, ValueError):  # it is not there, as the read will say; or fs.inotify.max_user_watches
+            return 0
+        self._watches.add(watch)
+        return watch
+
+    def forget(self, watch: int) -> None:
+        """Tell no more of it. The kernel does not by itself: the files of a removed cgroup do not say that they are gone."""
+        self._watches.discard(watch)
+        if self._inotify is not None:
+            with contextlib.suppress(OSError):  # on other file systems it has ended by itself
+                self._inotify.remove(watch)
+
+    def take(self) -> Sequence[int] | None:
+        """Return the watches of those that were written to since the last call; None if events were lost."""
+        written: list[int] = []
+        while events := self._inotify.read() if self._inotify is not None else ():
+            if any(event.mask & IN_Q_OVERFLOW for event in events):
+                written.append(-1)
+            written += [event.watch for event in events]
+        return None if -1 in written else written
+
+    def close(self) -> None:
+        """End all watches."""
+        if self._inotify is not None:
+            self._inotify.close()
+        self._inotify = None
