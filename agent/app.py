@@ -34,7 +34,7 @@ from agent.kept import Kept, keep
 from agent.log_pids import LogPids
 from agent.naming import LISTED_WITHIN_SECONDS
 from agent.notify import keep_told
-from agent.page import Page, compress, registry_lines
+from agent.page import Page, registry_lines
 from agent.particulars import with_names
 from agent.postmortem import Postmortem
 from agent.proc_status import SCANNING, ProcStatus
@@ -255,8 +255,8 @@ class App:
                 self._zero_first.moved(before, now)
                 self.recorder.moved(before, now)
             shown = self._zero_first.shown(samples, scraper, self.census.older_than_agent)
-            parts = self._page.parts(shown, openmetrics=openmetrics, extra=extra)
-            return compress(parts) if compressed else b"".join(parts)
+            render = self._page.compressed if compressed else self._page.render
+            return render(shown, openmetrics=openmetrics, extra=extra)
 
         return await self.gather.run(body)
 

@@ -7,7 +7,6 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -16,6 +15,7 @@ from math import isfinite
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_latest_openmetrics
 
+from agent.gzip_segments import Packer, Segment, joined
 from collectors.base import Metric, Sample
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -24,7 +24,6 @@ PLAIN_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 """The Content-Type of a page rendered with openmetrics=False."""
 
 _EOF = b"# EOF\n"
-_GZIP = 16 + 14  # gzip, with a window of 2^14 bytes
 _MAX_VALUE_BYTES = 256  # a pod's cgroup path has some 180, and an image with its digest not many fewer
 _DIGEST_BYTES = 4
 
@@ -47,17 +46,23 @@ class Page:
         self._last: dict[Metric, _Family] = {}
 
     def render(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> bytes:
-        """Render one whole page, as `parts` does."""
-        return b"".join(self.parts(samples, openmetrics=openmetrics, extra=extra))
-
-    def parts(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> Iterator[bytes]:
-        """Render one page, in pieces that need not be joined to be compressed: that of a large node has megabytes.
+        """Render one whole page.
 
         `extra` are lines of other metrics in the same format (see registry_lines). Families come in the order of their first sample.
         Of two samples with the same metric and labels the first is kept, for the second would make the page invalid. Label text is
         remembered for the next page, no longer.
         Raises ValueError for a sample whose number of label values is not that of its metric.
         """
+        pieces = [piece for family, values in self._families(samples) for piece in (family.header(openmetrics), family.lines(values))]
+        return b"".join((*pieces, extra, _EOF if openmetrics else b""))
+
+    def compressed(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> bytes:
+        """Render one whole page, compressed with gzip: only what is not as on the last one, for on most of it nothing ever happens."""
+        packer = Packer()
+        segments = [family.segment(values, packer, openmetrics=openmetrics) for family, values in self._families(samples)]
+        return joined((*segments, packer.pack(extra + (_EOF if openmetrics else b""))))
+
+    def _families(self, samples: Iterable[Sample]) -> Iterator[tuple["_Family", list[float]]]:
         by_metric: defaultdict[Metric, list[Sample]] = defaultdict(list)
         for sample in samples:
             by_metric[sample[0]].append(sample)
@@ -72,28 +77,39 @@ class Page:
                 family = _Family(metric, labels, family, made)
             families[metric] = family
             self.duplicates += len(values) - family.distinct
-            yield _header(metric, openmetrics)
-            yield family.lines(metric.name, values)
+            yield family, values
         self._last = families
-        yield extra
-        if openmetrics:
-            yield _EOF
 
 
 class _Family:
     """The labels of one metric's samples on one page, and their text; `distinct` counts those that differ."""
 
-    __slots__ = ("distinct", "labels", "texts")
+    __slots__ = ("_metric", "_openmetrics", "_segment", "_values", "distinct", "labels", "texts")
 
     def __init__(self, metric: Metric, labels: list[tuple[str, ...]], last: "_Family | None", made: _Texts) -> None:
+        self._metric = metric
         known = dict(zip(last.labels, last.texts, strict=True)) if last is not None else {}
         self.labels: list[tuple[str, ...]] = labels
         self.texts: list[str] = [known.get(each) or _shared_text(metric, each, made) for each in labels]
         self.distinct = len(set(self.texts))
+        self._segment: Segment | None = None
+        self._values: list[float] = []
+        self._openmetrics = False
 
-    def lines(self, name: str, values: list[float]) -> bytes:
+    def header(self, openmetrics: bool) -> bytes:
+        """Render what stands before the samples."""
+        # An OpenMetrics counter is named without the _total of its samples, and quotes in HELP are escaped; in 0.0.4 neither.
+        metric = self._metric
+        name, text = metric.name, metric.help.replace("\\", r"\\").replace("\n", r"\n")
+        if openmetrics:
+            text = text.replace('"', r"\"")
+            if metric.kind == "counter":
+                name = name.removesuffix("_total")
+        return f"# HELP {name} {text}\n# TYPE {name} {metric.kind}\n".encode()
+
+    def lines(self, values: list[float]) -> bytes:
         """Render the samples with these values."""
-        texts = self.texts
+        texts, name = self.texts, self._metric.name
         if self.distinct < len(texts):
             # By the text and not by the labels: two label sets may have become equal when they were sanitised.
             first: dict[str, float] = {}
@@ -107,15 +123,12 @@ class _Family:
         next_line = f"\n{name}"
         return f"{name}{next_line.join(lines)}\n".encode()
 
-
-def _header(metric: Metric, openmetrics: bool) -> bytes:
-    # An OpenMetrics counter is named without the _total of its samples, and quotes in HELP are escaped; in 0.0.4 neither.
-    name, text = metric.name, metric.help.replace("\\", r"\\").replace("\n", r"\n")
-    if openmetrics:
-        text = text.replace('"', r"\"")
-        if metric.kind == "counter":
-            name = name.removesuffix("_total")
-    return f"# HELP {name} {text}\n# TYPE {name} {metric.kind}\n".encode()
+    def segment(self, values: list[float], packer: Packer, *, openmetrics: bool) -> Segment:
+        """Return all of it compressed: what was made last if it has the same values."""
+        if self._segment is None or self._values != values or self._openmetrics != openmetrics:
+            self._segment = packer.pack(self.header(openmetrics) + self.lines(values))
+            self._values, self._openmetrics = values, openmetrics
+        return self._segment
 
 
 def _shared_text(metric: Metric, labels: tuple[str, ...], made: _Texts) -> str:
@@ -186,16 +199,6 @@ def negotiate(accept: str) -> bool:
 def accepts_gzip(accept_encoding: str) -> bool:
     """Tell from the Accept-Encoding header whether the answer may be compressed."""
     return any(coding in ("gzip", "*") and quality > 0 for coding, _, quality in _preferences(accept_encoding))
-
-
-def compress(parts: Iterable[bytes]) -> bytes:
-    """Compress with gzip. Equal pages give equal bytes.
-
-    Level 1: level 9 takes nine times as long for a quarter less. The window and memLevel take half of the memory of the usual ones (zlib.h,
-    deflateInit2), for as many bytes in the same time.
-    """
-    gzip = zlib.compressobj(level=1, wbits=_GZIP, memLevel=7)
-    return b"".join((*map(gzip.compress, parts), gzip.flush()))
 
 
 def _preferences(header: str) -> Iterator[tuple[str, dict[str, str], float]]:

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from agent.findings_json import as_json
-from agent.page import OPENMETRICS, PLAIN_TEXT, accepts_gzip, compress, negotiate
+from agent.gzip_segments import compress
+from agent.page import OPENMETRICS, PLAIN_TEXT, accepts_gzip, negotiate
 from agent.web.html import asset, policy
 from collectors.findings import Examination
 
@@ -167,7 +168,7 @@ def _page_headers() -> dict[str, str]:
 async def _send(request: web.Request, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
     """Send a whole body; a client that does not read is cut off."""
     if len(body) > _CHUNK and "Content-Encoding" not in headers and accepts_gzip(request.headers.get("Accept-Encoding", "")):
-        body = await asyncio.to_thread(compress, [body])  # zlib works without the interpreter's lock
+        body = await asyncio.to_thread(compress, body)  # zlib works without the interpreter's lock
         headers = {**headers, "Content-Encoding": "gzip"}
     response = web.StreamResponse(headers=headers)
     response.content_length = len(body)

@@ -16,7 +16,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from agent import page
-from agent.page import Page, accepts_gzip, compress, negotiate, registry_lines
+from agent.gzip_segments import Packer, Segment
+from agent.page import Page, accepts_gzip, negotiate, registry_lines
 from collectors.base import Metric, Sample, counter, gauge
 
 KILLS = counter("coroner_container_oom_kills_total", 'Kills ("victims").\nWith a \\ in it.')
@@ -341,12 +342,35 @@ def test_accepts_gzip(accept_encoding: str, accepted: bool) -> None:
     assert accepts_gzip(accept_encoding) is accepted
 
 
-def test_compress() -> None:
-    """A compressed page is smaller, comes back whole and does not hold the time it was made."""
-    parts = list(Page().parts([(USAGE, ("shop", f"web-{index}", "app"), index) for index in range(1000)], openmetrics=True))
-    body = b"".join(parts)
-    compressed = compress(parts)
+@BOTH_FORMATS
+def test_a_compressed_page_is_the_same_page(openmetrics: bool) -> None:
+    """Whatever changed since the last one: a value, the labels, a whole family, or the format that was asked for."""
+    page = Page()
+    some: list[Sample] = [(USAGE, ("shop", f"web-{index}", "app"), index) for index in range(1000)]
+    kills: list[Sample] = [(KILLS, ("shop", "web-0", "app"), 0)]
+    for samples in (some, some, [*some, *kills], [*some[:-1], (*some[-1][:2], math.inf), *kills], [*kills, *some[1:]], kills, []):
+        for asked in (openmetrics, openmetrics, not openmetrics):
+            compressed = page.compressed(samples, openmetrics=asked, extra=b"# extra\n")
 
-    assert gzip.decompress(compressed) == body
-    assert len(compressed) < len(body) / 5
-    assert compressed[4:8] == bytes(4)
+            assert gzip.decompress(compressed) == Page().render(samples, openmetrics=asked, extra=b"# extra\n")
+            assert compressed == Page().compressed(samples, openmetrics=asked, extra=b"# extra\n"), "it holds no time"
+    body = Page().render(some, openmetrics=openmetrics)
+    assert len(page.compressed(some, openmetrics=openmetrics)) < len(body) / 5
+
+
+def test_what_has_not_changed_is_not_compressed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of most metrics nothing ever happens."""
+    packed: list[bytes] = []
+    pack = Packer.pack
+
+    def noted(packer: Packer, raw: bytes) -> Segment:
+        packed.append(raw)
+        return pack(packer, raw)
+
+    monkeypatch.setattr(Packer, "pack", noted)
+    page = Page()
+    page.compressed([(USAGE, ("", "", "a"), 1), (LOST, (), 0)], openmetrics=False)
+    packed.clear()
+    page.compressed([(USAGE, ("", "", "a"), 2), (LOST, (), 0)], openmetrics=False)
+
+    assert [raw[:40] for raw in packed] == [b"# HELP coroner_container_memory_usage_by", b""]

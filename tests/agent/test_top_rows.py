@@ -51,7 +51,7 @@ def test_a_line_that_is_not_as_documented_is_left_out(line: str) -> None:
 def test_a_name_comes_back_from_the_page_as_it_was(name: str) -> None:
     """Quotes, backslashes, braces. Control characters are not on a page of ours."""
     threads = gauge("coroner_container_threads", "Help.")
-    raw = b"".join(Renderer().parts([(threads, ("", "", name), 1.0)], openmetrics=False, extra=b""))
+    raw = Renderer().render([(threads, ("", "", name), 1.0)], openmetrics=False)
 
     assert [*read_page(raw, 0).containers] == [("", "", name)]
 

@@ -8,7 +8,8 @@ import pytest
 from aiohttp import ClientSession
 
 from agent.findings_json import from_json
-from agent.page import OPENMETRICS, PLAIN_TEXT, compress
+from agent.gzip_segments import compress
+from agent.page import OPENMETRICS, PLAIN_TEXT
 from agent.web.endpoint import serve
 from agent.web.listen import CannotListen
 from agent.web.routes import Routes, scrape_seconds
@@ -33,7 +34,7 @@ class Agent:
     async def render(self, seconds: float, openmetrics: bool, compressed: bool, scraper: str) -> bytes:
         self.asked.append((seconds, openmetrics, compressed))
         self.scrapers.append(scraper)
-        return compress([self.body]) if compressed else self.body
+        return compress(self.body) if compressed else self.body
 
     async def index(self) -> bytes:
         return b"<h1>Coroner</h1>"
