@@ -11,8 +11,8 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from agent.census import Census
+from agent.changes import InotifyChanges
 from agent.words import UNEXPECTED, in_words
-from agent.writes import InotifyWrites
 from collectors.base import Collector, Node, Sample, gauge
 from collectors.inquest.kill_state import Labels
 from collectors.kernel.container_id import ContainerKey
@@ -39,7 +39,7 @@ class Sampler:
 
     def __init__(self, proc_root: str) -> None:
         budget = descriptor_budget()
-        self.files = KernelFiles(budget, InotifyWrites(proc_root))
+        self.files = KernelFiles(budget, InotifyChanges(proc_root))
         self.process_table = ProcessTable(proc_root, budget // 2)
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         threading.Thread(target=self._work, name="sampler", daemon=True).start()

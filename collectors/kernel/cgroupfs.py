@@ -140,17 +140,17 @@ def memory_peak(files: KernelFiles, directory: str) -> int | None:
 
 def memory_max(files: KernelFiles, directory: str) -> int | None:
     """Hard limit in bytes, None for unlimited (memory.max)."""
-    return files.parsed(directory, "memory.max", single, is_setting=True)
+    return files.parsed(directory, "memory.max", single, is_announced=True)
 
 
 def memory_high(files: KernelFiles, directory: str) -> int | None:
     """Throttling limit in bytes, None for unlimited (memory.high)."""
-    return files.parsed(directory, "memory.high", single, is_setting=True)
+    return files.parsed(directory, "memory.high", single, is_announced=True)
 
 
 def memory_low(files: KernelFiles, directory: str) -> int | None:
     """Best-effort protection in bytes, None for all (memory.low)."""
-    return files.parsed(directory, "memory.low", single, is_setting=True)
+    return files.parsed(directory, "memory.low", single, is_announced=True)
 
 
 def memory_swap_max(files: KernelFiles, directory: str) -> int | None:
@@ -220,7 +220,7 @@ def _cpu_stat(raw: bytes) -> CpuStat:
 
 def cpu_limit(files: KernelFiles, directory: str) -> float | None:
     """Cores allowed: quota / period, None for unlimited (cpu.max)."""
-    return files.parsed(directory, "cpu.max", _cpu_max, is_setting=True)
+    return files.parsed(directory, "cpu.max", _cpu_max, is_announced=True)
 
 
 def _cpu_max(raw: bytes) -> float | None:
@@ -267,7 +267,7 @@ def pids_current(files: KernelFiles, directory: str) -> int | None:
 
 def pids_max(files: KernelFiles, directory: str) -> int | None:
     """Limit of tasks, None for unlimited (pids.max)."""
-    return files.parsed(directory, "pids.max", single, is_setting=True)
+    return files.parsed(directory, "pids.max", single, is_announced=True)
 
 
 def pids_peak(files: KernelFiles, directory: str) -> int | None:
@@ -277,7 +277,7 @@ def pids_peak(files: KernelFiles, directory: str) -> int | None:
 
 def pids_events_max(files: KernelFiles, directory: str) -> int:
     """Forks refused (pids.events max): of tasks here; from kernel 6.11 for the limit of this cgroup or one below."""
-    return files.parsed(directory, "pids.events", _pids_events)
+    return files.parsed(directory, "pids.events", _pids_events, is_announced=True)
 
 
 def _pids_events(raw: bytes) -> int:
@@ -316,7 +316,7 @@ class CgroupEvents:
 
 def cgroup_events(files: KernelFiles, directory: str) -> CgroupEvents:
     """Whether live processes remain in or below the cgroup, and whether all of them are frozen (cgroup.events)."""
-    return files.parsed(directory, "cgroup.events", _cgroup_events)
+    return files.parsed(directory, "cgroup.events", _cgroup_events, is_announced=True)
 
 
 def _cgroup_events(raw: bytes) -> CgroupEvents:

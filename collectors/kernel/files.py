@@ -20,9 +20,9 @@ _SMALL_BUFFER = 479
 _RETRY_ABSENT_AFTER = 60
 """Reads of a file that the kernel does not have before it is looked for again: a controller may be enabled later."""
 _ANEW_AFTER = 30
-"""Passes after which a setting is read although no write to it was told: who has another mount of the hierarchy, as in a cgroup namespace,
-writes unheard (fs/kernfs/mount.c: another superblock), and a controller may be switched off and on."""
-_UNTIL_WRITTEN = 1 << 62
+"""Passes after which an announced file is read although nothing was announced: who has another mount of the hierarchy, as in a cgroup
+namespace, writes unheard (fs/kernfs/mount.c: another superblock), and a controller may be switched off and on."""
+_UNTIL_CHANGED = 1 << 62
 
 
 class ReadError(Exception):
@@ -129,11 +129,11 @@ def descriptor_budget() -> int:
     return hard // 2
 
 
-class Writes(Protocol):
-    """Tells which files were written to."""
+class Changes(Protocol):
+    """Tells which files have changed."""
 
     def watch(self, path: str) -> int:
-        """Tell of writes from now on, under this number; 0 if that cannot be done."""
+        """Tell of its changes from now on, under this number; 0 if that cannot be done."""
         ...
 
     def forget(self, watch: int) -> None:
@@ -141,7 +141,7 @@ class Writes(Protocol):
         ...
 
     def take(self) -> Sequence[int] | None:
-        """Return the numbers of those that were written to since the last call; None: it may be any."""
+        """Return the numbers of those that have changed since the last call; None: it may be any."""
         ...
 
     def close(self) -> None:
@@ -154,12 +154,12 @@ class KernelFiles:
 
     When `limit` descriptors are open, further files are opened, read and closed: a pass reads all files in turn, so evicting the
     least recently used one would throw out exactly the file that is needed next. Each costs 5 KiB of the kernel's memory, which counts as
-    the agent's (kernfs, a buffer of a page): so settings, which only a write changes, are not kept where `writes` tells of that.
+    the agent's (kernfs, a buffer of a page): so of files whose changes are announced none is kept where `changes` tells of them.
     """
 
-    def __init__(self, limit: int, writes: Writes | None = None) -> None:
+    def __init__(self, limit: int, changes: Changes | None = None) -> None:
         self._limit = limit
-        self._writes = writes
+        self._changes = changes
         self._watched: dict[int, _File] = {}
         self._open = 0
         self._pass = 0
@@ -177,17 +177,18 @@ class KernelFiles:
         self._pass += 1
         self._let_go([each for each in self._directories if each not in inodes or inodes[each] != self._inodes.get(each)])
         self._inodes = inodes
-        written = self._writes.take() if self._writes is not None else ()
-        for file in self._watched.values() if written is None else filter(None, map(self._watched.get, written)):
+        changed = self._changes.take() if self._changes is not None else ()
+        for file in self._watched.values() if changed is None else filter(None, map(self._watched.get, changed)):
             file.read_in = 0
         for files in islice(self._directories.values(), self._pass % _ANEW_AFTER, None, _ANEW_AFTER):
             for file in files.values():
                 file.read_in = 0
 
-    def parsed(self, directory: str, name: str, parse: Callable[[bytes], T], *, again: bool = False, is_setting: bool = False) -> T:
+    def parsed(self, directory: str, name: str, parse: Callable[[bytes], T], *, again: bool = False, is_announced: bool = False) -> T:
         """Return `parse(content)` of directory/name; unchanged content is not parsed again.
 
-        `again`: it is read although this pass has read it. `is_setting`: nothing but a write changes it.
+        `again`: it is read although this pass has read it. `is_announced`: inotify tells of each change, for only a write changes it (settings)
+        or the kernel notifies of it (events: cgroup-v2.rst, "a file modified event").
         `parse` raises ValueError for content it does not understand, which becomes Malformed with the path. Raises ReadError.
         """
         try:
@@ -195,7 +196,7 @@ class KernelFiles:
         except KeyError:
             file = self._directories.setdefault(directory, {})[name] = _File()
         if file.read_in < self._pass or again or not self._pass:
-            if is_setting and file.fd < 0 and not file.absent_reads:
+            if is_announced and file.fd < 0 and not file.absent_reads:
                 self._watch(file, f"{directory}/{name}")
             raw = self._read(file, directory, name)
             if raw != file.raw:
@@ -205,7 +206,7 @@ class KernelFiles:
                 except (ValueError, LookupError, ArithmeticError) as error:
                     raise Malformed(f"{directory}/{name}", f"not the documented format ({error}): {raw[:80]!r}") from error
                 file.raw = raw
-            file.read_in = _UNTIL_WRITTEN if file.watch else self._pass
+            file.read_in = _UNTIL_CHANGED if file.watch else self._pass
         value: T = file.value
         return value
 
@@ -217,8 +218,8 @@ class KernelFiles:
     def close(self) -> None:
         """Close everything."""
         self._let_go(list(self._directories))
-        if self._writes is not None:
-            self._writes.close()
+        if self._changes is not None:
+            self._changes.close()
 
     def _read(self, file: _File, directory: str, name: str) -> bytes:
         if file.fd >= 0:
@@ -283,8 +284,8 @@ class KernelFiles:
             file.fd = -1
 
     def _watch(self, file: _File, path: str) -> None:
-        """Have writes told of before it is read, so that none is missed; a file that was made anew has another watch."""
-        watch = self._writes.watch(path) if self._writes is not None and self._pass else 0
+        """Have changes told of before it is read, so that none is missed; a file that was made anew has another watch."""
+        watch = self._changes.watch(path) if self._changes is not None and self._pass else 0
         if watch != file.watch:
             self._unwatch(file)
             file.watch = watch
@@ -292,7 +293,7 @@ class KernelFiles:
                 self._watched[watch] = file
 
     def _unwatch(self, file: _File) -> None:
-        if file.watch and self._writes is not None:
-            self._writes.forget(file.watch)
+        if file.watch and self._changes is not None:
+            self._changes.forget(file.watch)
             del self._watched[file.watch]
         file.watch = 0

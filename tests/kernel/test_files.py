@@ -381,13 +381,13 @@ def test_malformed_content_is_looked_at_again_in_the_same_pass(files: KernelFile
             files.parsed(str(tmp_path), "pids.current", single)
 
 
-class FakeWrites:
-    """Tells of the writes that it is told to; its numbers begin at 1."""
+class FakeChanges:
+    """Tells of the changes that it is told to; its numbers begin at 1."""
 
     def __init__(self) -> None:
         self.watched: list[str] = []
         self.forgotten: list[int] = []
-        self.written: list[int] | None = []
+        self.changed: list[int] | None = []
         self.refuses = False
 
     def watch(self, path: str) -> int:
@@ -404,8 +404,8 @@ class FakeWrites:
 
     def take(self) -> list[int] | None:
         """Tell, once."""
-        written, self.written = self.written, []
-        return written
+        changed, self.changed = self.changed, []
+        return changed
 
     def close(self) -> None:
         """Do nothing."""
@@ -415,8 +415,8 @@ class Settings:
     """Two files of one cgroup that only writes change, and what is read of them in further passes."""
 
     def __init__(self, directory: Path) -> None:
-        self.writes = FakeWrites()
-        self.files = KernelFiles(10, self.writes)
+        self.changes = FakeChanges()
+        self.files = KernelFiles(10, self.changes)
         self._directory = directory
         self.write("1\n")
 
@@ -427,7 +427,7 @@ class Settings:
     def read(self, *, inode: int = 7) -> list[int | None]:
         """Read them in a new pass."""
         self.files.begin_pass({str(self._directory): inode})
-        return [self.files.parsed(str(self._directory), name, single, is_setting=True) for name in ("pids.max", "memory.max")]
+        return [self.files.parsed(str(self._directory), name, single, is_announced=True) for name in ("pids.max", "memory.max")]
 
 
 def test_a_setting_is_read_again_when_it_was_written(tmp_path: Path) -> None:
@@ -437,10 +437,10 @@ def test_a_setting_is_read_again_when_it_was_written(tmp_path: Path) -> None:
 
     settings.write("22\n")
     assert settings.read() == [1, 1]
-    settings.writes.written = [2, 2, 99]
+    settings.changes.changed = [2, 2, 99]
     assert settings.read() == [1, 22]
     assert len(settings.files) == 0
-    assert settings.writes.watched == [f"{tmp_path}/pids.max", f"{tmp_path}/memory.max"]
+    assert settings.changes.watched == [f"{tmp_path}/pids.max", f"{tmp_path}/memory.max"]
 
 
 def test_all_settings_are_read_again_when_events_were_lost(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_all_settings_are_read_again_when_events_were_lost(tmp_path: Path) -> No
     settings = Settings(tmp_path)
     settings.read()
     settings.write("22\n")
-    settings.writes.written = None
+    settings.changes.changed = None
 
     assert settings.read() == [22, 22]
 
@@ -469,15 +469,15 @@ def test_the_settings_of_a_new_life_are_read(tmp_path: Path) -> None:
     settings.write("22\n")
 
     assert settings.read(inode=8) == [22, 22]
-    assert settings.writes.forgotten == [1, 2]
+    assert settings.changes.forgotten == [1, 2]
     settings.files.begin_pass({})
-    assert settings.writes.forgotten == [1, 2, 1, 2]
+    assert settings.changes.forgotten == [1, 2, 1, 2]
 
 
 def test_a_setting_that_cannot_be_watched_is_read_in_each_pass(tmp_path: Path) -> None:
     """There are no more watches to be had: a descriptor is kept instead, as of every other file."""
     settings = Settings(tmp_path)
-    settings.writes.refuses = True
+    settings.changes.refuses = True
     settings.read()
     settings.write("22\n")
 
@@ -491,7 +491,7 @@ def test_outside_of_passes_a_setting_is_read_whenever_it_is_asked_for(tmp_path: 
     settings = Settings(tmp_path)
     for number in (1, 22):
         settings.write(f"{number}\n")
-        assert settings.files.parsed(str(tmp_path), "pids.max", single, is_setting=True) == number
+        assert settings.files.parsed(str(tmp_path), "pids.max", single, is_announced=True) == number
     settings.files.close()
 
 

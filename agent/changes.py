@@ -1,4 +1,4 @@
-"""Which files were written to, as inotify tells (collectors/kernel/files.py, Writes): what only a write changes is not read until then."""
+"""Which of the kernel's files have changed, as inotify tells (collectors/kernel/files.py): what is announced is not read until then."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ SHARE = 4
 """Part of fs.inotify.max_user_watches that is taken at most: others of the same user want some too."""
 
 
-class InotifyWrites:
+class InotifyChanges:
     """Watches files while there are watches to be had; afterwards no more."""
 
     def __init__(self, proc_root: str, notifier: Callable[[], Inotify] = Inotify) -> None:
@@ -23,7 +23,7 @@ class InotifyWrites:
             self._inotify = notifier()
 
     def watch(self, path: str) -> int:
-        """Tell of writes to a file from now on; return the number of its watch, 0 if it cannot be watched."""
+        """Tell of changes of a file from now on; return the number of its watch, 0 if it cannot be watched."""
         if self._inotify is None or len(self._watches) >= self._most:
             return 0
         try:
@@ -41,13 +41,13 @@ class InotifyWrites:
                 self._inotify.remove(watch)
 
     def take(self) -> Sequence[int] | None:
-        """Return the watches of those that were written to since the last call; None if events were lost."""
-        written: list[int] = []
+        """Return the watches of those that have changed since the last call; None if events were lost."""
+        changed: list[int] = []
         while events := self._inotify.read() if self._inotify is not None else ():
             if any(event.mask & IN_Q_OVERFLOW for event in events):
-                written.append(-1)
-            written += [event.watch for event in events]
-        return None if -1 in written else written
+                changed.append(-1)
+            changed += [event.watch for event in events]
+        return None if -1 in changed else changed
 
     def close(self) -> None:
         """End all watches."""
