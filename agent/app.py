@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector
 
 from agent import __version__
 from agent.cases import Cases
@@ -34,6 +34,7 @@ from agent.kept import Kept, keep
 from agent.log_pids import LogPids
 from agent.naming import LISTED_WITHIN_SECONDS
 from agent.notify import keep_told
+from agent.own_process import OwnProcess
 from agent.page import Page, registry_lines
 from agent.particulars import with_names
 from agent.postmortem import Postmortem
@@ -312,7 +313,7 @@ def _registry(config: Config, cases: Cases) -> CollectorRegistry:
     if DeathCounts.name in config.collectors:
         cases.stops.show(registry)
     if config.exporter_metrics:
-        ProcessCollector(registry=registry)
+        registry.register(OwnProcess())
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
     return registry

@@ -187,8 +187,8 @@ class KernelFiles:
     def parsed(self, directory: str, name: str, parse: Callable[[bytes], T], *, again: bool = False, is_announced: bool = False) -> T:
         """Return `parse(content)` of directory/name; unchanged content is not parsed again.
 
-        `again`: it is read although this pass has read it. `is_announced`: inotify tells of each change, for only a write changes it (settings)
-        or the kernel notifies of it (events: cgroup-v2.rst, "a file modified event").
+        `again`: it is read although this pass has read it. `is_announced`: inotify tells of each change, because only writes change it
+        (settings), or because the kernel says so (events: cgroup-v2.rst, "a file modified event").
         `parse` raises ValueError for content it does not understand, which becomes Malformed with the path. Raises ReadError.
         """
         try:
