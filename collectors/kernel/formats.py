@@ -64,12 +64,5 @@ def nested(raw: bytes) -> dict[bytes, dict[bytes, bytes]]:
     table: dict[bytes, dict[bytes, bytes]] = {}
     for line in lines(raw):
         name, *pairs = line.split()
-        table[name] = dict(_pair(pair) for pair in pairs)
+        table[name] = dict([pair.split(b"=", 1) for pair in pairs])  # raises ValueError where there is no =
     return table
-
-
-def _pair(text: bytes) -> tuple[bytes, bytes]:
-    key, separator, value = text.partition(b"=")
-    if not separator:
-        raise ValueError(f"no = in {text!r}")
-    return key, value
