@@ -74,24 +74,34 @@ class Headroom:
         """Yield bytes for each container, and a candidate where a limit is near."""
         cgroups = node.by_path
         limits: dict[str, _Limit | None] = {}
+        nearest: dict[str, _Limit | None] = {"": _UNLIMITED}
         for container in node.containers:
-            nearest = _UNLIMITED
-            for path in _upwards(container.cgroup.path):
-                if path not in limits:
-                    limits[path] = _limit(node, cgroups[path])
-                limit = limits[path]
-                if limit is None:
-                    break  # it may be the nearest one
-                if limit.free < nearest.free:
-                    nearest = limit
-            else:
-                if nearest is not _UNLIMITED:
-                    labels = (*container.labels, scope_of_limit(nearest.cgroup.path, container.id))
-                    yield HEADROOM, labels, nearest.free
-                    yield NEAREST, labels, nearest.bytes
+            limit = _nearest(node, container.cgroup.path, limits, nearest)
+            if limit is not None and limit is not _UNLIMITED:
+                labels = (*container.labels, scope_of_limit(limit.cgroup.path, container.id))
+                yield HEADROOM, labels, limit.free
+                yield NEAREST, labels, limit.bytes
         if cgroups:
             near = [limit for limit in limits.values() if limit is not None and limit.free * NEAR <= limit.bytes < inf]
             yield from _candidates(node, near, cgroups)
+
+
+def _nearest(node: Node, path: str, limits: dict[str, _Limit | None], nearest: dict[str, _Limit | None]) -> _Limit | None:
+    """Find the limit that leaves the least of a cgroup and those above it, the innermost of several; None when one of them cannot be told.
+
+    Both dictionaries are filled: the limit of each that was looked at, and the nearest one. The root's path is empty: it has no limit.
+    """
+    below = []
+    while path not in nearest:  # no recursion: a container may nest cgroups as deep as a path can be long
+        below.append(path)
+        path = path.rpartition("/")[0]
+    least = nearest[path]
+    for path in reversed(below):
+        limit = limits[path] = _limit(node, node.by_path[path])
+        if limit is None or least is None or limit.free <= least.free:
+            least = limit if least is not None else None
+        nearest[path] = least
+    return least
 
 
 def _limit(node: Node, cgroup: Cgroup) -> _Limit | None:
