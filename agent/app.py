@@ -47,7 +47,7 @@ from agent.web.routes import DEFAULT_SCRAPE_SECONDS, MOST_VERDICTS, MOST_VICTIMS
 from agent.web.view import Pages
 from agent.zero_first import ZeroFirst
 from collectors import all_collectors, oom
-from collectors.base import Node, Sample, gauge
+from collectors.base import Node, Sample, Samples, gauge
 from collectors.deaths import DeathCounts
 from collectors.findings import Examination, Findings, blinded
 from collectors.inquest.kills import KillLedger
@@ -247,7 +247,8 @@ class App:
         """Make one pass, within `seconds`, and the body that shows it to a scraper; empty is nobody who scrapes."""
         # The samples of a large node are megabytes: nobody keeps them longer than the page needs.
         done = await self.collect(seconds)
-        samples = [*self.own_samples(), *done.samples]
+        samples = Samples(self.own_samples())
+        samples.add(done.samples)
         del done
 
         def body() -> bytes:

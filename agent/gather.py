@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from agent.census import Census
 from agent.changes import InotifyChanges
 from agent.words import UNEXPECTED, in_words
-from collectors.base import Collector, Node, Sample, gauge
+from collectors.base import Collector, Node, Samples, gauge
 from collectors.inquest.kill_state import Labels
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import KernelFiles, descriptor_budget
@@ -85,12 +85,12 @@ class Sampler:
 class Pass:
     """All samples of one pass, why each collector that failed did, in words, and the containers that it has seen alive."""
 
-    samples: Sequence[Sample]
+    samples: Samples
     failures: dict[str, str]
     living: Mapping[Labels, ContainerKey] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, node: Node | None, samples: Sequence[Sample], failures: dict[str, str]) -> "Pass":
+    def of(cls, node: Node | None, samples: Samples, failures: dict[str, str]) -> "Pass":
         """Make it of what was collected from a node."""
         return cls(samples, failures, {each.labels: each.id.key for each in node.containers} if node is not None else {})
 
@@ -171,7 +171,7 @@ class Gather:
             return await self._within("question", deadline, lambda: question(node))
 
     async def _look(self, names: Collection[str], deadline: float, take: Callable[[Pass], Awaitable[None]] | None) -> None:
-        samples: list[Sample] = []
+        samples = Samples()
         node, _ = await self._take_census(deadline)
         for collector in self._collectors:
             if node is not None and collector.name in names:
@@ -200,7 +200,7 @@ class Gather:
             self._current = None  # or its samples would be kept until the next pass
 
     async def _whole(self, deadline: float) -> Pass:
-        samples: list[Sample] = []
+        samples = Samples()
         failures: dict[str, str] = {}
         node, failures["census"] = await self._take_census(deadline)
         if node is not None:
@@ -212,8 +212,8 @@ class Gather:
             failure = failures[collector.name] = await self._one(collector, node, deadline, samples)
             if collector.name in self._stuck:
                 started = self._stuck[collector.name][1]
-            samples.append((SUCCESS, (collector.name,), int(not failure)))
-            samples.append((DURATION, (collector.name,), self._clock() - started))
+            seconds = self._clock() - started
+            samples.add([(SUCCESS, (collector.name,), int(not failure)), (DURATION, (collector.name,), seconds)])
         failures = {name: failure for name, failure in failures.items() if failure}
         if node is not None:
             self._assess(node, failures)
@@ -237,14 +237,14 @@ class Gather:
         self._counted(node)
         return node, ""
 
-    async def _one(self, collector: Collector, node: Node | None, deadline: float, samples: list[Sample]) -> str:
+    async def _one(self, collector: Collector, node: Node | None, deadline: float, samples: Samples) -> str:
         """Add the samples of one collector, all or none; return why it failed, or nothing."""
         if node is None:
             return "there is no census of the node to work on"
         node.malformed.clear()
         try:
-            # A list, made whole in the thread: half a collector is never shown.
-            samples += await self._within(collector.name, deadline, lambda: list(collector.collect(node)))
+            # Made whole in the thread: half a collector is never shown.
+            samples.add(await self._within(collector.name, deadline, lambda: Samples(collector.collect(node))))
         except Late as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - as above

@@ -7,7 +7,6 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from math import isfinite
@@ -16,7 +15,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, genera
 from prometheus_client.openmetrics.exposition import generate_latest as generate_latest_openmetrics
 
 from agent.gzip_segments import Packer, Segment, joined
-from collectors.base import Metric, Sample
+from collectors.base import Metric, Sample, Samples
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 """The Content-Type of a page rendered with openmetrics=True. Prometheus 3 rejects a page without the right one."""
@@ -45,7 +44,7 @@ class Page:
         self.duplicates = 0
         self._last: dict[Metric, _Family] = {}
 
-    def render(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> bytes:
+    def render(self, samples: Iterable[Sample] | Samples, *, openmetrics: bool, extra: bytes = b"") -> bytes:
         """Render one whole page.
 
         `extra` are lines of other metrics in the same format (see registry_lines). Families come in the order of their first sample.
@@ -56,20 +55,16 @@ class Page:
         pieces = [piece for family, values in self._families(samples) for piece in (family.header(openmetrics), family.lines(values))]
         return b"".join((*pieces, extra, _EOF if openmetrics else b""))
 
-    def compressed(self, samples: Iterable[Sample], *, openmetrics: bool, extra: bytes = b"") -> bytes:
+    def compressed(self, samples: Iterable[Sample] | Samples, *, openmetrics: bool, extra: bytes = b"") -> bytes:
         """Render one whole page, compressed with gzip: only what is not as on the last one, for on most of it nothing ever happens."""
         packer = Packer()
         segments = [family.segment(values, packer, openmetrics=openmetrics) for family, values in self._families(samples)]
         return joined((*segments, packer.pack(extra + (_EOF if openmetrics else b""))))
 
-    def _families(self, samples: Iterable[Sample]) -> Iterator[tuple["_Family", list[float]]]:
-        by_metric: defaultdict[Metric, list[Sample]] = defaultdict(list)
-        for sample in samples:
-            by_metric[sample[0]].append(sample)
-
+    def _families(self, samples: Iterable[Sample] | Samples) -> Iterator[tuple["_Family", list[float]]]:
         families: dict[Metric, _Family] = {}
         made: _Texts = {}
-        for metric, group in by_metric.items():
+        for metric, group in Samples.of(samples).columns.items():
             labels = [sample[1] for sample in group]
             values = [sample[2] for sample in group]
             family = self._last.get(metric)

@@ -1,9 +1,9 @@
 """A count that began between two scrapes is shown to Prometheus as 0 first, or increase() never sees what it has counted."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from collectors import oom
-from collectors.base import CONTAINER, Metric, Sample
+from collectors.base import CONTAINER, Metric, Sample, Samples
 from collectors.inquest.kill_state import Labels
 
 CONTAINER_LABELS = len(CONTAINER)
@@ -24,6 +24,9 @@ class ZeroFirst:
     def __init__(self) -> None:
         self._page = 0
         self._first: dict[Labels, int] = {}
+        self._newest = 0
+        """The page on which some container was shown first, the last one."""
+        self._shown: dict[Metric, list[Labels]] = {}
         self._last: dict[Metric, dict[Labels, float]] = {}
         """What was shown last, but for 0."""
         self._begun_at: dict[Metric, dict[Labels, float]] = {}
@@ -34,7 +37,7 @@ class ZeroFirst:
         for metric, last in self._last.items():
             self._begun_at.setdefault(metric, {})[now] = last.get(before, 0)
 
-    def shown(self, samples: Sequence[Sample], scraper: str, older_than_agent: Collection[Labels] = ()) -> list[Sample]:
+    def shown(self, samples: Iterable[Sample] | Samples, scraper: str, older_than_agent: Collection[Labels] = ()) -> Samples:
         """Return the samples as this scraper shall see them; an empty name is somebody who does not scrape.
 
         `older_than_agent`, whenever they got their name: nothing but the agent's own count of their kills began with it.
@@ -45,24 +48,38 @@ class ZeroFirst:
             self._had[scraper] = self._page
             if len(self._had) > MOST_SCRAPERS:
                 del self._had[next(iter(self._had))]
-        page = list(samples)
-        before: Labels | None = None
-        container: Labels = ()
-        is_new = False
-        for at, (metric, labels, value) in enumerate(page):
-            if metric.zero_first:
-                if labels is not before:  # of the same container as the sample before, mostly
-                    before, container = labels, labels[:CONTAINER_LABELS]
-                    is_new = had < self._first.setdefault(container, self._page)
-                if value:
-                    self._last.setdefault(metric, {})[labels] = value
-                    if is_new and (metric is oom.KILLS or container not in older_than_agent):
-                        page[at] = metric, labels, min(value, self._begun_at.get(metric, {}).get(labels, 0))
+        page = Samples(samples)
+        counts = {metric: column for metric, column in page.columns.items() if metric.zero_first}
+        for metric, column in counts.items():
+            self._note(metric, column)
+        if had < self._newest:
+            for metric, column in counts.items():
+                page.columns[metric] = list(self._as_begun(metric, column, had, older_than_agent))
         if len(self._first) > MOST_CONTAINERS:
-            on_page = {labels for metric, labels, _ in page if metric.zero_first}
+            on_page = {labels for column in counts.values() for _, labels, _ in column}
             containers = {labels[:CONTAINER_LABELS] for labels in on_page}
             self._first = {labels: first for labels, first in self._first.items() if labels in containers}
             for table in (*self._last.values(), *self._begun_at.values()):
                 for gone in table.keys() - on_page:
                     del table[gone]
         return page
+
+    def _note(self, metric: Metric, column: Sequence[Sample]) -> None:
+        """Remember who is shown, and with what."""
+        labels = [sample[1] for sample in column]
+        if labels != self._shown.get(metric):
+            self._shown[metric] = labels
+            for container in {each[:CONTAINER_LABELS] for each in labels} - self._first.keys():
+                self._first[container] = self._newest = self._page
+        self._last.setdefault(metric, {}).update({each: value for _, each, value in column if value})
+
+    def _as_begun(self, metric: Metric, column: Sequence[Sample], had: int, older_than_agent: Collection[Labels]) -> Iterator[Sample]:
+        """Yield the samples, those that were not on the page that the scraper had as they began."""
+        begun_at = self._begun_at.get(metric, {})
+        for sample in column:
+            _, labels, value = sample
+            container = labels[:CONTAINER_LABELS]
+            if value and had < self._first[container] and (metric is oom.KILLS or container not in older_than_agent):
+                yield metric, labels, min(value, begun_at.get(labels, 0))
+            else:
+                yield sample

@@ -1,8 +1,10 @@
 """What every collector shares: how a metric is declared, and what a pass sees (Node, Container)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Literal, Protocol, TypeVar
 
 from collectors.kernel import container_id
@@ -58,6 +60,37 @@ def histogram(name: str, help_text: str) -> Metric:
 
 Sample = tuple[Metric, tuple[str, ...], float]
 """A metric, its label values in the order of metric.labels, and the value."""
+
+
+class Samples:
+    """The samples of one pass by their metric, in the order of the first of each; all of them when iterated."""
+
+    def __init__(self, samples: "Iterable[Sample] | Samples" = ()) -> None:
+        self.columns: dict[Metric, list[Sample]] = {}
+        self.add(samples)
+
+    @classmethod
+    def of(cls, samples: "Iterable[Sample] | Samples") -> "Samples":
+        """Return these, which may be such already."""
+        return samples if isinstance(samples, cls) else cls(samples)
+
+    def add(self, samples: "Iterable[Sample] | Samples") -> None:
+        """Put these behind those of the same metric. A column of other samples is taken over as it is, and never changed."""
+        columns: Mapping[Metric, list[Sample]]
+        if isinstance(samples, Samples):
+            columns = samples.columns
+        else:
+            columns = grouped = defaultdict[Metric, list[Sample]](list)
+            for sample in samples:
+                grouped[sample[0]].append(sample)
+        for metric, column in columns.items():
+            self.columns[metric] = [*self.columns[metric], *column] if metric in self.columns else column
+
+    def __iter__(self) -> Iterator[Sample]:
+        return chain.from_iterable(self.columns.values())
+
+    def __len__(self) -> int:
+        return sum(map(len, self.columns.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +166,7 @@ class Node:
     malformed: list[Malformed] = field(default_factory=list)
     scans: list[Processes] = field(default_factory=list)
     """The process scan of this pass, once it is made; a list, so that a Node that replaces this one has it too."""
-    samples: Sequence[Sample] = ()
+    samples: Samples = field(default_factory=Samples)
     """What the collectors before this one have yielded in this pass, and of each whether it succeeded."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """Why collectors before this one failed in this pass, in words; empty for one that did not."""

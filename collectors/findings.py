@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from collectors.base import CONTAINER, Metric, Node, Sample, gauge
+from collectors.base import CONTAINER, Node, Sample, Samples, gauge
 from collectors.inquest.finding import NODE, SEVERITIES, Finding, Recent, Rule, Severity, View
 from collectors.inquest.finding_rules import RULES
 
@@ -52,7 +52,7 @@ class Examination:
 
 
 def examine(
-    samples: Iterable[Sample],
+    samples: Iterable[Sample] | Samples,
     *,
     now: float,
     failures: Mapping[str, str] | None = None,
@@ -65,7 +65,7 @@ def examine(
     `now` is in seconds of the wall clock. `failures` says why collectors failed, `blind` why sources are; `recent`
     counts the deaths of the last 20 minutes. Pure; raises nothing.
     """
-    view = View(_columns(samples, {SUCCESS, INFO, *_LIVING, *(name for rule in rules for name in rule.metrics)}), now, recent)
+    view = View({metric.name: column for metric, column in Samples.of(samples).columns.items()}, now, recent)
     ran = view.values(SUCCESS)
     findings: list[Finding] = []
     unseen: list[tuple[str, str]] = []
@@ -93,21 +93,6 @@ def examine(
 def blinded(reason: str) -> Examination:
     """Return what is known after a pass in which nothing could be examined."""
     return Examination(could_not_look=[(rule.id, reason) for rule in RULES])
-
-
-def _columns(samples: Iterable[Sample], names: set[str]) -> Mapping[str, Sequence[Sample]]:
-    """Return the samples of these metrics, by name. One look-up for each sample, by the metric itself: its name is asked for once."""
-    columns: dict[str, list[Sample]] = {}
-    columns_of: dict[Metric, list[Sample] | None] = {}
-    for sample in samples:
-        metric = sample[0]
-        try:
-            column = columns_of[metric]
-        except KeyError:
-            column = columns_of[metric] = columns.setdefault(metric.name, []) if metric.name in names else None
-        if column is not None:
-            column.append(sample)
-    return columns
 
 
 def _blind_to(rule: Rule, ran: Mapping[tuple[str, ...], float], failures: Mapping[str, str], blind: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from agent.census import Census
 from agent.gather import DURATION, SUCCESS, Gather, Pass, Unseen
 from agent.words import UNEXPECTED
-from collectors.base import Collector, Node, Sample, gauge
+from collectors.base import Collector, Node, Sample, Samples, gauge
 from collectors.kernel.files import Forbidden, KernelFiles, Malformed
 from collectors.kernel.procfs import ProcessTable
 
@@ -115,7 +115,7 @@ async def test_a_collector_sees_what_those_before_it_have_yielded(census: FakeCe
         raise Forbidden("/proc/7/stat", "not allowed")
 
     def look(node: Node) -> None:
-        so_far = Pass(list(node.samples), dict(node.failures))
+        so_far = Pass(Samples(node.samples), dict(node.failures))
         seen.append((values(so_far), successes(so_far), so_far.failures))
 
     one = gather(census, Fake("a"), Fake("b", fail), Fake("last", look))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.gather import Pass
 from agent.history import COLLECTORS, KEEP_SECONDS, LEVELS, MOST, POINTS, SECONDS, History, Recorder
 from collectors import NAMES, cpu, memory, pids, pressure, zombies
-from collectors.base import Metric, Sample
+from collectors.base import Metric, Sample, Samples
 from collectors.inquest.kill_state import Labels
 from collectors.kernel.container_id import ContainerKey
 
@@ -193,7 +193,7 @@ async def test_the_recorder_feeds_it_from_passes_and_asks_for_what_it_needs_othe
 
     recorder = Recorder(history, run, clock)
     assert recorder.wanted() == COLLECTORS <= {*NAMES}
-    await recorder.take(Pass(samples(WEB, used=1), {}, {WEB: ContainerKey("a")}))
+    await recorder.take(Pass(Samples(samples(WEB, used=1)), {}, {WEB: ContainerKey("a")}))
     assert recorder.wanted() == frozenset()
     clock.now = SECONDS
     assert recorder.wanted() == COLLECTORS
@@ -206,7 +206,7 @@ async def test_a_history_that_fails_costs_no_pass(caplog: pytest.LogCaptureFixtu
     async def run(_job: object) -> None:
         raise RuntimeError("boom")
 
-    await Recorder(History(), run).take(Pass([], {}))
+    await Recorder(History(), run).take(Pass(Samples(), {}))
 
     assert "history not fed" in caplog.text
 
@@ -218,7 +218,7 @@ async def test_without_a_history_nothing_is_asked_for() -> None:
         raise AssertionError
 
     recorder = Recorder(None, run)
-    await recorder.take(Pass([], {}))
+    await recorder.take(Pass(Samples(), {}))
     recorder.moved(WEB, DB)
 
     assert recorder.wanted() == frozenset()

@@ -77,7 +77,7 @@ def test_the_other_samples_are_untouched() -> None:
     """Only what the agent counts itself begins at 0."""
     page = ZeroFirst()
     page.shown([], "prometheus")
-    assert page.shown([(OTHER, WEB, 7), (KILLS, DB, 7)], "prometheus") == [(OTHER, WEB, 7), (KILLS, DB, 0)]
+    assert [*page.shown([(OTHER, WEB, 7), (KILLS, DB, 7)], "prometheus")] == [(OTHER, WEB, 7), (KILLS, DB, 0)]
 
 
 def test_what_is_remembered_is_bounded_and_never_makes_a_count_fall(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,8 +129,8 @@ def test_every_event_counter_of_a_new_container_is_0_once() -> None:
     new: list[Sample] = [(metric, WEB, 5.0) for metric in (KILLS, FORK_FAILURES, *Memory.metrics, USAGE)]
     counted = {KILLS, FORK_FAILURES, *(metric for metric in Memory.metrics if metric.kind == "counter")}
 
-    assert page.shown(new, "prometheus") == [(metric, WEB, 0 if metric in counted else 5) for metric, _, _ in new]
-    assert page.shown(new, "prometheus") == new
+    assert [*page.shown(new, "prometheus")] == [(metric, WEB, 0 if metric in counted else 5) for metric, _, _ in new]
+    assert [*page.shown(new, "prometheus")] == new
 
 
 def test_a_container_that_is_older_than_the_agent_is_not_new_when_it_gets_its_name() -> None:
@@ -139,7 +139,12 @@ def test_a_container_that_is_older_than_the_agent_is_not_new_when_it_gets_its_na
     page.shown([], "prometheus")
     samples: list[Sample] = [(KILLS, WEB, 1), (FORK_FAILURES, WEB, 5000), (KILLS, DB, 1), (FORK_FAILURES, DB, 2)]
 
-    assert page.shown(samples, "prometheus", {WEB}) == [(KILLS, WEB, 0), (FORK_FAILURES, WEB, 5000), (KILLS, DB, 0), (FORK_FAILURES, DB, 0)]
+    assert [*page.shown(samples, "prometheus", {WEB})] == [
+        (KILLS, WEB, 0),
+        (KILLS, DB, 0),
+        (FORK_FAILURES, WEB, 5000),
+        (FORK_FAILURES, DB, 0),
+    ]
 
 
 def test_a_counter_that_could_not_be_read_before_is_not_that_of_a_new_container() -> None:
@@ -147,4 +152,4 @@ def test_a_counter_that_could_not_be_read_before_is_not_that_of_a_new_container(
     page = ZeroFirst()
     page.shown([(KILLS, WEB, 0)], "prometheus")
 
-    assert page.shown([(KILLS, WEB, 0), (FORK_FAILURES, WEB, 900)], "prometheus") == [(KILLS, WEB, 0), (FORK_FAILURES, WEB, 900)]
+    assert [*page.shown([(KILLS, WEB, 0), (FORK_FAILURES, WEB, 900)], "prometheus")] == [(KILLS, WEB, 0), (FORK_FAILURES, WEB, 900)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.base import CONTAINER, Metric, Sample, gauge
+from collectors.base import CONTAINER, Metric, Sample, Samples, gauge
 from collectors.findings import FINDINGS, LOOKED, NODE, NODE_FINDINGS, RULES, Examination, Findings, Rule, blinded, examine
 from collectors.inquest.finding import View
 from tests.tree import A, cgroup, docker, node, tree
@@ -347,7 +347,7 @@ def test_the_collector_shows_what_was_found(tmp_path: Path) -> None:
     """As series of containers and of the node, and whether each rule has looked."""
     tree(tmp_path, cgroup(docker(A)))
     made = samples(changed({("frozen",): 1, ("coroner_leftover_shims",): 1}), off=["cpu"])
-    pass_so_far = replace(node(tmp_path), samples=made, failures={})
+    pass_so_far = replace(node(tmp_path), samples=Samples(made), failures={})
     subject = Findings(clock=lambda: NOW)
     shown = {(sample[0].name, sample[1]): sample[2] for sample in subject.collect(pass_so_far)}
 
