@@ -9,7 +9,7 @@ IMAGE ?= coroner:$(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' agent/__init_
 DOCKER ?= docker
 BASES := $(foreach base,BUILD_BASE RUN_BASE,$(if $($(base)),--build-arg $(base)=$($(base))))
 
-.PHONY: run test check venv packages lab-image image lock manifests clean
+.PHONY: run test check bench venv packages lab-image image lock manifests clean
 
 run: $(VENV)/.installed
 	$(BIN)/coroner
@@ -21,6 +21,10 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What the agent costs, beside its budgets, in some three minutes; it takes a C compiler to compare with.
+bench: venv
+	$(BIN)/python -m tests.bench
 
 # The agent, and the developers' tools beside it.
 venv: $(VENV)/.tools

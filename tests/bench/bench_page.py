@@ -80,7 +80,8 @@ def _milliseconds(render: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _compare(name: str, *, openmetrics: bool, generate: Callable[[CollectorRegistry], object]) -> None:
+def compare(*, openmetrics: bool, generate: Callable[[CollectorRegistry], object]) -> dict[str, float]:
+    """Return the milliseconds of each contestant, our page with every value changed first: the best of several rounds."""
     first, second = passes()
     page, samples = Page(), cycle((first, second))
     contestants: dict[str, Callable[[], object]] = {
@@ -90,16 +91,19 @@ def _compare(name: str, *, openmetrics: bool, generate: Callable[[CollectorRegis
         "prometheus_client, from the samples": partial(generate, _registry(first, built=False)),
     }
     rounds = [[_milliseconds(render) for render in contestants.values()] for _ in range(ROUNDS)]
-    best = dict(zip(contestants, map(min, zip(*rounds, strict=True)), strict=True))
-    own = best["Page, every value changed"]
+    return dict(zip(contestants, map(min, zip(*rounds, strict=True)), strict=True))
+
+
+def _print(name: str, best: dict[str, float]) -> None:
+    own = next(iter(best.values()))
     for contestant, milliseconds in best.items():
         sys.stdout.write(f"{name}: {milliseconds:7.1f} ms {milliseconds / own:6.1f}x  {contestant}\n")
 
 
 def main() -> None:
     """Print milliseconds and ratios for 20,000 samples: the fastest of several rounds, in which all take turns."""
-    _compare("text 0.0.4", openmetrics=False, generate=generate_latest)
-    _compare("OpenMetrics 1.0", openmetrics=True, generate=generate_latest_openmetrics)
+    _print("text 0.0.4", compare(openmetrics=False, generate=generate_latest))
+    _print("OpenMetrics 1.0", compare(openmetrics=True, generate=generate_latest_openmetrics))
 
 
 if __name__ == "__main__":
