@@ -38,9 +38,9 @@ class Sampler:
     """One daemon thread, and the open files that only it may use. A stuck thread keeps its files; the work goes on in a fresh one."""
 
     def __init__(self, proc_root: str) -> None:
-        budget = descriptor_budget()
-        self.files = KernelFiles(budget, InotifyChanges(proc_root))
-        self.process_table = ProcessTable(proc_root, budget // 2)
+        # A container has 13 files that are kept, some processes, and an init that agent/sources/exits.py watches by what is left.
+        self.files = KernelFiles(descriptor_budget(9 / 16), InotifyChanges(proc_root))
+        self.process_table = ProcessTable(proc_root, descriptor_budget(4 / 16))
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         threading.Thread(target=self._work, name="sampler", daemon=True).start()
 

@@ -58,7 +58,9 @@ class ExitsSource:
         self._proc_root = proc_root
         self._tell = tell
         self._wall = wall
-        self._watch = ExitWatch(proc_root, most=min(MOST, descriptor_budget() // 4) if most is None else most, ended=self._ended, wall=wall)
+        self._watch = ExitWatch(
+            proc_root, most=min(MOST, descriptor_budget(3 / 16) // 2) if most is None else most, ended=self._ended, wall=wall
+        )
         self._newborn: set[int] = set()
         self._looks = Looks()
         self._census: Node | None = None

@@ -17,6 +17,8 @@ FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _BUFFER = 16384
 _SMALL_BUFFER = 479
 """Most files fit, and Python makes so small an object quicker (Objects/obmalloc.c: 512 bytes with what bytes have before them)."""
+_OTHERS = 512
+"""Descriptors for connections, files that are read once, and all else."""
 _RETRY_ABSENT_AFTER = 60
 """Reads of a file that the kernel does not have before it is looked for again: a controller may be enabled later."""
 _ANEW_AFTER = 30
@@ -121,12 +123,12 @@ class _File:
         self.absent_reads = 0
 
 
-def descriptor_budget() -> int:
-    """Half of the descriptors this process may open; the soft limit is raised to the hard one first."""
+def descriptor_budget(part: float) -> int:
+    """Return a part of the descriptors that this process may keep, all but some; the soft limit is raised to the hard one first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard // 2
+    return int((hard - min(hard // 8, _OTHERS)) * part)
 
 
 class Changes(Protocol):

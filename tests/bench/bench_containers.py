@@ -84,7 +84,7 @@ def flags(root: str) -> list[str]:
 
 def cgroup_ratio(root: Path) -> Ratio:
     """Read all files of all cgroups here, as passes do, and in C."""
-    hierarchy, files = Hierarchy(f"{root}/cgroup"), KernelFiles(descriptor_budget(), InotifyChanges("/proc"))
+    hierarchy, files = Hierarchy(f"{root}/cgroup"), KernelFiles(descriptor_budget(1), InotifyChanges("/proc"))
 
     def read_all() -> None:
         found = hierarchy.walk()

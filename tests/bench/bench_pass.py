@@ -122,7 +122,7 @@ def compare(source: str, arguments: list[str], work: Callable[[], object]) -> Ra
 
 def scan_ratio() -> Ratio:
     """Scan all processes here and in C."""
-    return compare(C_SCAN, [], ProcessTable("/proc", descriptor_budget()).scan)
+    return compare(C_SCAN, [], ProcessTable("/proc", descriptor_budget(1)).scan)
 
 
 def measure(scrapes: int, *flags: str) -> Cost:

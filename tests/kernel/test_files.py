@@ -340,14 +340,16 @@ def test_retain_closes_the_files_of_all_other_directories(files: KernelFiles, tm
     assert open_descriptors() == before + 1
 
 
-def test_half_of_the_descriptors_are_for_kernel_files(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("hard", "all_of_them"), [(1024, 896), (4096, 3584), (20_000, 19_488)])
+def test_some_descriptors_are_left_for_all_else(monkeypatch: pytest.MonkeyPatch, hard: int, all_of_them: int) -> None:
     """The soft limit is raised to the hard one: it is low only for programs that use select()."""
-    limits = {resource.RLIMIT_NOFILE: (1024, 4096)}
+    limits = {resource.RLIMIT_NOFILE: (1024, hard)}
     monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
     monkeypatch.setattr(resource, "setrlimit", limits.__setitem__)
 
-    assert descriptor_budget() == 2048
-    assert limits[resource.RLIMIT_NOFILE] == (4096, 4096)
+    assert descriptor_budget(1) == all_of_them
+    assert descriptor_budget(1 / 8) == all_of_them // 8
+    assert limits[resource.RLIMIT_NOFILE] == (hard, hard)
 
 
 # Once a pass, and settings
