@@ -287,7 +287,7 @@ class KernelFiles:
 
     def _watch(self, file: _File, path: str) -> None:
         """Have changes told of before it is read, so that none is missed; a file that was made anew has another watch."""
-        watch = self._changes.watch(path) if self._changes is not None and self._pass else 0
+        watch = self._changes.watch(path) if self._changes is not None else 0
         if watch != file.watch:
             self._unwatch(file)
             file.watch = watch
