@@ -20,6 +20,8 @@ FILE = "casebook.sqlite"
 RETRY_SECONDS = 10.0
 LONGEST_LOG = 1 << 20
 """Bytes of the write-ahead log: some 70 kills."""
+_CACHE_KIB = 256
+"""Of the file's pages in memory, which the kernel has anyway: SQLite itself would take up to 2 MiB, once verdicts are read."""
 _BUSY_SECONDS = 0.02
 """Nobody else writes (see _lock); whoever does all the same must not stop the event loop."""
 
@@ -183,6 +185,7 @@ def as_text(raw: bytes) -> str:
 def _prepare(connection: sqlite3.Connection) -> None:
     """Bring a file that was just opened, or made, to the newest schema. Raises sqlite3.Error, NotOurs, _Broken."""
     connection.text_factory = as_text
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
     connection.execute("PRAGMA synchronous=NORMAL")
     mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != "wal":

@@ -3,7 +3,8 @@
 import asyncio
 import errno
 import socket
-from ipaddress import ip_address
+from contextlib import suppress
+from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 _NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -47,6 +48,9 @@ def shown(host: str, port: int) -> str:
 
 
 async def _resolve(host: str, port: int) -> list[Address]:
+    with suppress(ValueError):
+        # What is an address already is not looked for: that takes a thread, and the names of all scripts (encodings.idna), 0.4 MiB in all.
+        return [(socket.AF_INET, (str(IPv4Address(host)), port))]
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:  # UnicodeError: nothing that can be a name, such as two dots in a row
