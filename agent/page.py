@@ -64,13 +64,14 @@ class Page:
     def _families(self, samples: Iterable[Sample] | Samples) -> Iterator[tuple["_Family", list[float]]]:
         families: dict[Metric, _Family] = {}
         made: _Texts = {}
+        alike: dict[tuple[str, ...], _Family] = {}
         for metric, group in Samples.of(samples).columns.items():
             labels = [sample[1] for sample in group]
             values = [sample[2] for sample in group]
             family = self._last.get(metric)
             if family is None or family.labels != labels:
-                family = _Family(metric, labels, family, made)
-            families[metric] = family
+                family = _Family(metric, labels, family, made, alike.get(metric.labels))
+            families[metric] = alike[metric.labels] = family
             self.duplicates += len(values) - family.distinct
             yield family, values
         self._last = families
@@ -81,15 +82,24 @@ class _Family:
 
     __slots__ = ("_metric", "_openmetrics", "_segment", "_values", "distinct", "labels", "texts")
 
-    def __init__(self, metric: Metric, labels: list[tuple[str, ...]], last: "_Family | None", made: _Texts) -> None:
+    labels: list[tuple[str, ...]]
+    texts: list[str]
+    distinct: int
+
+    def __init__(
+        self, metric: Metric, labels: list[tuple[str, ...]], last: "_Family | None", made: _Texts, alike: "_Family | None"
+    ) -> None:
+        """Make it; `last` is that of the page before, `alike` another one of this page: most have the same containers, and share lists."""
         self._metric = metric
-        known = dict(zip(last.labels, last.texts, strict=True)) if last is not None else {}
-        self.labels: list[tuple[str, ...]] = labels
-        self.texts: list[str] = [known.get(each) or _shared_text(metric, each, made) for each in labels]
-        self.distinct = len(set(self.texts))
         self._segment: Segment | None = None
         self._values: list[float] = []
         self._openmetrics = False
+        if alike is not None and alike.labels == labels:
+            self.labels, self.texts, self.distinct = alike.labels, alike.texts, alike.distinct
+        else:
+            known = dict(zip(last.labels, last.texts, strict=True)) if last is not None else {}
+            self.labels, self.texts = labels, [known.get(each) or _shared_text(metric, each, made) for each in labels]
+            self.distinct = len(set(self.texts))
 
     def header(self, openmetrics: bool) -> bytes:
         """Render what stands before the samples."""

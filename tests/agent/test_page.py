@@ -374,3 +374,22 @@ def test_what_has_not_changed_is_not_compressed_again(monkeypatch: pytest.Monkey
     page.compressed([(USAGE, ("", "", "a"), 2), (LOST, (), 0)], openmetrics=False)
 
     assert [raw[:40] for raw in packed] == [b"# HELP coroner_container_memory_usage_by", b""]
+
+    assert gzip.decompress(compressed) == body
+    assert len(compressed) < len(body) / 5
+    assert compressed[4:8] == bytes(4)
+
+
+def test_metrics_of_the_same_containers_share_what_is_kept_of_their_labels() -> None:
+    """Their lists alone are megabytes on a large node; each has its own as soon as it is not there for all of them."""
+    page = Page()
+    limit = gauge("coroner_container_memory_limit_bytes", "Limit (memory.max).")
+    everybody: list[Sample] = [(metric, ("", "", name), 1) for metric in (USAGE, limit) for name in ("web", "db")]
+    page.render(everybody, openmetrics=True)
+    first, second = page._last[USAGE], page._last[limit]
+    assert first.labels is second.labels
+    assert first.texts is second.texts
+
+    body = page.render(everybody[:-1], openmetrics=False)
+    assert page._last[limit].labels == [("", "", "web")]
+    assert body.count(b'container="db"') == 1
