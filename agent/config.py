@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from agent.flags import SWITCH, Kind, one_of
 from agent.settings import CONFIG_FILE, Loader, Setting
-from agent.sources.docker import DEFAULT_URL
+from agent.sources.docker_url import DEFAULT_URL
 from agent.sources.exit_files import DEFAULT_EXITS
 from agent.sources.kubernetes_access import SOURCES, ChosenApi, choose
 from agent.sources.oci import DEFAULT_BUNDLES

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 from agent.config import Config
 from agent.identities import Identities
 from agent.register import Register
-from agent.sources import Source
+from agent.sources import Source, Tell
 from agent.sources.cgroup import CgroupSource
-from agent.sources.docker import DockerSource
 from agent.sources.exit_files import ExitFilesSource
 from agent.sources.exits import ExitsSource
 from agent.sources.kmsg import KernelLog
 from agent.sources.oci import OciSource
-from agent.sources.signals import SignalsSource
 from collectors.base import Node
 from collectors.inquest.execs import Execs
 from collectors.inquest.kills import KillLedger
 
 if TYPE_CHECKING:
     from agent.sources.layers import LayersSource
+    from agent.sources.signals import SignalsSource
 
 
 @dataclass(slots=True)
@@ -57,7 +56,7 @@ def follow(
     _names(followed, config, register, identities, since)
     if cgroup_root is not None:
         followed.cgroup = cgroup = CgroupSource(root=cgroup_root, tell=tell)
-        signals = SignalsSource(root=config.tracefs, proc_root=config.procfs, tell=tell) if config.signals else None
+        signals = _signals(config, tell) if config.signals else None
         exits = ExitsSource(proc_root=config.procfs, tell=signals.overhear if signals else tell)
         register.when_born(exits.born)
         followed.compares += [cgroup.compare, exits.compare, *([signals.compare] if signals else [])]
@@ -75,10 +74,18 @@ def follow(
     return followed
 
 
+def _signals(config: Config, tell: Tell) -> "SignalsSource":
+    from agent.sources.signals import SignalsSource  # noqa: PLC0415 - few nodes have it
+
+    return SignalsSource(root=config.tracefs, proc_root=config.procfs, tell=tell)
+
+
 def _names(followed: Followed, config: Config, register: Register, identities: Identities, since: float) -> None:
     """Add the sources that tell what containers are called."""
     tell = register.tell
     if config.docker_url:
+        from agent.sources.docker import DockerSource  # noqa: PLC0415 - a node of Kubernetes has none, and it holds 0.3 MiB
+
         followed.names.append(DockerSource(url=config.docker_url, tell=tell, identities=identities, execs=followed.execs, since=since))
     if config.bundles:
         followed.names.append(OciSource(bundles=config.bundles, tell=tell, identities=identities))

@@ -43,13 +43,17 @@ class DeathCounts:
 
     def __init__(self, deaths: Callable[[], Deaths] = dict, last_stops: Callable[[], Mapping[Labels, LastStop]] = dict) -> None:
         self._deaths, self._last_stops = deaths, last_stops
+        self._by_cause: dict[Labels, tuple[Labels, ...]] = {}
+        """Labels with each cause behind them, of those that are on the page: the page keeps its own, so they are made once."""
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count per cause for every container that runs or ran lately, born at 0."""
         deaths, stops = self._deaths(), self._last_stops()
+        before, self._by_cause = self._by_cause, {}
         for labels in dict.fromkeys(node.names.values()):
-            for cause in CAUSES:
-                yield DEATHS, (*labels, cause), deaths.get((labels, cause), 0)
+            by_cause = self._by_cause[labels] = before.get(labels) or tuple((*labels, cause) for cause in CAUSES)
+            for cause, with_cause in zip(CAUSES, by_cause, strict=True):
+                yield DEATHS, with_cause, deaths.get((labels, cause), 0)
             yield FORCED_KILLS, labels, deaths.get((labels, "forced_kill"), 0)
             if (stop := stops.get(labels)) is not None:
                 yield LAST_STOP, labels, stop.seconds

@@ -138,11 +138,13 @@ class CgroupSource:
         self._watches.open(self._woken.set)
         present = self._instances.present
         found = {cgroup.path for cgroup in node.cgroups}
-        unknown = [
-            instance.cgroup.path
-            for instance in node.instances
-            if (known := present.get(instance.cgroup.path)) is None or known.cgroup.inode != instance.cgroup.inode
-        ]
+        unknown = []
+        for instance in node.instances:
+            known = present.get(instance.cgroup.path)
+            if known is None or known.cgroup.inode != instance.cgroup.inode:
+                unknown.append(instance.cgroup.path)
+            elif not instance.cgroup.has_children:  # what is equal is held once: it is 1 KiB for each container
+                known.id, known.cgroup = instance.id, instance.cgroup
         for path in (*self._watches.unwatched, *(self._directories - found), *(present.keys() - found), *unknown):
             self._visits.setdefault(path, False)
         for path in unknown:  # nor was anybody told of its parents, if they are not known

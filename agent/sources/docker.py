@@ -23,6 +23,7 @@ from agent.sources.docker_inspect import facts_of_container, image_of, is_restar
 from agent.sources.docker_listener import Connect, Connected, Containers, Event, Failed, Inspected, Listener, Message, timestamp
 from agent.sources.docker_lives import MOST_DEAD, Lives, Look
 from agent.sources.docker_looks import LOOK_SECONDS, Looks
+from agent.sources.docker_url import DEFAULT_URL
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS, Blind, rest
 from collectors.base import Sample
@@ -36,8 +37,6 @@ WINDOW_SECONDS = 60
 """An event stream is asked for in windows: a full list follows each, which finds what was missed, and a daemon that hangs is noticed."""
 
 _PATIENCE_SECONDS = 15
-
-DEFAULT_URL = "unix:///var/run/docker.sock"
 
 log = logging.getLogger(__name__)
 

@@ -116,6 +116,7 @@ def parse(path: str) -> ContainerId | None:
     depth, prefix, id_ = found[-1]
     outer = found[-2][0] + 1 if len(found) > 1 else 0
     parents = names[outer : depth + 1]  # of this container, not of the one around it
+    container_path = "/".join(names[: depth + 1])
     pods = [pod[1] for name in parents if (pod := _POD.search(name))]
     in_kubernetes = any(_KUBEPODS.search(name) for name in parents)
     return ContainerId(
@@ -124,7 +125,7 @@ def parse(path: str) -> ContainerId | None:
         pod_uid=pods[-1].replace("_", "-") if pods else "",
         qos=_qos(parents) if in_kubernetes else "",
         host_id=found[0][2] if len(found) > 1 else "",
-        container_path="/".join(names[: depth + 1]),
+        container_path=path if container_path == path else container_path,  # equal text is held once
     )
 
 

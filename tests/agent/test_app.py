@@ -118,7 +118,19 @@ async def test_the_history_grows_where_nobody_scrapes(app: App, monkeypatch: pyt
     assert series.levels["cpu_cores"][-1] == 0
 
 
-@pytest.mark.parametrize("library", ["docker", "requests", "yaml", "psutil", "agent.sources.kubernetes", "frozenlist._frozenlist"])
+@pytest.mark.parametrize(
+    "library",
+    [
+        "docker",
+        "requests",
+        "yaml",
+        "psutil",
+        "agent.sources.kubernetes",
+        "agent.sources.docker",
+        "agent.sources.signals",
+        "frozenlist._frozenlist",
+    ],
+)
 async def test_what_few_nodes_need_is_imported_where_it_is_needed(library: str) -> None:
     """Each holds a quarter of a MiB or more; the docker SDK, with the HTTP library that it brings, 12."""
     code = f"import sys, agent.__main__; print('agent.app' in sys.modules, {library!r} in sys.modules)"
