@@ -65,9 +65,7 @@ class Page:
         families: dict[Metric, _Family] = {}
         made: _Texts = {}
         alike: dict[tuple[str, ...], _Family] = {}
-        for metric, group in Samples.of(samples).columns.items():
-            labels = [sample[1] for sample in group]
-            values = [sample[2] for sample in group]
+        for metric, (labels, values) in Samples.of(samples).columns.items():
             family = self._last.get(metric)
             if family is None or family.labels != labels:
                 family = _Family(metric, labels, family, made, alike.get(metric.labels))

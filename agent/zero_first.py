@@ -1,9 +1,9 @@
 """A count that began between two scrapes is shown to Prometheus as 0 first, or increase() never sees what it has counted."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 
 from collectors import oom
-from collectors.base import CONTAINER, Metric, Sample, Samples
+from collectors.base import CONTAINER, Column, Metric, Sample, Samples
 from collectors.inquest.kill_state import Labels
 
 CONTAINER_LABELS = len(CONTAINER)
@@ -54,9 +54,9 @@ class ZeroFirst:
             self._note(metric, column)
         if had < self._newest:
             for metric, column in counts.items():
-                page.columns[metric] = list(self._as_begun(metric, column, had, older_than_agent))
+                page.columns[metric] = column[0], list(self._as_begun(metric, column, had, older_than_agent))
         if len(self._first) > MOST_CONTAINERS:
-            on_page = {labels for column in counts.values() for _, labels, _ in column}
+            on_page = {labels for all_labels, _ in counts.values() for labels in all_labels}
             containers = {labels[:CONTAINER_LABELS] for labels in on_page}
             self._first = {labels: first for labels, first in self._first.items() if labels in containers}
             for table in (*self._last.values(), *self._begun_at.values()):
@@ -64,22 +64,21 @@ class ZeroFirst:
                     del table[gone]
         return page
 
-    def _note(self, metric: Metric, column: Sequence[Sample]) -> None:
+    def _note(self, metric: Metric, column: Column) -> None:
         """Remember who is shown, and with what."""
-        labels = [sample[1] for sample in column]
+        labels, values = column
         if labels != self._shown.get(metric):
             self._shown[metric] = labels
             for container in {each[:CONTAINER_LABELS] for each in labels} - self._first.keys():
                 self._first[container] = self._newest = self._page
-        self._last.setdefault(metric, {}).update({each: value for _, each, value in column if value})
+        self._last.setdefault(metric, {}).update({each: value for each, value in zip(labels, values, strict=True) if value})
 
-    def _as_begun(self, metric: Metric, column: Sequence[Sample], had: int, older_than_agent: Collection[Labels]) -> Iterator[Sample]:
-        """Yield the samples, those that were not on the page that the scraper had as they began."""
+    def _as_begun(self, metric: Metric, column: Column, had: int, older_than_agent: Collection[Labels]) -> Iterator[float]:
+        """Yield the values, of samples that were not on the page that the scraper had as they began."""
         begun_at = self._begun_at.get(metric, {})
-        for sample in column:
-            _, labels, value = sample
+        for labels, value in zip(*column, strict=True):
             container = labels[:CONTAINER_LABELS]
             if value and had < self._first[container] and (metric is oom.KILLS or container not in older_than_agent):
-                yield metric, labels, min(value, begun_at.get(labels, 0))
+                yield min(value, begun_at.get(labels, 0))
             else:
-                yield sample
+                yield value

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from itertools import chain, repeat
 from typing import Literal, Protocol, TypeVar
 
 from collectors.kernel import container_id
@@ -62,11 +62,18 @@ Sample = tuple[Metric, tuple[str, ...], float]
 """A metric, its label values in the order of metric.labels, and the value."""
 
 
+Column = tuple[list[tuple[str, ...]], list[float]]
+"""The label values and the values of one metric's samples, in the same order."""
+
+
 class Samples:
-    """The samples of one pass by their metric, in the order of the first of each; all of them when iterated."""
+    """The samples of one pass by their metric, in the order of the first of each; all of them when iterated.
+
+    In two lists for each metric they take a fifth of what the tuples would, which is megabytes on a large node.
+    """
 
     def __init__(self, samples: "Iterable[Sample] | Samples" = ()) -> None:
-        self.columns: dict[Metric, list[Sample]] = {}
+        self.columns: dict[Metric, Column] = {}
         self.add(samples)
 
     @classmethod
@@ -76,21 +83,27 @@ class Samples:
 
     def add(self, samples: "Iterable[Sample] | Samples") -> None:
         """Put these behind those of the same metric. A column of other samples is taken over as it is, and never changed."""
-        columns: Mapping[Metric, list[Sample]]
+        columns: Mapping[Metric, Column]
         if isinstance(samples, Samples):
             columns = samples.columns
         else:
-            columns = grouped = defaultdict[Metric, list[Sample]](list)
-            for sample in samples:
-                grouped[sample[0]].append(sample)
-        for metric, column in columns.items():
-            self.columns[metric] = [*self.columns[metric], *column] if metric in self.columns else column
+            columns = grouped = defaultdict[Metric, Column](lambda: ([], []))
+            for metric, labels, value in samples:
+                column = grouped[metric]
+                column[0].append(labels)
+                column[1].append(value)
+        for metric, (more_labels, more_values) in columns.items():
+            if metric in self.columns:
+                all_labels, values = self.columns[metric]
+                self.columns[metric] = [*all_labels, *more_labels], [*values, *more_values]
+            else:
+                self.columns[metric] = more_labels, more_values
 
     def __iter__(self) -> Iterator[Sample]:
-        return chain.from_iterable(self.columns.values())
+        return chain.from_iterable(zip(repeat(metric), *column) for metric, column in self.columns.items())
 
     def __len__(self) -> int:
-        return sum(map(len, self.columns.values()))
+        return sum(len(values) for _, values in self.columns.values())
 
 
 @dataclass(frozen=True, slots=True)

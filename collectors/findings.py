@@ -84,9 +84,9 @@ def examine(
         findings += [_finding(rule, labels, evidence) for labels, evidence in found.items()]
         if reasons:
             unseen.append((rule.id, "; ".join(reasons)))
-        elif rule.witness and not view.each(rule.witness) and (_is_of_node(rule) or any(map(view.each, _LIVING))):
+        elif rule.witness and not view.has(rule.witness) and (_is_of_node(rule) or any(map(view.has, _LIVING))):
             left_out.append((rule.id, rule.without))
-    containers = {labels[:3]: labels[3] for _metric, labels, _one in view.each(INFO)}
+    containers = {labels[:3]: labels[3] for labels, _one in view.each(INFO)}
     return Examination(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)), unseen, left_out, containers, now)
 
 

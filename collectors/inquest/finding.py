@@ -40,21 +40,25 @@ class Finding:
 class View:
     """The samples of one pass, when it was (seconds of the wall clock), and which deaths there were in the 20 minutes before."""
 
-    def __init__(self, columns: Mapping[str, Sequence[tuple[object, Labels, float]]], now: float, recent: Recent | None = None) -> None:
-        """Take the samples of each metric by its name."""
+    def __init__(self, columns: Mapping[str, tuple[Sequence[Labels], Sequence[float]]], now: float, recent: Recent | None = None) -> None:
+        """Take the label values and the values of each metric's samples by its name."""
         self.now = now
         self.recent = recent or {}
         self._columns = columns
         self._values: dict[str, Mapping[Labels, float]] = {}
 
-    def each(self, metric: str) -> Sequence[tuple[object, Labels, float]]:
-        """Return the samples of a metric: the metric itself, label values, value."""
-        return self._columns.get(metric, ())
+    def has(self, metric: str) -> bool:
+        """Whether there are samples of a metric."""
+        return metric in self._columns
+
+    def each(self, metric: str) -> Iterable[tuple[Labels, float]]:
+        """Yield the samples of a metric: label values, value."""
+        return zip(*self._columns.get(metric, ((), ())), strict=True)
 
     def values(self, metric: str) -> Mapping[Labels, float]:
         """Return the values of a metric by all its label values."""
         if metric not in self._values:
-            self._values[metric] = {labels: value for _, labels, value in self.each(metric)}
+            self._values[metric] = dict(self.each(metric))
         return self._values[metric]
 
 

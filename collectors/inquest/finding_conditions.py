@@ -35,7 +35,7 @@ _WANTED = ("completed", "stopped")
 
 def init_wrapper(view: View, _: float) -> Found:
     """PID 1 is a shell that has not replaced itself with the program."""
-    shells = {labels[:3]: labels[3] for _metric, labels, _one in view.each(INIT)}
+    shells = {labels[:3]: labels[3] for labels, _one in view.each(INIT)}
     for labels, value in view.values(IS_WRAPPER).items():
         if value == 1:
             yield (
@@ -47,8 +47,8 @@ def init_wrapper(view: View, _: float) -> Found:
 def init_deaf(view: View, _: float) -> Found:
     """PID 1 does nothing with the signal that stops the container."""
     wrappers = view.values(IS_WRAPPER)
-    names = {labels[:3]: f"PID 1, {labels[3]!r}," for _metric, labels, _one in view.each(INIT)}
-    for _metric, labels, handles in view.each(HANDLES):
+    names = {labels[:3]: f"PID 1, {labels[3]!r}," for labels, _one in view.each(INIT)}
+    for labels, handles in view.each(HANDLES):
         whose = labels[:3]
         if handles == 0 and wrappers.get(whose) != 1:
             yield whose, f"{names.get(whose, 'PID 1')} neither catches nor awaits {labels[3]}, the signal that stops the container"
@@ -65,7 +65,7 @@ def zombies_under_child(view: View, threshold: float) -> Found:
 
 
 def _zombies(view: View, threshold: float, parent: str, words: str) -> Found:
-    for _metric, labels, count in view.each(ZOMBIES):
+    for labels, count in view.each(ZOMBIES):
         if count > threshold and labels[3] == parent:
             yield labels[:3], f"{count:.0f} zombies whose parent is {words}"
 
@@ -73,7 +73,7 @@ def _zombies(view: View, threshold: float, parent: str, words: str) -> Found:
 def zombies_near_pid_limit(view: View, threshold: float) -> Found:
     """Zombies alone hold a large part of the PIDs that the container may have."""
     limits, sums = view.values(THREADS_LIMIT), dict[Labels, float]()
-    for _metric, labels, count in view.each(ZOMBIES):
+    for labels, count in view.each(ZOMBIES):
         if count > 0:
             sums[labels[:3]] = sums.get(labels[:3], 0) + count
     for labels, count in sums.items():
@@ -94,7 +94,7 @@ def pid_limit_near(view: View, threshold: float) -> Found:
 def fork_failures(view: View, threshold: float) -> Found:
     """The kernel has refused forks in this life of the container."""
     living = view.values(THREADS)
-    for _metric, labels, count in view.each(FORK_FAILURES):
+    for labels, count in view.each(FORK_FAILURES):
         if count > threshold and labels in living:
             yield labels, f"the kernel has refused {count:.0f} forks in it since it started{_limit_of(view, labels)}"
 
@@ -110,8 +110,8 @@ def memory_near_limit(view: View, threshold: float) -> Found:
     As in the alert, at its own limit only a container counts that was slowed down or had to reclaim there.
     """
     limits, high, full = view.values(NEAREST), view.values(EVENTS_HIGH), view.values(EVENTS_MAX)
-    candidates = {labels[:3]: labels[4:] for _metric, labels, _one in view.each(CANDIDATE)}
-    for _metric, labels, left in view.each(HEADROOM):
+    candidates = {labels[:3]: labels[4:] for labels, _one in view.each(CANDIDATE)}
+    for labels, left in view.each(HEADROOM):
         limit, whose, scope = limits.get(labels), labels[:3], labels[3]
         if not limit or not left / limit < threshold:
             continue
@@ -131,15 +131,15 @@ _TAKES = {"container": ", and the container ends with it", "group": ", and its w
 def oom_kill_of_child(view: View, threshold: float) -> Found:
     """The cgroup of this life counts OOM kills, and the container lives: it goes on without what was killed."""
     living = view.values(USAGE)
-    for _metric, labels, kills in view.each(OOM_KILL):
+    for labels, kills in view.each(OOM_KILL):
         if kills > threshold and labels in living:
             yield labels, f"{kills:.0f} OOM kills in this life of the container, which goes on without what was killed (memory.events)"
 
 
 def no_memory_limit(view: View, _: float) -> Found:
     """Neither the container nor anything above it has a limit."""
-    limited = {labels[:3] for _metric, labels, _bytes in view.each(NEAREST)}
-    for _metric, labels, usage in view.each(USAGE):
+    limited = {labels[:3] for labels, _bytes in view.each(NEAREST)}
+    for labels, usage in view.each(USAGE):
         if labels not in limited:
             yield labels, f"uses {_mib(usage)}, and neither it nor a cgroup above it has a memory limit"
 
@@ -147,7 +147,7 @@ def no_memory_limit(view: View, _: float) -> Found:
 def memory_stalled(view: View, threshold: float) -> Found:
     """For a large part of its life all tasks of the container waited for memory."""
     starts = view.values(START)
-    for _metric, labels, seconds in view.each(STALLED):
+    for labels, seconds in view.each(STALLED):
         if seconds >= _STALLED_ENOUGH and labels in starts:
             life = view.now - starts[labels]
             if life > 0 and seconds / life >= threshold:
@@ -160,14 +160,14 @@ def memory_stalled(view: View, threshold: float) -> Found:
 def cpu_throttled(view: View, threshold: float) -> Found:
     """In a large part of the periods in which it wanted to run the quota stopped it."""
     periods = view.values(PERIODS)
-    for _metric, labels, throttled in view.each(THROTTLED):
+    for labels, throttled in view.each(THROTTLED):
         if throttled > 0 and (ran := periods.get(labels, 0)) >= _PERIODS_ENOUGH and throttled / ran >= threshold:
             yield labels, f"its quota stopped it in {throttled:.0f} of the {ran:.0f} periods in which it ran ({throttled / ran:.0%})"
 
 
 def paused(view: View, _: float) -> Found:
     """The container is frozen."""
-    for _metric, labels, frozen in view.each(FROZEN):
+    for labels, frozen in view.each(FROZEN):
         if frozen == 1:
             yield labels, "it is paused: none of its processes runs"
 
@@ -184,7 +184,7 @@ def crash_loop(view: View, threshold: float) -> Found:
 def forced_kill(view: View, threshold: float) -> Found:
     """The last stop that is known ended in SIGKILL."""
     left, stops = view.values(GRACE_LEFT), view.values(LAST_STOP)
-    for _metric, labels, kills in view.each(FORCED_KILLS):
+    for labels, kills in view.each(FORCED_KILLS):
         if kills > threshold and not left.get(labels, 0) > 0:
             took = f"; the last one took {stops[labels]:.1f} s" if labels in stops else ""
             yield labels, f"{kills:.0f} of its stops ended in SIGKILL because the grace period ran out{took}"
@@ -192,7 +192,7 @@ def forced_kill(view: View, threshold: float) -> Found:
 
 def created_never_started(view: View, threshold: float) -> Found:
     """Somebody made it and forgot it, or what should start it cannot."""
-    for _metric, labels, created in view.each(CREATED):
+    for labels, created in view.each(CREATED):
         if (seconds := view.now - created) > threshold:
             yield labels, f"it was created {seconds / 3600:.1f} hours ago and never started"
 
@@ -220,7 +220,7 @@ def several_services(view: View, threshold: float) -> Found:
 
 def node_zombies(view: View, threshold: float) -> Found:
     """Zombies alone hold a large part of the node's PID table."""
-    yield from _of_node(view, sum(value for _metric, _labels, value in view.each(NAMESPACE_ZOMBIES)), threshold, "zombies")
+    yield from _of_node(view, sum(value for _labels, value in view.each(NAMESPACE_ZOMBIES)), threshold, "zombies")
 
 
 def node_pid_table_near(view: View, threshold: float) -> Found:
@@ -240,7 +240,7 @@ def _of_node(view: View, count: float, threshold: float, words: str) -> Found:
 
 def dying_cgroups(view: View, threshold: float) -> Found:
     """Removed cgroups pile up."""
-    for _metric, (path,), count in view.each(DYING):
+    for (path,), count in view.each(DYING):
         if path == "/" and count > threshold:
             yield NODE, f"{count:.0f} removed cgroups still hold memory"
 
@@ -252,14 +252,14 @@ def leftovers(view: View, threshold: float) -> Found:
         (LEFT_SHIMS, "shims without a container"),
         (LEFT_MOUNTS, "overlay mounts of nobody"),
     )
-    found = [f"{count:.0f} {words}" for metric, words in kinds for _metric, _labels, count in view.each(metric) if count > threshold]
+    found = [f"{count:.0f} {words}" for metric, words in kinds for _labels, count in view.each(metric) if count > threshold]
     if found:
         yield NODE, f"left behind by containers that have ended: {', '.join(found)}"
 
 
 def runtime_down(view: View, threshold: float) -> Found:
     """Containers run whose runtime does not."""
-    found = [f"{count:.0f} without {labels[0]}" for _metric, labels, count in view.each(DAEMONLESS) if count > threshold]
+    found = [f"{count:.0f} without {labels[0]}" for labels, count in view.each(DAEMONLESS) if count > threshold]
     if found:
         yield NODE, f"containers run on without their daemon: {', '.join(found)}"
 

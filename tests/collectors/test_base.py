@@ -12,7 +12,7 @@ def test_samples_are_kept_by_metric() -> None:
 
     assert [*samples] == [made[0], made[2], made[1]]
     assert len(samples) == 3
-    assert {metric.name: len(column) for metric, column in samples.columns.items()} == {"coroner_b": 2, "coroner_a": 1}
+    assert {metric.name: len(values) for metric, (_, values) in samples.columns.items()} == {"coroner_b": 2, "coroner_a": 1}
     assert Samples.of(samples) is samples
     assert [*Samples.of(made)] == [*samples]
 

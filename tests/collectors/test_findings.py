@@ -1,6 +1,6 @@
 """Findings: each rule over literal samples, what makes it blind, and what a container may write."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.base import CONTAINER, Metric, Sample, Samples, gauge
+from collectors.base import CONTAINER, Column, Metric, Sample, Samples, gauge
 from collectors.findings import FINDINGS, LOOKED, NODE, NODE_FINDINGS, RULES, Examination, Findings, Rule, blinded, examine
 from collectors.inquest.finding import View
 from tests.tree import A, cgroup, docker, node, tree
@@ -295,14 +295,16 @@ def test_a_rule_looks_only_at_what_it_says_it_needs(rule: Rule) -> None:
     asked: set[str] = set()
 
     class Spy(View):
-        def each(self, metric: str) -> Sequence[tuple[object, tuple[str, ...], float]]:
+        def each(self, metric: str) -> Iterable[tuple[tuple[str, ...], float]]:
             asked.add(metric)
             return super().each(metric)
 
-    columns: dict[str, list[Sample]] = {}
+    columns: dict[str, Column] = {}
     for values in (changed(values) for values, _ in WRONG.values()):
-        for sample in samples(values):
-            columns.setdefault(sample[0].name, []).append(sample)
+        for metric, labels, value in samples(values):
+            all_labels, all_values = columns.setdefault(metric.name, ([], []))
+            all_labels.append(labels)
+            all_values.append(value)
     list(rule.find(Spy(columns, NOW, {(WEB, "error"): 3}), rule.threshold))
 
     assert asked
