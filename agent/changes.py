@@ -15,7 +15,7 @@ class InotifyChanges:
     """Watches files while there are watches to be had; afterwards no more."""
 
     def __init__(self, proc_root: str, notifier: Callable[[], Inotify] = Inotify) -> None:
-        self._watches: set[int] = set()
+        self._count = self._newest = 0
         self._most = 0
         self._inotify: Inotify | None = None
         with contextlib.suppress(ReadError, OSError):  # without it everything is read in each pass
@@ -24,18 +24,20 @@ class InotifyChanges:
 
     def watch(self, path: str) -> int:
         """Tell of changes of a file from now on; return the number of its watch, 0 if it cannot be watched."""
-        if self._inotify is None or len(self._watches) >= self._most:
+        if self._inotify is None or self._count >= self._most:
             return 0
         try:
             watch = self._inotify.add(path, IN_MODIFY)
         except (OSError, ValueError):  # it is not there, as the read will say; or fs.inotify.max_user_watches
             return 0
-        self._watches.add(watch)
+        if watch > self._newest:  # the kernel numbers them upwards (inotify_add_to_idr), so this is no watch that there was before
+            self._newest = watch
+            self._count += 1
         return watch
 
     def forget(self, watch: int) -> None:
         """Tell no more of it. The kernel does not by itself: the files of a removed cgroup do not say that they are gone."""
-        self._watches.discard(watch)
+        self._count -= 1
         if self._inotify is not None:
             with contextlib.suppress(OSError):  # on other file systems it has ended by itself
                 self._inotify.remove(watch)

@@ -109,15 +109,19 @@ def _read_on(fd: int, raw: bytes) -> bytes:
 
 
 class _File:
-    """One kept descriptor (-1: none) or watch (0: none), with the last content and what it was parsed to."""
+    """One kept descriptor (-1: none) or watch (0: none), with the hash of the last content and what it was parsed to.
 
-    __slots__ = ("absent_reads", "buffer", "fd", "raw", "read_in", "value", "watch")
+    The hash is Python's, of 64 bits with a key of this process: nobody can write what has that of something else. The content, 1.5 KiB of
+    memory.stat alone, need not be kept.
+    """
+
+    __slots__ = ("absent_reads", "buffer", "fd", "hash", "read_in", "value", "watch")
 
     def __init__(self) -> None:
         self.fd = -1
         self.watch = 0
         self.buffer = _SMALL_BUFFER
-        self.raw: bytes | None = None
+        self.hash: int | None = None
         self.value: Any = None
         self.read_in = 0
         self.absent_reads = 0
@@ -201,13 +205,13 @@ class KernelFiles:
             if is_announced and file.fd < 0 and not file.absent_reads:
                 self._watch(file, f"{directory}/{name}")
             raw = self._read(file, directory, name)
-            if raw != file.raw:
+            if hash(raw) != file.hash:
                 file.read_in = 0
                 try:
                     file.value = parse(raw)
                 except (ValueError, LookupError, ArithmeticError) as error:
                     raise Malformed(f"{directory}/{name}", f"not the documented format ({error}): {raw[:80]!r}") from error
-                file.raw = raw
+                file.hash = hash(raw)
             file.read_in = _UNTIL_CHANGED if file.watch else self._pass
         value: T = file.value
         return value
