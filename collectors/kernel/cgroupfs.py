@@ -86,7 +86,7 @@ class Hierarchy:
                 names = [name for name, _ in children]
             if cgroup is None or cgroup.inode != status.st_ino or cgroup.has_children != bool(children):
                 cgroup = Cgroup(path or "/", self._root + path, status.st_ino, bool(children))
-            found[path] = cgroup, names
+            found[cgroup.path if path else ""] = cgroup, names  # of equal text the one that is held anyway
             pending.extend([(f"{path}/{name}", child) for name, child in children])
         self._last = found
         return [cgroup for cgroup, _ in found.values()]
