@@ -16,7 +16,8 @@ SOURCES = {
 
 HOME = {
     "aiohttp": ("agent.web", "agent.sources.kubernetes_client"),
-    "docker": ("agent.sources.docker", "agent.sources.docker_listener", "agent.sources.docker_looks"),
+    "docker": ("agent.sources.docker", "agent.sources.docker_listener", "agent.sources.docker_looks", "agent.sources.docker_sdk"),
+    "requests": ("agent.sources.docker_sdk",),
     "sqlite3": ("agent.casebook",),
     "rich": ("agent.top_screen", "agent.top_live", "agent.top_command"),
 }

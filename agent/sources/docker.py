@@ -197,8 +197,8 @@ class DockerSource:
 
 
 def _connect(**options: Any) -> "APIClient":
-    """Connect by the docker SDK. With what it imports it holds 12 MiB: not before there is a daemon to ask."""
-    from docker import APIClient
+    """Connect by the docker SDK. With what it imports it holds 4 MiB: not before there is a daemon to ask."""
+    from agent.sources.docker_sdk import APIClient
 
     return APIClient(**options)
 

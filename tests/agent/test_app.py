@@ -132,12 +132,26 @@ async def test_the_history_grows_where_nobody_scrapes(app: App, monkeypatch: pyt
     ],
 )
 async def test_what_few_nodes_need_is_imported_where_it_is_needed(library: str) -> None:
-    """Each holds a quarter of a MiB or more; the docker SDK, with the HTTP library that it brings, 12."""
+    """Each holds a quarter of a MiB or more; the docker SDK, with the HTTP library that it brings, 4."""
     code = f"import sys, agent.__main__; print('agent.app' in sys.modules, {library!r} in sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
 
     assert output.decode().split() == ["True", "False"]
+
+
+async def test_the_docker_sdk_comes_without_what_guesses_encodings_and_whoever_wants_that_can_have_it() -> None:
+    """It holds more than a third of all that the SDK brings. Nothing warns of it."""
+    code = (
+        "import sys; from agent.sources.docker_sdk import APIClient;"
+        "print(APIClient.__module__, 'requests' in sys.modules, 'charset_normalizer' in sys.modules);"
+        "import charset_normalizer"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", code, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+
+    assert process.returncode == 0
+    assert output.decode().split() == ["docker.api.client", "True", "False"]
 
 
 @pytest.mark.parametrize("given", [None, "/elsewhere.pem"])
