@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -373,6 +374,24 @@ async def test_a_container_that_only_seemed_to_end_while_it_was_started_is_not_t
         await host.walk()
 
         assert (host.ended, host.heard()) == ([], (0, 0))
+
+
+async def test_what_a_census_says_of_the_same_life_is_held_once(host: Host) -> None:
+    """Paths and ids are 1 KiB for each container; of another life of the same path nothing is taken over."""
+    host.start(docker(A))
+    async with host.follow():
+        node = host.census()
+        present = host.source._instances.present
+        assert present[docker(A)].cgroup is not node.instances[0].cgroup
+        host.source.compare(node)
+        await host.until(lambda: host.source._census is None and not host.source._visits)
+        assert present[docker(A)].cgroup is node.instances[0].cgroup
+        assert present[docker(A)].id is node.instances[0].id
+
+        other = replace(node.instances[0].cgroup, inode=node.instances[0].cgroup.inode + 1)
+        host.source.compare(replace(node, cgroups=[other], instances=[replace(node.instances[0], cgroup=other)]))
+        await host.until(lambda: host.source._census is None and not host.source._visits)
+        assert present[docker(A)].cgroup is node.instances[0].cgroup
 
 
 async def test_directories_are_followed_as_they_are_made_whatever_is_in_them_already(host: Host) -> None:

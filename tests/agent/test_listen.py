@@ -1,5 +1,6 @@
 """What --web.listen-address means on this machine, and what is said when it cannot be had."""
 
+import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -217,3 +218,17 @@ async def test_a_link_local_address_wants_its_interface() -> None:
 def test_an_address_is_spelled_as_in_a_url() -> None:
     """Without brackets the port of an IPv6 address is a part of it."""
     assert [shown("::", 1), shown("127.0.0.1", 1)] == ["[::]:1", "127.0.0.1:1"]
+
+
+async def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For that Python starts a thread and loads the names of all scripts; a name is."""
+
+    async def look_up(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_FAIL, "asked")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    [one] = await listen("127.0.0.1", 0)
+    with one:
+        assert one.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(CannotListen, match="does not resolve: asked"):
+        await listen("localhost", 0)
