@@ -70,9 +70,9 @@ class Register:
         self._failures: set[tuple[type, type]] = set()
         self._births: list[Callable[[Born], None]] = []
         self._ends: list[Callable[[Emptied | Exited], None]] = []
-        self.starts = Starts()
+        self.starts = Starts(identities.lives)
         """When containers were created and started."""
-        self.stop_signals = StopSignals()
+        self.stop_signals = StopSignals(identities.lives)
         """What they are stopped with."""
 
     def when_born(self, look: Callable[[Born], None]) -> None:

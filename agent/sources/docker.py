@@ -74,7 +74,7 @@ class DockerSource:
         self._clock, self._wall = clock, wall
         self._since = timestamp(int(min(wall(), wall() if since is None else since) * 1e9))
         self._lives = Lives()
-        self._execs = execs or Execs()
+        self._execs = execs or Execs(identities.lives)
         self._looks: Looks | None = None
         self._images: dict[ContainerKey, str] = {}
         """Of containers of which a list says no more than the digest; "" while it is not known."""
