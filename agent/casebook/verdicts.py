@@ -91,13 +91,15 @@ def keys(execute: Execute) -> Iterator[CaseKey]:
         yield CaseKey(boot_id, ContainerKey(identifier), instance)
 
 
-def settled(execute: Execute) -> dict[ContainerKey, tuple[float, set[int]]]:
-    """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and all that have one."""
-    found: dict[ContainerKey, tuple[float, set[int]]] = {}
+def settled(execute: Execute) -> dict[ContainerKey, tuple[float, list[int]]]:
+    """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and all that have one, in order."""
+    found: dict[ContainerKey, tuple[float, list[int]]] = {}
     rows = execute(f"SELECT identifier, instance, coalesce(ended, time) FROM verdicts WHERE {schema.fits('verdicts')} ORDER BY number")
     for identifier, instance, ended in rows:
-        last, instances = found.get(ContainerKey(identifier), (0, set()))
-        found[ContainerKey(identifier)] = max(last, ended), instances | {instance}
+        key = ContainerKey(identifier)
+        last, instances = found.get(key, (0.0, []))
+        instances.append(instance)
+        found[key] = max(last, ended), instances
     return found
 
 
