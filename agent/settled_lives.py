@@ -22,8 +22,8 @@ _BEGINNINGS = (Created, Started, Watched)
 
 @dataclass(slots=True)
 class _Settled:
-    """What is remembered of a container: when its last life was settled, by the wall clock, the inodes of its latest lives, and what sources
-    have still to tell of it, by kind of fact: a busy daemon may do so later than it was waited for.
+    """What is remembered of a container: when its last life was settled, by the wall clock, the inodes of its latest lives, and what
+    sources have still to tell of it, by kind of fact: a busy daemon may do so later than it was waited for.
     """
 
     at: float

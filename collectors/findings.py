@@ -81,7 +81,8 @@ def examine(
         except Exception as error:  # noqa: BLE001 - the error boundary: one rule costs only itself
             found = {}
             reasons.append(f"the rule failed, please report it: {type(error).__name__}: {error}")
-        findings += [_finding(rule, labels, evidence) for labels, evidence in found.items()]
+        if not (reasons and rule.finds_absence):
+            findings += [_finding(rule, labels, evidence) for labels, evidence in found.items()]
         if reasons:
             unseen.append((rule.id, "; ".join(reasons)))
         elif rule.witness and not view.each(rule.witness) and (_is_of_node(rule) or any(map(view.each, _LIVING))):

@@ -118,7 +118,7 @@ class Casebook:
             return self._contents.cases.counted()
 
     def settled(self) -> dict[ContainerKey, tuple[float, list[int]]]:
-        """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and all that have one, in order."""
+        """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and its lives in order."""
         return self._read(verdicts.settled, dict)
 
     def ended_since(self, since: float) -> dict[ContainerKey, Labels]:

@@ -92,7 +92,7 @@ def keys(execute: Execute) -> Iterator[CaseKey]:
 
 
 def settled(execute: Execute) -> dict[ContainerKey, tuple[float, list[int]]]:
-    """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and all that have one, in order."""
+    """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and its lives in order."""
     found: dict[ContainerKey, tuple[float, list[int]]] = {}
     rows = execute(f"SELECT identifier, instance, coalesce(ended, time) FROM verdicts WHERE {schema.fits('verdicts')} ORDER BY number")
     for identifier, instance, ended in rows:

@@ -137,7 +137,7 @@ def oom_kill_of_child(view: View, threshold: float) -> Found:
 
 
 def no_memory_limit(view: View, _: float) -> Found:
-    """Neither the container nor anything above it has a limit."""
+    """Neither the container nor anything above it has a limit. The usage is read after the limits: so those were there to be read."""
     limited = {labels[:3] for _metric, labels, _bytes in view.each(NEAREST)}
     for _metric, labels, usage in view.each(USAGE):
         if labels not in limited:

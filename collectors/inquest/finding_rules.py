@@ -284,6 +284,7 @@ RULES: tuple[Rule, ...] = (
         metrics=(when.USAGE, when.NEAREST),
         collectors=("memory", "headroom"),
         find=when.no_memory_limit,
+        finds_absence=True,
         witness=when.USAGE,
         without=_NO_MEMORY,
         why="If it leaks, the node runs out of memory,\nand the OOM killer chooses among all processes there are.",

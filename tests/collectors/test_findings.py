@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collectors import all_collectors
 from collectors.base import CONTAINER, Metric, Sample, gauge
+from collectors.deaths import DeathCounts
 from collectors.findings import FINDINGS, LOOKED, NODE, NODE_FINDINGS, RULES, Examination, Findings, Rule, blinded, examine
 from collectors.inquest.finding import View
-from tests.tree import A, cgroup, docker, node, tree
+from collectors.inquest.kills import KillLedger
+from collectors.life import Life
+from tests.tree import FULL, A, cgroup, docker, node, remove_cgroup, tree
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_767_225_600.0
@@ -241,6 +245,12 @@ def test_a_collector_that_is_off_leaves_its_rules_out() -> None:
 
 def test_blind_sources_are_never_clean() -> None:
     """Without /proc nobody knows of zombies; without the cgroups of anything."""
+    without_limits = examine(
+        samples(changed({("memory_nearest_limit_bytes", "container"): 0}), failed=["headroom"]), now=NOW, failures={"headroom": "late"}
+    )
+    assert without_limits.findings == [], "a limit that could not be read is not one that is missing"
+    assert "no-memory-limit" in dict(without_limits.could_not_look)
+
     without_proc = dict(examine(samples(CALM), now=NOW, blind={"proc": "hidepid=2"}).could_not_look)
     assert without_proc.keys() == {rule.id for rule in RULES if "proc" in rule.sources}
     assert set(without_proc.values()) == {"proc: hidepid=2"}
@@ -248,6 +258,19 @@ def test_blind_sources_are_never_clean() -> None:
     without_cgroups = examine(samples({}), now=NOW, blind={"cgroup": "no cgroup v2"})
     others = {"node-pid-table-near", "node-zombies", "created-never-started"}
     assert dict(without_cgroups.could_not_look).keys() == {rule.id for rule in RULES} - others
+
+
+def test_with_a_container_that_ends_between_two_collectors_nothing_is_wrong(tmp_path: Path) -> None:
+    """Its limit must not seem to be missing because its usage was read in time."""
+    tree(tmp_path, cgroup(docker(A), FULL))
+    seen = node(tmp_path)
+    first, second = (each for each in all_collectors(KillLedger(), DeathCounts(), Life()) if each.name in ("memory", "headroom"))
+    page = list(first.collect(seen))
+    remove_cgroup(tmp_path, docker(A))
+    page += second.collect(seen)
+
+    assert page
+    assert examine([*page, *samples({})], now=NOW).findings == []
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.witness], ids=lambda rule: str(rule.id))
