@@ -127,6 +127,8 @@ class ProcessTable:
             if process.status_fd < 0 and self._open < self._limit:
                 process.status_fd = self._give_way(_open, path)
                 self._open += 1
+                if process.fd >= 0:
+                    os.pread(process.fd, 1, 0)  # ESRCH if it has ended: what was opened may be of another process with its number
             return self._give_way(read_whole, path) if process.status_fd < 0 else read_all(process.status_fd)
         except OSError as error:
             self._close(process)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_the_past_of_a_process_is_in_its_stat(comm: bytes) -> None:
     """Its session, whether it has ever waited, and how it ended; a name changes none of them, and a cut file has none."""
     raw = stat(812, comm=comm, state=b"Z", session=800, child_faults=3, exit_code=256)
 
-    assert parse_past(raw) == Past(session=800, has_waited=True, status=256)
+    assert parse_past(raw) == Past(session=800, has_waited=True, start_time=100, status=256)
     assert not parse_past(stat(812, comm=comm)).has_waited
     for end in range(len(raw)):
         with pytest.raises(ValueError, match=r"cut short|not found|invalid|list index"):
@@ -679,6 +680,26 @@ def test_a_link_in_proc_is_not_followed(tmp_path: Path) -> None:
 
     with pytest.raises(ReadError, match="/100/stat: "):
         ProcessTable(str(tmp_path), 10).scan()
+
+
+def test_a_status_is_never_that_of_a_process_which_got_the_number_since_the_scan(tmp_path: Path) -> None:
+    """What is opened is believed only while the process that the scan saw is there."""
+    tree(tmp_path, {**process(1, parent=0), **process(100)})
+    table = ProcessTable(str(tmp_path), 10)
+    table.scan()
+    assert table.status(100).startswith(b"Name:\tapp\n")
+
+    table.scan()
+    os.close(table._processes["100"].status_fd)
+    table._processes["100"].status_fd = -1
+    ended = subprocess.Popen(["/bin/true"])
+    descriptor = os.open(f"/proc/{ended.pid}/stat", os.O_RDONLY)
+    ended.wait()
+    os.dup2(descriptor, table._processes["100"].fd)
+    os.close(descriptor)
+
+    with pytest.raises(Gone):
+        table.status(100)
 
 
 @pytest.mark.parametrize(
