@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -33,7 +32,7 @@ from agent.inits import Inits
 from agent.kept import Kept, keep
 from agent.log_pids import LogPids
 from agent.naming import LISTED_WITHIN_SECONDS
-from agent.notify import keep_told
+from agent.notify import Notifier, keep_told
 from agent.page import Page, compress, registry_lines
 from agent.particulars import with_names
 from agent.postmortem import Postmortem
@@ -52,9 +51,6 @@ from collectors.findings import Examination, Findings, blinded
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.life import Life
-
-if TYPE_CHECKING:
-    pass
 
 BUILD_INFO = gauge("coroner_build_info", "Always 1; version of the agent and of Python.", ("version", "python_version"))
 
@@ -190,11 +186,14 @@ class App:
                 first = tasks.create_task(self._first_pass(), name="first pass")
                 house = tasks.create_task(self.casebook.keep_house(), name="casebook")
                 closing = tasks.create_task(self.cases.keep_closing(), name="cases")
+                notifier = Notifier()
                 resync = tasks.create_task(
-                    self.gather.resync(WALK_SECONDS, lambda: {oom.Oom.name, *self.recorder.wanted()}, take=self.recorder.take),
+                    self.gather.resync(
+                        notifier.in_time(WALK_SECONDS), lambda: {oom.Oom.name, *self.recorder.wanted()}, take=self.recorder.take
+                    ),
                     name="resync",
                 )
-                told = tasks.create_task(keep_told(self._ready, lambda: self.gather.ended), name="systemd")
+                told = tasks.create_task(keep_told(self._ready, lambda: self.gather.ended, notifier), name="systemd")
                 await stop.wait()
                 log.info("stopping")
                 for task in (told, *followers, first, house, closing, resync):
