@@ -141,7 +141,7 @@ class App:
             ],
             proc_root=config.procfs,
             assess=self._assess,
-            counted=followed.compare,
+            counted=followed.compares,
         )
         self._page, self._zero_first = Page(), ZeroFirst()
         self._registry = _registry(config, self.cases)

@@ -35,16 +35,12 @@ class Followed:
     kernel: list[Source] = field(default_factory=list)
     """What tells of the lives of containers, and asks nobody."""
     compares: list[Callable[[Node], None]] = field(default_factory=list)
+    """Of those that compare each census with what notifications told."""
 
     @property
     def all(self) -> list[Source]:
         """In the order of the status page."""
         return [self.kernel_log, *self.names, *self.kernel]
-
-    def compare(self, node: Node) -> None:
-        """Show a census to the sources that compare it with what notifications told."""
-        for compare in self.compares:
-            compare(node)
 
 
 def follow(
