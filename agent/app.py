@@ -232,9 +232,9 @@ class App:
         if not 0 <= time.time() - self.findings.latest.time <= _FRESH_SECONDS:
             await self.collect(DEFAULT_SCRAPE_SECONDS)
         if Findings.name not in self.config.collectors:
-            return blinded(f"the collector {Findings.name} is off (--no-collector.{Findings.name})")
+            return blinded(f"the collector {Findings.name} is off (--no-collector.{Findings.name})", time.time())
         if reason := self._failures.get("census") or self._failures.get(Findings.name):
-            return blinded(reason)
+            return blinded(reason, time.time())
         return self.findings.latest
 
     async def named(self) -> Examination:

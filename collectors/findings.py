@@ -91,9 +91,9 @@ def examine(
     return Examination(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)), unseen, left_out, containers, now)
 
 
-def blinded(reason: str) -> Examination:
-    """Return what is known after a pass in which nothing could be examined."""
-    return Examination(could_not_look=[(rule.id, reason) for rule in RULES])
+def blinded(reason: str, now: float) -> Examination:
+    """Return what is known after a pass in which nothing could be examined; `now` is in seconds of the wall clock."""
+    return Examination(could_not_look=[(rule.id, reason) for rule in RULES], time=now)
 
 
 def _columns(samples: Iterable[Sample], names: set[str]) -> Mapping[str, Sequence[Sample]]:

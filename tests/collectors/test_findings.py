@@ -385,4 +385,4 @@ def test_the_collector_shows_what_was_found(tmp_path: Path) -> None:
 
 def test_when_nothing_could_be_examined_no_rule_could_look() -> None:
     """A pass that has failed is not a calm one."""
-    assert blinded("it hangs").could_not_look == [(rule.id, "it hangs") for rule in RULES]
+    assert blinded("it hangs", NOW) == Examination(could_not_look=[(rule.id, "it hangs") for rule in RULES], time=NOW)
