@@ -12,7 +12,7 @@ from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.container_init import ForeignProcesses, init_of, running_init
 from collectors.kernel.files import ReadError
 from collectors.kernel.mount_table import mounts
-from collectors.kernel.mounts import MOST_BYTES
+from collectors.kernel.mountinfo import MOST_BYTES
 from collectors.kernel.namespaces import links_of_node
 from collectors.kernel.runtime_sockets import Place
 
