@@ -13,9 +13,9 @@ from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import ReadError, parse_once
+from collectors.kernel.first_pids import has_first_pids
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import Namespace
-from collectors.kernel.procfs import has_first_pids
 
 MOST = 10_000
 """Containers that are remembered."""

@@ -9,8 +9,9 @@ from collectors.inquest.facts import Born, Emptied, Exited, Fact, OomKilled, Sta
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import ReadError, parse_once
+from collectors.kernel.first_pids import has_first_pids
+from collectors.kernel.process_cgroup import parse_cgroup
 from collectors.kernel.process_status import Status
-from collectors.kernel.procfs import has_first_pids, parse_cgroup
 
 MOST = 10_000
 """Inits that are remembered, and births; the oldest goes. Those that have ended are forgotten before."""
