@@ -16,7 +16,7 @@ MOST_LIVES = 20
 _SAME_END_SECONDS = 2.0
 """Two sources date one end differently by less than this."""
 _LATE_END_SECONDS = 60.0
-"""The same, where a runtime says so in passing: a busy daemon dates an end when it gets to it, and it would have told of a new start."""
+"""The same of a runtime's event: a busy daemon dates an end when it handles it. Of a new start it would have told before."""
 _BEGINNINGS = (Created, Started, Watched)
 
 

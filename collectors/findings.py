@@ -145,7 +145,7 @@ class Findings:
         self._blind, self._recent = blind, recent
         self._clock = clock
         self.latest = Examination()
-        """That of the latest pass."""
+        """The examination of the latest pass."""
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield 1 for each finding, and for each rule whether it could look."""

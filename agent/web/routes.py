@@ -121,7 +121,7 @@ class Routes:
         return web.Response(text="ok\n")
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        """The first pass is done."""
+        """Answer 200 once the first pass is done, and 503 before."""
         return web.Response(text="ok\n") if self._is_ready() else web.Response(status=503, text="the first pass is not done yet\n")
 
     async def victims(self, _request: web.Request) -> web.Response:

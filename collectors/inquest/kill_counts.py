@@ -69,7 +69,7 @@ class KillCounts:
             self.end(key, inode, names.get(key))
 
     def totals(self, names: Mapping[ContainerKey, Labels]) -> Totals:
-        """Sum up."""
+        """Return all kills, summed up by the labels of containers and by scope."""
         by_scope = Counter(dict.fromkeys(SCOPES, 0))
         by_container: Counter[Labels] = Counter(dict.fromkeys(names.values(), 0))
         for part in (*self.sums.counted(), *self.tops.guessed()):
