@@ -125,8 +125,8 @@ class Casebook:
         """Return what the containers were called that have ended since a time, in seconds of the wall clock."""
         return self._read(lambda execute: verdicts.named(execute, since), dict)
 
-    def last_stops(self) -> dict[Labels, float]:
-        """Return how many seconds the last stop of each container took, by its labels."""
+    def last_stops(self) -> dict[Labels, tuple[float, str]]:
+        """Return how many seconds the last stop of each container took, and the cause of that end, by its labels."""
         return self._read(verdicts.last_stops, dict)
 
     @property

@@ -113,13 +113,13 @@ def named(execute: Execute, since: float) -> dict[ContainerKey, Labels]:
     return {ContainerKey(identifier): tuple(labels) for identifier, *labels in rows}
 
 
-def last_stops(execute: Execute) -> dict[Labels, float]:
-    """Return how many seconds the last stop of each container took, by its labels."""
+def last_stops(execute: Execute) -> dict[Labels, tuple[float, str]]:
+    """Return how many seconds the last stop of each container took, and the cause of that end, by its labels."""
     rows = execute(
-        f"SELECT namespace, pod, container, stop_seconds FROM verdicts WHERE {schema.fits('verdicts')} AND stop_seconds IS NOT NULL"
+        f"SELECT namespace, pod, container, stop_seconds, cause FROM verdicts WHERE {schema.fits('verdicts')} AND stop_seconds IS NOT NULL"
         " ORDER BY coalesce(ended, time), number"
     )
-    return {tuple(labels): seconds for *labels, seconds in rows}
+    return {tuple(labels): (seconds, cause) for *labels, seconds, cause in rows}
 
 
 def equal(**wanted: object) -> dict[str, object]:

@@ -182,10 +182,10 @@ def crash_loop(view: View, threshold: float) -> Found:
 
 
 def forced_kill(view: View, threshold: float) -> Found:
-    """The last stop that is known ended in SIGKILL."""
+    """The last stop that is known ended in SIGKILL: nothing was left of its grace."""
     left, stops = view.values(GRACE_LEFT), view.values(LAST_STOP)
     for _metric, labels, kills in view.each(FORCED_KILLS):
-        if kills > threshold and not left.get(labels, 0) > 0:
+        if kills > threshold and (left.get(labels) == 0 or labels not in stops):
             took = f"; the last one took {stops[labels]:.1f} s" if labels in stops else ""
             yield labels, f"{kills:.0f} of its stops ended in SIGKILL because the grace period ran out{took}"
 

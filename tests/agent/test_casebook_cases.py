@@ -238,6 +238,17 @@ def test_verdicts_are_called_as_their_container_is_by_now(desk: Desk) -> None:
     assert book.deaths() == {(("", "", ""), "forced_kill"): 2, (DB, "forced_kill"): 1}
 
 
+def test_the_next_agent_knows_of_each_last_stop_how_long_it_took_and_whether_it_was_forced(desk: Desk) -> None:
+    """The last one by its end: a container that stops in time by now has no forced kill to mend."""
+    book = desk.opened()
+    book.close_case(VERDICT, WEB)
+    book.close_case(replace(VERDICT, instance=8, cause="stopped", stop_seconds=2.5, ended=NOW - 1), WEB)
+    book.close_case(replace(VERDICT, instance=9), DB)
+    book.close_case(replace(VERDICT, instance=10, cause="error", stop_seconds=None, ended=NOW), DB)
+
+    assert again(desk).last_stops() == {WEB: (2.5, "stopped"), DB: (10.5, "forced_kill")}
+
+
 def test_what_is_old_is_forgotten(desk: Desk) -> None:
     """Verdicts and counters by age, since they were written; open cases are not: whoever opened them closes them."""
     book = desk.opened()

@@ -117,7 +117,10 @@ WRONG: dict[str, tuple[Values, str]] = {
         "the shell 'dash' without a trap",
     ),
     "init-deaf": ({("init_handles_stop_signal", "SIGTERM"): 0}, "PID 1, 'app', neither catches nor awaits SIGTERM"),
-    "forced-kill": ({("forced_kills_total",): 2, ("last_stop_duration_seconds",): 10.25}, "2 of its stops ended in SIGKILL"),
+    "forced-kill": (
+        {("forced_kills_total",): 2, ("last_stop_duration_seconds",): 10.25, ("last_stop_grace_left_seconds",): 0},
+        "2 of its stops ended in SIGKILL because the grace period ran out; the last one took 10.2 s",
+    ),
     "crash-loop": (
         {("deaths_total", "error"): 7, (RECENT, "error"): 3},
         "3 times in 20 minutes with the cause error, and 7 times so far",
@@ -181,7 +184,8 @@ def test_each_rule_finds_its_own_and_nothing_else(rule: Rule) -> None:
         {**HELD_BACK, ("memory_headroom_bytes", "container"): 4 << 20},
         {**HELD_BACK, ("memory_headroom_bytes", "container"): 5, ("memory_nearest_limit_bytes", "container"): 100},
         {("init_handles_stop_signal", "SIGTERM"): 1, ("init_is_wrapper",): 0, ("init_info", "bash", "shell"): 1},
-        {("forced_kills_total",): 2, ("last_stop_grace_left_seconds",): 7.5},
+        {("forced_kills_total",): 2, ("last_stop_duration_seconds",): 2.5, ("last_stop_grace_left_seconds",): 7.5},
+        {("forced_kills_total",): 2, ("last_stop_duration_seconds",): 2.5},
         {("deaths_total", "error"): 30, (RECENT, "error"): 2, (RECENT, "crashed"): 2},
         {("deaths_total", "completed"): 30, (RECENT, "completed"): 30, (RECENT, "stopped"): 30},
         {("zombies", "init"): 5, ("zombies", "other"): 5},
