@@ -110,7 +110,9 @@ class Casebook:
         long as its verdict is kept: deaths of long ago, which a runtime still lists, are for the caller to leave out.
         """
         key = case or CaseKey(self.boot_id, verdict.container, verdict.instance)
-        return self._change(lambda: self._contents.cases.close(key, verdict, labels, self._contents.aside), otherwise=False)
+        return self._change(
+            lambda: self._contents.cases.close(key, verdict, labels, self._contents.aside, self._contents.shown), otherwise=False
+        )
 
     def deaths(self) -> Deaths:
         """Return how many instances ended, by the labels that their container had then, and by cause."""

@@ -271,6 +271,7 @@ def test_all_of_it_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("agent.casebook.verdicts.KEEP_VERDICTS", 3)
     monkeypatch.setattr("agent.casebook.cases.MOST_OPEN", 3)
     monkeypatch.setattr("agent.casebook.cases.MOST_DEATHS", 3)
+    monkeypatch.setattr("agent.casebook.cases._AT_ONCE", 1)
     book = desk.opened()
     for number in (1, 2, 3, 1, 4):
         book.close_case(replace(VERDICT, instance=number * 10), ("", "", f"c{number}"))
@@ -282,6 +283,25 @@ def test_all_of_it_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
         assert sorted(labels[2] for labels, _ in each.deaths()) == ["c1", "c3", "c4"]
         assert sorted(key.instance for key in each.open_cases()) == [1, 3, 4]
     assert len(book._contents.cases._known) <= 3
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_a_counter_that_is_on_the_page_never_falls_however_many_others_there_are(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """The jobs of a week are more than are kept, and the service beside them has last failed before."""
+    monkeypatch.setattr("agent.casebook.cases.MOST_DEATHS", 3)
+    monkeypatch.setattr("agent.casebook.cases._AT_ONCE", at_once)
+    book = desk.opened()
+    book.save(replace(STATE, names={A: WEB}))
+    book.close_case(replace(VERDICT, container=A), WEB)
+    for number in range(10):
+        book.close_case(replace(VERDICT, instance=100 + number), ("", "", f"job-{number}"))
+
+    for each in now_and_later(desk, book):
+        assert each.deaths()[WEB, "forced_kill"] == 1
+        assert each.deaths()[("", "", "job-9"), "forced_kill"] == 1
+        assert len(each.deaths()) <= 3
 
 
 # What goes wrong
