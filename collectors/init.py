@@ -69,10 +69,10 @@ class Init:
             if namespace is None:
                 continue
             life = container.cgroup.inode, namespace.init_pids
-            if life not in self._known and not _is_its_own(node, container, namespace):
-                continue
             before = self._known.get(life, (None, []))
             try:
+                if life not in self._known and not _is_its_own(node, container, namespace):
+                    continue
                 known[life] = self._look(node, container, namespace, before)
             except Gone:
                 continue
