@@ -281,7 +281,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "no-memory-limit",
         "info",
-        metrics=(when.USAGE, when.NEAREST),
+        metrics=(when.USAGE, when.NEAREST, when.LIMIT),
         collectors=("memory", "headroom"),
         find=when.no_memory_limit,
         finds_absence=True,

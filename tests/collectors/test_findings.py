@@ -186,6 +186,7 @@ def test_each_rule_finds_its_own_and_nothing_else(rule: Rule) -> None:
         {("init_handles_stop_signal", "SIGTERM"): 1, ("init_is_wrapper",): 0, ("init_info", "bash", "shell"): 1},
         {("forced_kills_total",): 2, ("last_stop_duration_seconds",): 2.5, ("last_stop_grace_left_seconds",): 7.5},
         {("forced_kills_total",): 2, ("last_stop_duration_seconds",): 2.5},
+        {("memory_nearest_limit_bytes", "container"): 0, ("memory_limit_bytes",): 64 << 20},
         {("deaths_total", "error"): 30, (RECENT, "error"): 2, (RECENT, "crashed"): 2},
         {("deaths_total", "completed"): 30, (RECENT, "completed"): 30, (RECENT, "stopped"): 30},
         {("zombies", "init"): 5, ("zombies", "other"): 5},
