@@ -64,9 +64,10 @@ class KillCounts:
         self.sums.end(self.instances.end(key, inode), labels)
 
     def prune(self, names: Mapping[ContainerKey, Labels], living: Collection[str] | None) -> None:
-        """Forget the instances that need not be known one by one any more."""
+        """Forget the instances that need not be known one by one any more, and of too many names the oldest."""
         for key, inode in self.instances.surplus(names, living):
             self.end(key, inode, names.get(key))
+        self.sums.forget(names.values())
 
     def totals(self, names: Mapping[ContainerKey, Labels]) -> Totals:
         """Return all kills, summed up by the labels of containers and by scope."""
