@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector
 
@@ -33,7 +32,7 @@ from agent.inits import Inits
 from agent.kept import Kept, keep
 from agent.log_pids import LogPids
 from agent.naming import LISTED_WITHIN_SECONDS
-from agent.notify import keep_told
+from agent.notify import Notifier, keep_told
 from agent.own_process import OwnProcess
 from agent.page import Page, registry_lines
 from agent.particulars import with_names
@@ -53,9 +52,6 @@ from collectors.findings import Examination, Findings, blinded
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import cgroupfs
 from collectors.life import Life
-
-if TYPE_CHECKING:
-    pass
 
 BUILD_INFO = gauge("coroner_build_info", "Always 1; version of the agent and of Python.", ("version", "python_version"))
 
@@ -146,7 +142,7 @@ class App:
             ],
             proc_root=config.procfs,
             assess=self._assess,
-            counted=followed.compare,
+            counted=followed.compares,
         )
         self._page, self._zero_first = Page(), ZeroFirst()
         self._registry = _registry(config, self.cases)
@@ -191,11 +187,14 @@ class App:
                 first = tasks.create_task(self._first_pass(), name="first pass")
                 house = tasks.create_task(self.casebook.keep_house(), name="casebook")
                 closing = tasks.create_task(self.cases.keep_closing(), name="cases")
+                notifier = Notifier()
                 resync = tasks.create_task(
-                    self.gather.resync(WALK_SECONDS, lambda: {oom.Oom.name, *self.recorder.wanted()}, take=self.recorder.take),
+                    self.gather.resync(
+                        notifier.in_time(WALK_SECONDS), lambda: {oom.Oom.name, *self.recorder.wanted()}, take=self.recorder.take
+                    ),
                     name="resync",
                 )
-                told = tasks.create_task(keep_told(self._ready, lambda: self.gather.ended), name="systemd")
+                told = tasks.create_task(keep_told(self._ready, lambda: self.gather.ended, notifier), name="systemd")
                 await stop.wait()
                 log.info("stopping")
                 for task in (told, *followers, first, house, closing, resync):
@@ -234,9 +233,9 @@ class App:
         if not 0 <= time.time() - self.findings.latest.time <= _FRESH_SECONDS:
             await self.collect(DEFAULT_SCRAPE_SECONDS)
         if Findings.name not in self.config.collectors:
-            return blinded(f"the collector {Findings.name} is off (--no-collector.{Findings.name})")
+            return blinded(f"the collector {Findings.name} is off (--no-collector.{Findings.name})", time.time())
         if reason := self._failures.get("census") or self._failures.get(Findings.name):
-            return blinded(reason)
+            return blinded(reason, time.time())
         return self.findings.latest
 
     async def named(self) -> Examination:

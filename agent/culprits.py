@@ -9,7 +9,10 @@ from collectors.inquest.exit_status import name_of
 def sentence(culprit: Culprit) -> str:
     """Say who it is, what it has not waited for, and how that ended."""
     inside = f", PID {culprit.container_pid} of the container" if culprit.container_pid is not None else ""
-    who = f"{culprit.comm or 'A process that is not known'} (PID {culprit.pid} of the node{inside})"
+    if culprit.pid:
+        who = f"{culprit.comm or 'A process that is not known'} (PID {culprit.pid} of the node{inside})"
+    else:
+        who = "A process outside of the agent's PID namespace"
     what = ", ".join(f"{count:,} {name}" for name, count in culprit.names)
     ends = ", ".join(f"{count:,} {_end(status)}" for status, count in culprit.statuses)
     probes = (

@@ -27,23 +27,19 @@ class Followed:
     """All sources, and those of them that others must know. `names` tell what containers are called."""
 
     kernel_log: KernelLog
+    execs: Execs
     cgroup: CgroupSource | None = None
     layers: "LayersSource | None" = None
     names: list[Source] = field(default_factory=list)
     kernel: list[Source] = field(default_factory=list)
     """What tells of the lives of containers, and asks nobody."""
     compares: list[Callable[[Node], None]] = field(default_factory=list)
-    execs: Execs = field(default_factory=Execs)
+    """Of those that compare each census with what notifications told."""
 
     @property
     def all(self) -> list[Source]:
         """In the order of the status page."""
         return [self.kernel_log, *self.names, *self.kernel]
-
-    def compare(self, node: Node) -> None:
-        """Show a census to the sources that compare it with what notifications told."""
-        for compare in self.compares:
-            compare(node)
 
 
 def follow(
@@ -52,7 +48,7 @@ def follow(
     """Make the sources; none runs yet. `since`: the wall clock up to which the agent before this one has been told all."""
     tell = register.tell
     kernel_log = KernelLog(path=config.kmsg, cgroup_root=cgroup_root, tell=tell, cursor=ledger.cursor, was_here=ledger.knows)
-    followed = Followed(kernel_log)
+    followed = Followed(kernel_log, Execs(identities.lives))
     _names(followed, config, register, identities, since)
     if cgroup_root is not None:
         followed.cgroup = cgroup = CgroupSource(root=cgroup_root, tell=tell)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -104,7 +105,11 @@ class Unseen(Exception):
 
 
 class Gather:
-    """Runs passes, one at a time. `counted` is called with each census, before it is collected from."""
+    """Runs passes, one at a time.
+
+    Each of `counted` is called with each census, before it is collected from, and `assess` with what a pass was made of. What one of them
+    raises is logged, once per kind, and stops no other and no page.
+    """
 
     def __init__(
         self,
@@ -113,7 +118,7 @@ class Gather:
         collectors: Sequence[Collector],
         proc_root: str,
         assess: Callable[[Node, Mapping[str, str]], None],
-        counted: Callable[[Node], None] = lambda node: None,
+        counted: Sequence[Callable[[Node], None]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._census = census
@@ -130,6 +135,7 @@ class Gather:
         self._failures: dict[str, tuple[str, str | None]] = {}
         """What was logged of the collectors that fail: why, and what was raised."""
         self._raised: dict[str, str] = {}
+        self._refusals: set[tuple[str, type]] = set()
 
     @property
     def ended(self) -> float:
@@ -216,7 +222,7 @@ class Gather:
             samples.add([(SUCCESS, (collector.name,), int(not failure)), (DURATION, (collector.name,), seconds)])
         failures = {name: failure for name, failure in failures.items() if failure}
         if node is not None:
-            self._assess(node, failures)
+            self._show(lambda: self._assess(node, failures), "assess")
         self._report(failures)
         return Pass.of(node, samples, failures)
 
@@ -234,8 +240,17 @@ class Gather:
             return None, str(error)
         except Exception as error:  # noqa: BLE001 - the error boundary: what was raised is for the log
             return None, self._failed("census", error)
-        self._counted(node)
+        for tell in self._counted:
+            self._show(partial(tell, node), tell.__qualname__)
         return node, ""
+
+    def _show(self, call: Callable[[], None], name: str) -> None:
+        try:
+            call()
+        except Exception as error:
+            if (name, type(error)) not in self._refusals:
+                log.exception("a pass was not taken note of", extra={"by": name})
+            self._refusals.add((name, type(error)))
 
     async def _one(self, collector: Collector, node: Node | None, deadline: float, samples: Samples) -> str:
         """Add the samples of one collector, all or none; return why it failed, or nothing."""

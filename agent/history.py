@@ -29,7 +29,7 @@ COLLECTORS = frozenset({cpu.Cpu.name, memory.Memory.name, pids.Pids.name, pressu
 """What must be measured to feed it."""
 
 LEVELS = ("memory_bytes", "cpu_cores", "threads", "zombies")
-"""What there is a chart of."""
+"""The levels that have a chart, in the order in which they are kept."""
 
 log = logging.getLogger(__name__)
 

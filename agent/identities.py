@@ -125,6 +125,10 @@ class KnownIdentities(Protocol):
         """All that is known, in one mapping that never changes."""
         ...
 
+    def lives(self, key: ContainerKey) -> bool:
+        """Whether a source knows of a container, and none that it has ended."""
+        ...
+
     def when_heard(self, look: Callable[[ContainerKey], None]) -> None:
         """Have the source asked at once for an id that something happened to; soon nobody may know it any more."""
         ...
@@ -175,6 +179,11 @@ class Identities:
         identity = self._told[source].get(key)
         if identity is not None:
             self.put(source, {key: replace(identity, **facts)})
+
+    def lives(self, key: ContainerKey) -> bool:
+        """Whether a source knows of a container, and none that it has ended."""
+        identity = self.known.get(key)
+        return identity is not None and identity.ended is None
 
     def list_pods(self, names: Mapping[str, tuple[str, str]], *, is_watched: bool) -> None:
         """Say which pods there are now; `is_watched` if every change will be told at once."""

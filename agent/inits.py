@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from collectors.base import Node
+from collectors.inquest.bounded import forget_oldest
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import ReadError, parse_once
+from collectors.kernel.first_pids import has_first_pids
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import Namespace
-from collectors.kernel.procfs import has_first_pids
 
 MOST = 10_000
-"""Containers that are remembered, the latest to be seen."""
+"""Containers that are remembered."""
 
 _DELAYS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 """When a newborn container is looked at. A runtime moves helpers of its own into the cgroup first, and nothing tells when PID 1 follows:
@@ -42,6 +43,8 @@ class Inits:
         self._known: OrderedDict[ContainerKey, tuple[int, int]] = OrderedDict()
         """Key of a container -> inode of its cgroup and PID of its init."""
         self._scanned: frozenset[tuple[str, tuple[int, ...]]] = frozenset()
+        self._living: frozenset[ContainerKey] = frozenset()
+        """Those that the last pass saw."""
         self._looks = 0
 
     def born(self, container: ContainerId, cgroup: Cgroup) -> None:
@@ -55,6 +58,7 @@ class Inits:
         """Take what a scan of /proc has found: the PID 1 of every PID namespace but the first."""
         if not self._is_first_namespace:
             return
+        self._living = frozenset(instance.id.key for instance in node.instances)
         inits = frozenset((each.init_cgroup, each.init_pids) for each in namespaces.values() if each.init_cgroup and each.init_pids)
         found: dict[ContainerKey, tuple[int, list[tuple[int, ...]]]] = {}
         for path, pids in inits - self._scanned:
@@ -101,5 +105,4 @@ class Inits:
         if is_clear and self._known.get(key, (0, 0))[0] != inode:
             self._known[key] = inode, candidates[0][0]
             self._known.move_to_end(key)
-            if len(self._known) > MOST:
-                self._known.popitem(last=False)
+            forget_oldest(self._known, MOST, self._living.__contains__)

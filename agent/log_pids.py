@@ -1,7 +1,7 @@
 """Which container a process belongs to, or belonged to a moment ago, that the kernel log names by its PID alone."""
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,11 +9,12 @@ from collectors.inquest.facts import Born, Emptied, Exited, Fact, OomKilled, Sta
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import ReadError, parse_once
+from collectors.kernel.first_pids import has_first_pids
+from collectors.kernel.process_cgroup import parse_cgroup
 from collectors.kernel.process_status import Status
-from collectors.kernel.procfs import has_first_pids, parse_cgroup
 
 MOST = 10_000
-"""Inits that are remembered; the oldest goes."""
+"""Inits that are remembered, and births; the oldest goes. Those that have ended are forgotten before."""
 KEEP_SECONDS = 10.0
 """So long after the end of an init its PID is still believed to be its own: the log is read within milliseconds, and PIDs come again."""
 
@@ -40,12 +41,14 @@ class LogPids:
         self._lives: OrderedDict[int, _Life] = OrderedDict()
         """By the inode of the container's cgroup."""
         self._by_pid: dict[int, _Life] = {}
+        self._over: deque[_Life] = deque()
+        """Those that have ended, the first to end first."""
         self._births: OrderedDict[int, Born] = OrderedDict()
         """Of those whose init is not known yet."""
 
     def tell(self, fact: Fact) -> None:
         """Take a fact of a container: most say nothing of its init."""
-        if not self._is_first_namespace or fact.inode is None:
+        if not self._is_first_namespace or fact.inode is None or fact.container.is_nested:  # of what is nested nobody tells the init
             return
         if isinstance(fact, Born):
             self._births[fact.inode] = fact
@@ -54,10 +57,12 @@ class LogPids:
         elif isinstance(fact, Started) and fact.pid is not None and fact.inode not in self._lives:
             born = self._births.pop(fact.inode, None)
             self._lives[fact.inode] = self._by_pid[fact.pid] = _Life(fact.pid, fact.container, fact.inode, born)
-            if len(self._lives) > MOST:
-                self._forget(next(iter(self._lives.values())))
-        elif isinstance(fact, Exited | Emptied) and (life := self._lives.get(fact.inode)) is not None and life.ended is None:
-            life.ended = self._clock()
+            self._forget_old()
+        elif isinstance(fact, Exited | Emptied):
+            self._births.pop(fact.inode, None)
+            if (life := self._lives.get(fact.inode)) is not None and life.ended is None:
+                life.ended = self._clock()
+                self._over.append(life)
 
     def whose(self, pid: int, comm: bytes) -> tuple[ContainerKey, int | None] | None:
         """Return the container of a process, and the inode of its cgroup where that is known; None: it has none, or it is not known."""
@@ -84,15 +89,18 @@ class LogPids:
         return None if life is None else life.born
 
     def _life(self, pid: int) -> _Life | None:
-        life = self._by_pid.get(pid)
-        if life is not None and life.ended is not None and self._clock() - life.ended > KEEP_SECONDS:
-            self._forget(life)
-            return None
-        return life
+        self._forget_old()
+        return self._by_pid.get(pid)
 
     def _inode(self, pid: int, container: ContainerKey) -> int | None:
         life = self._by_pid.get(pid)
         return life.inode if life is not None and life.container == container and life.ended is None else None
+
+    def _forget_old(self) -> None:
+        while self._over and self._clock() - (self._over[0].ended or 0.0) > KEEP_SECONDS:
+            self._forget(self._over.popleft())
+        if len(self._lives) > MOST:
+            self._forget(next(iter(self._lives.values())))
 
     def _forget(self, life: _Life) -> None:
         self._lives.pop(life.inode, None)

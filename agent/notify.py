@@ -21,6 +21,10 @@ class Notifier:
         if self._address.startswith(("/", "@")):
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
+    def in_time(self, seconds: float) -> float:
+        """Return how long to wait between two passes, `seconds` at most: the watchdog must see one end, however short its period is."""
+        return min(seconds, self.watchdog_seconds / 4) if self.watchdog_seconds else seconds
+
     def tell(self, state: str) -> None:
         """Send one assignment, such as "READY=1"."""
         if self._socket is None:
@@ -37,13 +41,12 @@ class Notifier:
             self._socket = None
 
 
-async def keep_told(ready: asyncio.Event, last_pass: Callable[[], float], notifier: Notifier | None = None) -> None:
+async def keep_told(ready: asyncio.Event, last_pass: Callable[[], float], notifier: Notifier) -> None:
     """Tell systemd until cancelled: READY=1 when `ready` is set, WATCHDOG=1 while passes end, STOPPING=1 at the end.
 
     `last_pass` is when the last pass ended, on any clock: the watchdog is fed only when that has moved, so an agent whose event loop
     turns and whose passes do not end is restarted. A pass whose collectors are late does end, and says so on the page.
     """
-    notifier = notifier or Notifier()
     fed = float("nan")
     try:
         await ready.wait()

@@ -61,11 +61,11 @@ class OpenCase:
         self.is_restored = False
         """Begun by the agent before this one."""
         self.is_unseen = False
-        """And no pass of this one has looked for it yet."""
+        """The agent before this one kept it, and no pass of this one has looked for its cgroup yet."""
         self.is_changed = False
-        """What is kept of it is not what is known."""
+        """The casebook does not hold all that is known of it."""
         self.kept: CaseKey | None = None
-        """Under which key it is in the casebook."""
+        """Its key in the casebook; None: it is not there."""
         self._facts: dict[type[Fact], list[Fact]] = {}
         self._latest = 0.0
         self._is_lost = False

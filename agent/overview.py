@@ -15,7 +15,7 @@ from collectors.kernel.container_id import ContainerKey
 _PREFIX = "coroner_container_"
 _SUCCESS = "coroner_scrape_collector_success"
 _ALIKE = 0.5
-"""A share of a limit below this worries nobody, so it decides nothing."""
+"""Shares of a limit that are below this are not compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,5 +57,8 @@ def _look(node: Node, findings: list[Finding]) -> dict[tuple[str, tuple[str, ...
     found: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
     for finding in findings:
         if (key := keys.get(finding.labels)) is not None:
-            found[finding.rule, finding.labels] = _LOOKS[finding.rule](node, key)
+            try:
+                found[finding.rule, finding.labels] = _LOOKS[finding.rule](node, key)
+            except Exception as error:  # it costs no other its names
+                log.debug("names not found", exc_info=error, extra={"finding": finding.rule})
     return found

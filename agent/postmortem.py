@@ -8,10 +8,10 @@ from collectors.inquest.facts import OomKilled
 from collectors.inquest.kill_state import Victim
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import ReadError, parse_once
+from collectors.kernel.first_pids import has_first_pids
 from collectors.kernel.formats import single
 from collectors.kernel.oom_log import OomKill
 from collectors.kernel.process_status import Status
-from collectors.kernel.procfs import has_first_pids
 
 IsInit = Callable[[ContainerKey, int | None, int], bool | None]
 """Container, inode of its cgroup (None: gone) and PID -> whether it is the container's PID 1; None is not known."""

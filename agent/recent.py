@@ -11,7 +11,7 @@ from collectors.inquest.verdict import Verdict
 RECENT_SECONDS = 20 * 60
 """The window of the alert CoronerCrashLoop."""
 MOST_RECENT = 1000
-"""The oldest go; what dies more often than that has ended three times among the rest."""
+"""Deaths that are remembered; the oldest go. A crash loop shows in the latest thousand: three deaths of one container are enough."""
 
 Recent = Mapping[tuple[Labels, str], int]
 """Labels of a container and cause -> how many of its lives ended so lately."""

@@ -70,9 +70,9 @@ class Register:
         self._failures: set[tuple[type, type]] = set()
         self._births: list[Callable[[Born], None]] = []
         self._ends: list[Callable[[Emptied | Exited], None]] = []
-        self.starts = Starts()
+        self.starts = Starts(identities.lives)
         """When containers were created and started."""
-        self.stop_signals = StopSignals()
+        self.stop_signals = StopSignals(identities.lives)
         """What they are stopped with."""
 
     def when_born(self, look: Callable[[Born], None]) -> None:
@@ -91,7 +91,10 @@ class Register:
             self._hand_to(self.stop_signals.tell, fact)
             self._hand_to(self._log_pids.tell, fact)
             self._hand_to(self._cases.tell, fact)
-        if isinstance(fact, Emptied | Exited):
+        if isinstance(fact, Born):
+            for watch in self._births:
+                self._hand_to(watch, fact)
+        elif isinstance(fact, Emptied | Exited):
             for look in self._ends:
                 self._hand_to(look, fact)
 
@@ -120,7 +123,8 @@ class Register:
             case Removed():
                 self._identities.end(fact.source, fact.container, "removed")
             case Born():
-                self._born(fact)
+                self._inits.born(fact.id, fact.cgroup)
+                self._ask_for_name(fact)
             case Emptied():
                 if fact.words is not None and not self._local_events:
                     oom.read_last(self._ledger, fact.id, fact.cgroup, fact.words)
@@ -131,14 +135,6 @@ class Register:
                 self._blame(fact)
             case LogRead() | LogClosed():
                 self._follow(fact)
-
-    def _born(self, fact: Born) -> None:
-        try:
-            for look in self._births:
-                look(fact)
-        finally:
-            self._inits.born(fact.id, fact.cgroup)
-            self._ask_for_name(fact)
 
     def _count(self, killed: OomKilled) -> None:
         """Count a kill, whatever can be found out about it, and log it with the name that its container has on the page, or will have."""

@@ -1,6 +1,6 @@
 """The lives of containers that are settled: what is still told of them begins no second case."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,22 +10,24 @@ from collectors.kernel.container_id import ContainerKey
 
 MOST_SETTLED = 10_000
 """Containers of which it is remembered that their last life is settled."""
+MOST_LIVES = 20
+"""Lives of one that are told from others by their inodes, the latest: one in a crash loop has a new one each minute for ever."""
 
 _SAME_END_SECONDS = 2.0
 """Two sources date one end differently by less than this."""
 _LATE_END_SECONDS = 60.0
-"""The same, where a runtime says so in passing: a busy daemon dates an end when it gets to it, and it would have told of a new start."""
+"""The same of a runtime's event: a busy daemon dates an end when it handles it. Of a new start it would have told before."""
 _BEGINNINGS = (Created, Started, Watched)
 
 
 @dataclass(slots=True)
 class _Settled:
-    """What is remembered of a container: when its last life was settled, by the wall clock, the inodes that it had, and what sources have
-    still to tell of it, by kind of fact: a busy daemon may do so later than it was waited for.
+    """What is remembered of a container: when its last life was settled, by the wall clock, the inodes of its latest lives, and what
+    sources have still to tell of it, by kind of fact: a busy daemon may do so later than it was waited for.
     """
 
     at: float
-    inodes: set[int] = field(default_factory=set)
+    inodes: deque[int]
     awaited: set[tuple[type[Fact], str]] = field(default_factory=set)
 
 
@@ -33,15 +35,17 @@ class SettledLives:
     """Remembers the lives that are settled; `history` is the wall clock up to which an agent before this one has settled all."""
 
     def __init__(self, settled: Mapping[ContainerKey, tuple[float, Iterable[int]]], history: float) -> None:
-        self._settled = OrderedDict((key, _Settled(at, set(inodes))) for key, (at, inodes) in settled.items())
+        self._settled = OrderedDict((key, _Settled(at, deque(inodes, MOST_LIVES))) for key, (at, inodes) in settled.items())
         self._history = history
 
     def add(self, key: ContainerKey, case: OpenCase, at: float) -> None:
         """Remember a life that is settled now, at this time of the wall clock."""
-        inodes = self._settled.pop(key).inodes if key in self._settled else set()
+        inodes = self._settled.pop(key).inodes if key in self._settled else deque[int](maxlen=MOST_LIVES)
+        if case.inode:
+            inodes.append(case.inode)
         kinds: tuple[type[Started | Exited], ...] = (Started, Exited)
         awaited: set[tuple[type[Fact], str]] = {(kind, source) for kind in kinds for source in case.awaited(kind)}
-        self._settled[key] = _Settled(at, inodes | ({case.inode} if case.inode else set()), awaited)
+        self._settled[key] = _Settled(at, inodes, awaited)
         if len(self._settled) > MOST_SETTLED:
             self._settled.popitem(last=False)
 

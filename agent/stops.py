@@ -23,9 +23,11 @@ MOST = 10_000
 class Stops:
     """Takes verdicts, in the event loop. `last` is replaced whole, so any thread may read it."""
 
-    def __init__(self, seconds: Mapping[Labels, float]) -> None:
-        """Go on from the durations that the casebook has; what was left of the grace it does not keep."""
-        self.last: Mapping[Labels, LastStop] = {labels: LastStop(each) for labels, each in seconds.items()}
+    def __init__(self, kept: Mapping[Labels, tuple[float, str]]) -> None:
+        """Go on from what the casebook has: durations and causes. What was left of the grace is in it only where nothing was."""
+        self.last: Mapping[Labels, LastStop] = {
+            labels: LastStop(seconds, 0.0 if cause == "forced_kill" else None) for labels, (seconds, cause) in kept.items()
+        }
         self._histogram = Histogram(STOPS.name, STOPS.help, buckets=BUCKETS, registry=None)
 
     def show(self, registry: CollectorRegistry) -> None:

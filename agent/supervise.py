@@ -9,10 +9,10 @@ from agent.words import UNEXPECTED, in_words
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 5.0
-"""Of what is on this machine. Asking again costs next to nothing, and containers get no names meanwhile."""
+"""Longest wait between two tries of a source on this machine: a try costs next to nothing, and meanwhile containers get no names."""
 
 FAR_DELAY_SECONDS = 10.0
-"""Of what many machines ask."""
+"""The same of an API that every node of a cluster asks."""
 
 log = logging.getLogger(__name__)
 

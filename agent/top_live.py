@@ -47,7 +47,7 @@ class Live:
         self.changed.set()
 
     def press(self, key: str) -> None:
-        """Do what a key is for."""
+        """Act on a key that was pressed."""
         if key in ("q", "\x03"):
             self.quit.set()
         elif key in SORTS:

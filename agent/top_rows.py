@@ -7,6 +7,8 @@ from agent.top_page import Key, Page, Seen
 
 SEVERITIES = ("critical", "warning", "info")
 """The worst first."""
+_LIVING = frozenset(("threads", "memory", "zombies", "frozen"))
+"""Levels: only living containers have them, and each needs something else of the node (a controller, /proc, a kernel)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ def rows(now: Page, before: Page | None) -> list[Row]:
     """Return a row for each container that runs; counters have no growth without the page before."""
     seconds = now.time - before.time if before is not None else 0
     past = before.containers if before is not None and seconds > 0 else {}
-    return [_row(key, seen, past.get(key), seconds) for key, seen in now.containers.items() if "threads" in seen.values or seen.findings]
+    shown = ((key, seen) for key, seen in now.containers.items() if seen.findings or not _LIVING.isdisjoint(seen.values))
+    return [_row(key, seen, past.get(key), seconds) for key, seen in shown]
 
 
 def _row(key: Key, seen: Seen, before: Seen | None, seconds: float) -> Row:

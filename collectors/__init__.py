@@ -27,8 +27,8 @@ from collectors.zombies import Zombies
 
 NAMES = (
     "lifecycle",
-    "memory",
     "headroom",
+    "memory",
     "cpu",
     "io",
     "pids",
@@ -64,12 +64,13 @@ def all_collectors(
 
     `local_events`: memory.events does not count what is nested (mount option memory_localevents). `layers`: what was found of each,
     `layer_ends` of those that ended. `stop_signal`: the number of the signal that a container is stopped with, None if nobody has told.
-    `findings` is the last, for it looks at what the others yield.
+    Headroom is before memory: a usage without a limit is then of a container whose limits could be read. `findings` is the last, for it
+    looks at what the others yield.
     """
     return (
         Lifecycle(pod_labels),
-        Memory(),
         Headroom(),
+        Memory(),
         Cpu(),
         Io(),
         Pids(),

@@ -234,7 +234,7 @@ class Collector(Protocol):
 
     @property
     def name(self) -> str:
-        """The one word."""
+        """What the collector is called."""
         ...
 
     @property

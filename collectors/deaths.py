@@ -13,7 +13,8 @@ Deaths = Mapping[tuple[Labels, str], int]
 DEATHS = event_counter(
     "coroner_container_deaths_total",
     "Times the container ended, by cause: completed (exit 0), error (another exit code), stopped, forced_kill (SIGKILL because the grace "
-    "period of a stop ran out), oom_kill (of its PID 1), killed (SIGKILL without a stop request), crashed, unknown.",
+    "period of a stop ran out), oom_kill (of its PID 1, or of all processes together), killed (by a signal, without a stop request), "
+    "crashed (by a fault), unknown.",
     (*CONTAINER, "cause"),
 )
 FORCED_KILLS = event_counter(

@@ -81,7 +81,8 @@ def examine(
         except Exception as error:  # noqa: BLE001 - the error boundary: one rule costs only itself
             found = {}
             reasons.append(f"the rule failed, please report it: {type(error).__name__}: {error}")
-        findings += [_finding(rule, labels, evidence) for labels, evidence in found.items()]
+        if not (reasons and rule.finds_absence):
+            findings += [_finding(rule, labels, evidence) for labels, evidence in found.items()]
         if reasons:
             unseen.append((rule.id, "; ".join(reasons)))
         elif rule.witness and not view.has(rule.witness) and (_is_of_node(rule) or any(map(view.has, _LIVING))):
@@ -90,9 +91,9 @@ def examine(
     return Examination(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)), unseen, left_out, containers, now)
 
 
-def blinded(reason: str) -> Examination:
-    """Return what is known after a pass in which nothing could be examined."""
-    return Examination(could_not_look=[(rule.id, reason) for rule in RULES])
+def blinded(reason: str, now: float) -> Examination:
+    """Return what is known after a pass in which nothing could be examined; `now` is in seconds of the wall clock."""
+    return Examination(could_not_look=[(rule.id, reason) for rule in RULES], time=now)
 
 
 def _blind_to(rule: Rule, ran: Mapping[tuple[str, ...], float], failures: Mapping[str, str], blind: Mapping[str, str]) -> list[str]:
@@ -129,7 +130,7 @@ class Findings:
         self._blind, self._recent = blind, recent
         self._clock = clock
         self.latest = Examination()
-        """That of the latest pass."""
+        """The examination of the latest pass."""
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield 1 for each finding, and for each rule whether it could look."""

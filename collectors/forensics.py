@@ -126,12 +126,15 @@ def _culprit(node: Node, family: list[Zombie], most: int, first_seen: FirstSeen)
     pid, is_init, root = family[0].parent, family[0].parent_is_init, node.proc_root
     name, pids = _read(f"{root}/{pid}/status", _name_and_pids) or (b"", ())
     past = _read(f"{root}/{pid}/stat", parse_past)
+    scanned = node.process_table.stat(pid)
+    if past is None or scanned is None or past.start_time != scanned.start_time:  # it has ended, and another may have its number
+        name, pids, past = b"", (), None
     sessions: dict[int, bool] = {}
     looked = adopted = entered = 0
     statuses: Counter[int] = Counter()
     for zombie in family[:most]:
         its = _read(f"{root}/{zombie.pid}/stat", parse_past)
-        if its is None:  # somebody has waited for it just now
+        if its is None or its.start_time != zombie.start_time:  # somebody has waited for it just now
             continue
         looked += 1
         if its.status or _namespace(root, zombie.pid):  # who may read that may read the status, too

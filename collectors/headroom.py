@@ -11,7 +11,7 @@ from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ancestors
 from collectors.kernel.files import Gone, Malformed, ReadError, Unsupported, parse_once
 from collectors.kernel.hidepid import require_sight
-from collectors.kernel.procfs import parse_cgroup, rebase
+from collectors.kernel.process_cgroup import parse_cgroup, rebase
 
 HEADROOM = gauge(
     "coroner_container_memory_headroom_bytes",

@@ -23,8 +23,8 @@ INFO = gauge(
 )
 HANDLES = gauge(
     "coroner_container_init_handles_stop_signal",
-    "1 if PID 1 catches the container's stop signal or waits for it; 0 if it does neither: a stop ends in SIGKILL; absent where that "
-    "cannot be told (/proc/PID/status SigCgt, SigBlk, /proc/PID/wchan).",
+    "1 if PID 1 catches the container's stop signal (SIGTERM, unless a runtime tells another) or waits for it; 0 if it does neither: a "
+    "stop ends in SIGKILL; absent where that cannot be told (/proc/PID/status SigCgt, SigBlk, /proc/PID/wchan).",
     (*CONTAINER, "signal"),
 )
 WRAPPER = gauge(
@@ -69,10 +69,10 @@ class Init:
             if namespace is None:
                 continue
             life = container.cgroup.inode, namespace.init_pids
-            if life not in self._known and not _is_its_own(node, container, namespace):
-                continue
             before = self._known.get(life, (None, []))
             try:
+                if life not in self._known and not _is_its_own(node, container, namespace):
+                    continue
                 known[life] = self._look(node, container, namespace, before)
             except Gone:
                 continue

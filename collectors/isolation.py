@@ -12,7 +12,7 @@ from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.container_init import ForeignProcesses, init_of, running_init
 from collectors.kernel.files import ReadError
 from collectors.kernel.mount_table import mounts
-from collectors.kernel.mounts import MOST_BYTES
+from collectors.kernel.mountinfo import MOST_BYTES
 from collectors.kernel.namespaces import links_of_node
 from collectors.kernel.runtime_sockets import Place
 
@@ -44,6 +44,9 @@ YOUNG_LOOK_SECONDS = 15.0
 _FIRST_WAIT_SECONDS = 1.0
 MOST_LOOKS = 10
 """Containers that one pass looks at again. Those that were never looked at are not held back."""
+
+_Scanned = tuple[int, int]
+"""PID of an init, and when it was started in clock ticks since boot: as the scan of this pass saw it."""
 
 _SECCOMP = {0: "disabled", 1: "strict", 2: "filter"}
 _UNKNOWN = ""
@@ -105,24 +108,28 @@ class Isolation:
             self._known[inode] = _found(seen, self._sockets.get(container.id.runtime, ()), wait, now + wait)
 
 
-def look(node: Node, container: Container, inits: Mapping[ContainerKey, int], namespaces: Mapping[str, str]) -> Confinement | None:
-    """Look at a container; None if it has no init, or none that runs its program yet. `inits` are PIDs, `namespaces` those of the node."""
-    pid = inits.get(container.id.key)
+def look(node: Node, container: Container, inits: Mapping[ContainerKey, _Scanned], namespaces: Mapping[str, str]) -> Confinement | None:
+    """Look at a container; None if it has no init, or none that runs its program yet. `namespaces` are those of the node."""
+    known = inits.get(container.id.key)
     try:
-        init = init_of(node.proc_root, pid) if pid else running_init(node.proc_root, container.cgroup.directory)
+        init = init_of(node.proc_root, *known) if known else running_init(node.proc_root, container.cgroup.directory)
     except ForeignProcesses:
         return None
     return confinement(node.proc_root, init, namespaces) if init else None
 
 
-def _inits(node: Node) -> Mapping[ContainerKey, int]:
+def _inits(node: Node) -> Mapping[ContainerKey, _Scanned]:
     """Return PID 1 of those that have a PID namespace of their own, by the scan of this pass."""
     try:
         namespaces = node.processes.namespaces
     except ReadError:  # others ask for the same scan, and say why there is none
         return {}
-    found = {key: namespaces[inode].init_pids[0] for inode, key in node.own_namespaces.items()}
-    return {key: pid for key, pid in found.items() if node.came_from_outside(key, pid)}
+    pids = {key: namespaces[inode].init_pids[0] for inode, key in node.own_namespaces.items()}
+    return {
+        key: (pid, stat.start_time)
+        for key, pid in pids.items()
+        if (stat := node.process_table.stat(pid)) is not None and node.came_from_outside(key, pid)
+    }
 
 
 def _sockets_of_node(node: Node) -> Mapping[str, tuple[Place, ...]]:

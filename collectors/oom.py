@@ -1,6 +1,6 @@
 """OOM kills: the count of record, from memory.events and the kernel log together."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from collectors.base import Instance, Node, Sample, counter, event_counter
@@ -26,6 +26,10 @@ NODE_KILLS = counter(
     "OOM kills on the node, by whose memory limit was hit. The sum over scope is the node's total.",
     ("scope",),
 )
+
+
+_GONE = 0
+"""In place of an inode, which none is."""
 
 
 class Oom:
@@ -90,9 +94,8 @@ class Oom:
             return False
         self._has_events = True
         if self._local_events and (instance.cgroup.has_children or instance.cgroup.inode in self._nested):
-            nested = self._nested.setdefault(instance.cgroup.inode, {})
-            nested.update(self._below(node, instance.cgroup))
-            events = _sum((events, *nested.values()))  # also of those that are gone
+            nested = self._nested[instance.cgroup.inode] = self._with_nested(node, instance.cgroup)
+            events = _sum((events, *nested.values()))
         return this_round.read(instance.id, instance.cgroup.inode, self._reading(node, instance.cgroup, events))
 
     def _read_top(self, node: Node, cgroup: Cgroup, this_round: Round) -> str:
@@ -128,13 +131,14 @@ class Oom:
             self._groups[cgroup.inode] = events, groups
         return Reading(events.oom_kill or 0, groups, events.oom or 0)
 
-    @staticmethod
-    def _below(node: Node, cgroup: Cgroup) -> Iterator[tuple[int, MemoryEvents]]:
-        for other in node.cgroups:
-            if other.path.startswith(f"{cgroup.path}/"):
-                events = node.read(cgroupfs.memory_events, other)
-                if events is not None:
-                    yield other.inode, events
+    def _with_nested(self, node: Node, cgroup: Cgroup) -> dict[int, MemoryEvents]:
+        """Return the counts of what is nested in a container by inode, and the sum of those that are gone: it may make any number."""
+        before = self._nested.get(cgroup.inode, {})
+        there = [other for other in node.cgroups if other.path.startswith(f"{cgroup.path}/")]
+        counts = {other.inode: node.read(cgroupfs.memory_events, other) or before.get(other.inode) for other in there}
+        nested = {inode: events for inode, events in counts.items() if events is not None}
+        gone = [events for inode, events in before.items() if inode not in counts]
+        return {**nested, _GONE: _sum(gone)} if gone else nested
 
     def _whose(self, node: Node, instance: Instance) -> str:
         """Find the cgroup above a container whose own `oom` has risen since it was last looked at; if none has, the node was short.

@@ -110,23 +110,25 @@ class Casebook:
         long as its verdict is kept: deaths of long ago, which a runtime still lists, are for the caller to leave out.
         """
         key = case or CaseKey(self.boot_id, verdict.container, verdict.instance)
-        return self._change(lambda: self._contents.cases.close(key, verdict, labels, self._contents.aside), otherwise=False)
+        return self._change(
+            lambda: self._contents.cases.close(key, verdict, labels, self._contents.aside, self._contents.shown), otherwise=False
+        )
 
     def deaths(self) -> Deaths:
         """Return how many instances ended, by the labels that their container had then, and by cause."""
         with self._mutex:
             return self._contents.cases.counted()
 
-    def settled(self) -> dict[ContainerKey, tuple[float, set[int]]]:
-        """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and all that have one."""
+    def settled(self) -> dict[ContainerKey, tuple[float, list[int]]]:
+        """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and its lives in order."""
         return self._read(verdicts.settled, dict)
 
     def ended_since(self, since: float) -> dict[ContainerKey, Labels]:
         """Return what the containers were called that have ended since a time, in seconds of the wall clock."""
         return self._read(lambda execute: verdicts.named(execute, since), dict)
 
-    def last_stops(self) -> dict[Labels, float]:
-        """Return how many seconds the last stop of each container took, by its labels."""
+    def last_stops(self) -> dict[Labels, tuple[float, str]]:
+        """Return how many seconds the last stop of each container took, and the cause of that end, by its labels."""
         return self._read(verdicts.last_stops, dict)
 
     @property

@@ -1,7 +1,8 @@
 """Cases: which instances are open still, and which have ended, of what. All of it in memory, ahead of the file and without it."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 
 from agent.casebook import schema, verdicts
 from agent.casebook.aside import Aside
@@ -14,7 +15,9 @@ from collectors.kernel.container_id import ContainerKey
 
 MOST_OPEN = 10_000
 MOST_DEATHS = 10_000
-"""Counters: of containers by cause. The one that has not risen for longest goes."""
+"""Counters: of containers by cause. Of those that are not on the page the one that has not risen for longest goes."""
+_AT_ONCE = 100
+"""So many are forgotten together: who is on the page is not asked for each."""
 
 _NAMELESS = ("",) * len(schema.NAME)
 
@@ -50,8 +53,11 @@ class Cases:
         """Forget an open case."""
         self.open.put(("open_cases", tuple(key)), None)
 
-    def close(self, key: CaseKey, verdict: Verdict, labels: Labels, aside: Aside) -> bool:
-        """Count a death, and add its verdict to what is to be kept, unless that was done before; whether it was new."""
+    def close(self, key: CaseKey, verdict: Verdict, labels: Labels, aside: Aside, shown: Callable[[], Collection[Labels]]) -> bool:
+        """Count a death, and add its verdict to what is to be kept, unless that was done before; whether it was new.
+
+        `shown` gives the labels of all containers that are on the page: their counters must not fall.
+        """
         instance = _digest(CaseKey(key.boot_id, verdict.container, verdict.instance))
         self.drop(key)
         if instance in self._known:
@@ -64,11 +70,19 @@ class Cases:
         [count] = self.deaths.get(counter) or (0,)
         self.deaths.put(counter, (count + 1,))
         if len(self.deaths) > MOST_DEATHS:
-            self.deaths.put(next(iter(self.deaths)), None)
+            self._forget_deaths(shown())
         closed = aside.without_poison(Closed(key.boot_id, labels, verdict))
         if closed is not None:
             self.closed.append(closed)
         return True
+
+    def _forget_deaths(self, shown: Collection[Labels]) -> None:
+        *before, _latest = self.deaths
+        others = (key for key in before if key[1][: len(schema.NAME)] not in shown)
+        for key in islice(others, _AT_ONCE):
+            self.deaths.put(key, None)
+        while len(self.deaths) > MOST_DEATHS:
+            self.deaths.put(next(iter(self.deaths)), None)
 
     def facts(self) -> dict[CaseKey, str]:
         """Return what is known of the open cases."""

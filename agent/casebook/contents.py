@@ -8,7 +8,7 @@ from agent.casebook.aside import Aside
 from agent.casebook.cases import Cases
 from agent.casebook.rows import Rows
 from agent.casebook.schema import Execute
-from collectors.inquest.kill_state import State, Victim
+from collectors.inquest.kill_state import Labels, State, Victim
 
 
 class Contents:
@@ -63,6 +63,10 @@ class Contents:
         """Take note that nobody knows what the file holds, or will hold when it can be written again."""
         for each in self._changing:
             each.lost()
+
+    def shown(self) -> set[Labels]:
+        """Return the labels of the containers that are on the page."""
+        return {labels for (table, _), labels in self._state.items() if table == "names"}
 
     def _named(self, closed: verdicts.Closed) -> verdicts.Closed:
         """Return a verdict under the name that its container has by now, if that is known."""

@@ -41,7 +41,7 @@ class NotOurs(Exception):
 
 
 class _Broken(Exception):
-    """It cannot be gone on with."""
+    """The file is damaged, or somebody has replaced it: a new one is begun."""
 
 
 _BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")

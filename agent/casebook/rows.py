@@ -49,7 +49,7 @@ class Rows:
             self._changed[key] = None
 
     def replace(self, rows: dict[RowKey, Values]) -> None:
-        """Let these be all rows."""
+        """Replace all rows by these."""
         if self.is_known:
             self._changed |= dict.fromkeys(key for key, values in rows.items() if self._rows.get(key) != values)
             self._changed |= dict.fromkeys(self._rows.keys() - rows.keys())

@@ -91,13 +91,15 @@ def keys(execute: Execute) -> Iterator[CaseKey]:
         yield CaseKey(boot_id, ContainerKey(identifier), instance)
 
 
-def settled(execute: Execute) -> dict[ContainerKey, tuple[float, set[int]]]:
-    """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and all that have one."""
-    found: dict[ContainerKey, tuple[float, set[int]]] = {}
+def settled(execute: Execute) -> dict[ContainerKey, tuple[float, list[int]]]:
+    """Return when the last life of each container ended that has a verdict, seconds of the wall clock, and its lives in order."""
+    found: dict[ContainerKey, tuple[float, list[int]]] = {}
     rows = execute(f"SELECT identifier, instance, coalesce(ended, time) FROM verdicts WHERE {schema.fits('verdicts')} ORDER BY number")
     for identifier, instance, ended in rows:
-        last, instances = found.get(ContainerKey(identifier), (0, set()))
-        found[ContainerKey(identifier)] = max(last, ended), instances | {instance}
+        key = ContainerKey(identifier)
+        last, instances = found.get(key, (0.0, []))
+        instances.append(instance)
+        found[key] = max(last, ended), instances
     return found
 
 
@@ -111,13 +113,13 @@ def named(execute: Execute, since: float) -> dict[ContainerKey, Labels]:
     return {ContainerKey(identifier): tuple(labels) for identifier, *labels in rows}
 
 
-def last_stops(execute: Execute) -> dict[Labels, float]:
-    """Return how many seconds the last stop of each container took, by its labels."""
+def last_stops(execute: Execute) -> dict[Labels, tuple[float, str]]:
+    """Return how many seconds the last stop of each container took, and the cause of that end, by its labels."""
     rows = execute(
-        f"SELECT namespace, pod, container, stop_seconds FROM verdicts WHERE {schema.fits('verdicts')} AND stop_seconds IS NOT NULL"
+        f"SELECT namespace, pod, container, stop_seconds, cause FROM verdicts WHERE {schema.fits('verdicts')} AND stop_seconds IS NOT NULL"
         " ORDER BY coalesce(ended, time), number"
     )
-    return {tuple(labels): seconds for *labels, seconds in rows}
+    return {tuple(labels): (seconds, cause) for *labels, seconds, cause in rows}
 
 
 def equal(**wanted: object) -> dict[str, object]:

@@ -73,7 +73,8 @@ class DockerSource:
         self._clock, self._wall = clock, wall
         self._since = timestamp(int(min(wall(), wall() if since is None else since) * 1e9))
         self._lives = Lives()
-        self._execs = execs or Execs()
+        self._execs = execs or Execs(identities.lives)
+        self._is_podman = False
         self._looks: Looks | None = None
         self._images: dict[ContainerKey, str] = {}
         """Of containers of which a list says no more than the digest; "" while it is not known."""
@@ -107,6 +108,7 @@ class DockerSource:
                         raise self._blind(message.reason)
                     case Connected():
                         self._lives.connected(tells_stops=not message.is_podman)
+                        self._is_podman = message.is_podman
                         client = partial(self._connect, base_url=self._url, version=message.version, timeout=LOOK_SECONDS)
                         self._looks = Looks(connect=client, post=post)
                     case _:
@@ -189,7 +191,8 @@ class DockerSource:
         if image and (known is None or known.image != image):
             self._tell(Amended(SOURCE, key, {"image": image}))
         self._lives.inspected(message.content)
-        self._execs.know(key, probe_of(message.content))
+        if not self._is_podman:  # whose exec sessions nobody counts: no number, and no 0
+            self._execs.know(key, probe_of(message.content))
         if is_restarting(message.content) and self._lives.has_ended(key):  # and was not started meanwhile
             self._tell(Amended(SOURCE, key, {"state": "restarting", "ended": None}))
         for fact in facts_of_container(message.content, wall=self._wall(), since=message.since):

@@ -64,7 +64,7 @@ class ExitWatch:
         return self._epoll is not None
 
     def open(self) -> None:
-        """Begin. Raises OSError."""
+        """Begin to watch. Raises OSError."""
         with contextlib.suppress(ReadError):
             self._may_ptrace = may_ptrace(self._proc_root)
         # One of its own: what was waited for stays readable, and asyncio's could not be told to leave that out.

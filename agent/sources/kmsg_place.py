@@ -38,7 +38,7 @@ class Reader(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close what it reads."""
         ...
 
 

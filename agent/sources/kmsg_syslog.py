@@ -85,7 +85,7 @@ class Syslog:
         return True
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 def open_syslog() -> Syslog:

@@ -25,8 +25,8 @@ from collectors.layers import Layer
 
 WALKS = counter(
     "coroner_layer_walks_total",
-    "Walks of writable layers by how they ended: measured; too_large (200,000 entries, 100 levels or 5 minutes did not do), gone (with its "
-    "container), failed.",
+    "Walks of writable layers by how they ended: measured; too_large (200,000 entries, 100 levels, 5 minutes, or 10 s after the "
+    "container's end did not do), gone (with its container), failed.",
     ("result",),
 )
 

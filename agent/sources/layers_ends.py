@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from agent.layer_look import Result, Root, measure_end, root_of
-from agent.layer_walk import Pace
+from agent.layer_walk import Pace, Stopped
 from agent.sources import Tell
 from collectors.base import Node
 from collectors.inquest.facts import Born, Emptied, Exited, LayerMeasured
@@ -48,7 +48,7 @@ class LayerEnds:
         self._ends: deque[Emptied] = deque(maxlen=MOST_WAITING)
         self._sizes: Mapping[ContainerKey, int] = {}
         self._woken = asyncio.Event()
-        self._has_failed = False
+        self._failures: set[type] = set()
 
     def sizes(self) -> Mapping[ContainerKey, int]:
         """Return the bytes of the layers of those that ended lately, the latest last."""
@@ -122,6 +122,8 @@ class LayerEnds:
         result: Result
         try:
             size, result = measure_end(self._proc_root, upper, fact.time, pace)
+        except Stopped:
+            return
         except Exception as error:  # noqa: BLE001 - nor here
             self._fail(error)
             size, result = None, "failed"
@@ -138,6 +140,6 @@ class LayerEnds:
         return LayerMeasured(container=fact.container, source=self._source, time=fact.time, inode=fact.inode, size=size)
 
     def _fail(self, error: Exception) -> None:
-        if not self._has_failed:
+        if type(error) not in self._failures:
             log.error("layer of an ended container not looked at", exc_info=error)
-        self._has_failed = True
+        self._failures.add(type(error))

@@ -21,8 +21,8 @@ from collectors.inquest.facts import Exited, Signalled, Started, Watched
 from collectors.inquest.stops import KERNEL
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import ReadError, parse_once
+from collectors.kernel.first_pids import has_first_pids
 from collectors.kernel.process_stat import parse_stat
-from collectors.kernel.procfs import has_first_pids
 from collectors.kernel.trace_ring import SignalEvent
 
 LOST = counter("coroner_signals_lost_total", "Signals that were overwritten in the trace before they were read, at least.", ())

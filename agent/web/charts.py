@@ -24,14 +24,17 @@ _CHARTS: tuple[tuple[str, str, Spell, str], ...] = (
 """Title, level of the history, how its values are spelled, and the level that is its limit."""
 
 
-def charts(series: Series, limits: Callable[[str], float | None]) -> Html:
+def charts(series: Series, limits: Callable[[str], float | None], *, is_living: bool) -> Html:
     """Draw all charts of a container; `limits` gives the limit of a level, if it has one."""
     return Html('<div class="charts">%s</div>') % join(
-        chart(title, series.times, series.levels[level], spell, limits(limit)) for title, level, spell, limit in _CHARTS
+        chart(title, series.times, series.levels[level], spell, limits(limit), is_living=is_living)
+        for title, level, spell, limit in _CHARTS
     )
 
 
-def chart(title: str, times: Sequence[float], values: Sequence[float], spell: Spell, limit: float | None = None) -> Html:
+def chart(
+    title: str, times: Sequence[float], values: Sequence[float], spell: Spell, limit: float | None = None, *, is_living: bool = True
+) -> Html:
     """Draw one. The limit is drawn only if the line comes within sight of it."""
     known = [value for value in values if math.isfinite(value)]
     if not known:
@@ -45,8 +48,8 @@ def chart(title: str, times: Sequence[float], values: Sequence[float], spell: Sp
         x = _RIGHT - (end - time) / _HOUR * (_RIGHT - _LEFT)
         return f"{max(x, _LEFT):.1f}", f"{_BOTTOM - value / top * (_BOTTOM - _TOP):.1f}"
 
-    now = next(value for value in reversed(values) if math.isfinite(value))
-    said = Html("now %s, highest %s, lowest %s") % (spell(now), spell(max(known)), spell(min(known)))
+    when = Html("now") if is_living and math.isfinite(values[-1]) else Html("last")  # what has ended, or cannot be read, has no now
+    said = Html("%s %s, highest %s, lowest %s") % (when, spell(known[-1]), spell(max(known)), spell(min(known)))
     line = (
         Html('<path class="limit" d="M%s %sH%s"/><text x="%s" y="%s">limit %s</text>')
         % (*(_LEFT, place(end, seen_limit)[1], _RIGHT, _LEFT, f"{float(place(end, seen_limit)[1]) - 3:.1f}", spell(seen_limit)),)

@@ -126,7 +126,8 @@ _INFO = (
 
 def _history(view: View | None, life: Life) -> Iterator[Html]:
     if life.series is not None:
-        yield section("history", "The last hour", charts(life.series, view.levels.get if view is not None else lambda name: None))
+        limits = view.levels.get if view is not None else lambda name: None
+        yield section("history", "The last hour", charts(life.series, limits, is_living=view is not None))
 
 
 def _timeline(life: Life, seen: Overview) -> Iterator[Html]:

@@ -81,7 +81,7 @@ class Connection(web.RequestHandler):
         return not self.is_answered or self.is_stuck
 
     def cut(self, why: str) -> None:
-        """End it now."""
+        """Close the connection now."""
         self.is_cut = True
         self._limits.forget(self)
         self._wait(None)
@@ -108,7 +108,7 @@ class Connection(web.RequestHandler):
             self.cut("its certificate has none of client_allowed_sans")
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Make room."""
+        """Free its place."""
         self._wait(None)
         self._limits.forget(self)
         super().connection_lost(exc)

@@ -23,7 +23,7 @@ class About:
 
 
 def node_part(seen: Overview, about: About) -> Html:
-    """Render it."""
+    """Render what is known of the node, the sources, the collectors and the agent."""
     return join(
         [
             section("node", "Node", table("", ("What", "Now"), _node(seen))),

@@ -48,7 +48,7 @@ def link(labels: Labels) -> Html:
 
 
 def size(amount: float | None) -> Html:
-    """Spell bytes."""
+    """Spell an amount of bytes, such as 1.5 MiB."""
     if amount is None or not math.isfinite(amount):
         return UNKNOWN
     value, unit = amount, "B"
@@ -60,17 +60,17 @@ def size(amount: float | None) -> Html:
 
 
 def count(amount: float | None) -> Html:
-    """Spell a whole number."""
+    """Spell a whole number, such as 1,234."""
     return UNKNOWN if amount is None or not math.isfinite(amount) else escape(f"{amount:,.0f}")
 
 
 def percent(share: float | None) -> Html:
-    """Spell a share."""
+    """Spell a share from 0 to 1 in per cent."""
     return UNKNOWN if share is None or not math.isfinite(share) else Html("%s\N{NO-BREAK SPACE}%%") % f"{share * 100:.0f}"
 
 
 def cores(amount: float | None) -> Html:
-    """Spell processors."""
+    """Spell an amount of processors, with two decimals."""
     return UNKNOWN if amount is None or not math.isfinite(amount) else escape(f"{amount:.2f}")
 
 

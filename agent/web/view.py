@@ -55,7 +55,7 @@ class Agent(Protocol):
 
     @property
     def statuses(self) -> list[Status]:
-        """Of all sources."""
+        """The statuses of all sources."""
         ...
 
     def own_samples(self) -> Iterable[Sample]:

@@ -85,9 +85,9 @@ class Case:
     """Those of them that may be a stop's."""
     victims: tuple[OomVictim, ...]
     faults: tuple[Faulted, ...]
-    """Near the end."""
+    """Those from AT_THE_END seconds before the end on."""
     memory: MemoryEvents | None
-    """The last reading of them."""
+    """memory.events as read last; None: nobody has read it."""
     is_watched: bool
     """Somebody would have told of a stop."""
     signal_watchers: frozenset[str]

@@ -4,12 +4,14 @@ A runtime tells of each with its command, and of the container with the command 
 """
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from collectors.inquest.bounded import forget_oldest, nobody_lives
 from collectors.kernel.container_id import ContainerKey
 
 MOST = 10_000
-"""Containers that are remembered; the oldest goes."""
+"""Containers that are remembered."""
 _MOST_UNSORTED = 20
 """Commands of one container of which it is not known yet whether they are its health check."""
 _RECENT = 256
@@ -32,9 +34,10 @@ class _Container:
 
 
 class Execs:
-    """Takes what was told, in the event loop; any thread may ask."""
+    """Takes what was told, in the event loop; any thread may ask. `lives` says whether a container is still there."""
 
-    def __init__(self) -> None:
+    def __init__(self, lives: Callable[[ContainerKey], bool] = nobody_lives) -> None:
+        self._lives = lives
         self._containers: OrderedDict[ContainerKey, _Container] = OrderedDict()
         self._recent: deque[tuple[ContainerKey, int]] = deque(maxlen=_RECENT)
 
@@ -69,6 +72,5 @@ class Execs:
 
     def _of(self, key: ContainerKey) -> _Container:
         container = self._containers.setdefault(key, _Container())
-        if len(self._containers) > MOST:
-            self._containers.popitem(last=False)
+        forget_oldest(self._containers, MOST, self._lives)
         return container

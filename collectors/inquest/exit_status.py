@@ -32,7 +32,7 @@ class Exit:
     """As runtimes spell it: 128 + signal for a signal."""
     signal: int | None
     is_exact: bool
-    """Nothing else can be meant."""
+    """It has one meaning only: a runtime's code beyond 128 has two."""
     has_core: bool = False
 
     @property

@@ -88,5 +88,7 @@ class Rule:
     """If one of these (coroner_source_up) is blind, the rule could not look."""
     witness: str = ""
     """One of `metrics` that is there whenever something was measured: without any sample of it the rule is left out, not clean."""
+    finds_absence: bool = False
+    """It finds what some metric does not have: where it could not look, that is nobody's fault, and nothing is found."""
     without: str = ""
     """Why there may be none: the kernel lacks something, or it is too early."""

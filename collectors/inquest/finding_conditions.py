@@ -10,6 +10,7 @@ THREADS, THREADS_LIMIT, FORK_FAILURES = PREFIX + "threads", PREFIX + "threads_li
 ZOMBIES = PREFIX + "zombies"
 INIT, HANDLES, IS_WRAPPER = PREFIX + "init_info", PREFIX + "init_handles_stop_signal", PREFIX + "init_is_wrapper"
 USAGE, HEADROOM, NEAREST = PREFIX + "memory_usage_bytes", PREFIX + "memory_headroom_bytes", PREFIX + "memory_nearest_limit_bytes"
+LIMIT = PREFIX + "memory_limit_bytes"
 CANDIDATE = PREFIX + "oom_candidate_info"
 EVENTS_HIGH, EVENTS_MAX = PREFIX + "memory_events_high_total", PREFIX + "memory_events_max_total"
 OOM_KILL = PREFIX + "memory_events_oom_kill_total"
@@ -137,8 +138,11 @@ def oom_kill_of_child(view: View, threshold: float) -> Found:
 
 
 def no_memory_limit(view: View, _: float) -> Found:
-    """Neither the container nor anything above it has a limit."""
-    limited = {labels[:3] for labels, _bytes in view.each(NEAREST)}
+    """Neither the container nor anything above it has a limit.
+
+    The usage is read after the limits: so those were there to be read. Its own limit counts even where nobody can tell what is left of it.
+    """
+    limited = {labels[:3] for metric in (NEAREST, LIMIT) for labels, _bytes in view.each(metric)}
     for labels, usage in view.each(USAGE):
         if labels not in limited:
             yield labels, f"uses {_mib(usage)}, and neither it nor a cgroup above it has a memory limit"
@@ -182,10 +186,10 @@ def crash_loop(view: View, threshold: float) -> Found:
 
 
 def forced_kill(view: View, threshold: float) -> Found:
-    """The last stop that is known ended in SIGKILL."""
+    """The last stop that is known ended in SIGKILL: nothing was left of its grace."""
     left, stops = view.values(GRACE_LEFT), view.values(LAST_STOP)
     for labels, kills in view.each(FORCED_KILLS):
-        if kills > threshold and not left.get(labels, 0) > 0:
+        if kills > threshold and (left.get(labels) == 0 or labels not in stops):
             took = f"; the last one took {stops[labels]:.1f} s" if labels in stops else ""
             yield labels, f"{kills:.0f} of its stops ended in SIGKILL because the grace period ran out{took}"
 

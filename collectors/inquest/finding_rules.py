@@ -281,9 +281,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "no-memory-limit",
         "info",
-        metrics=(when.USAGE, when.NEAREST),
+        metrics=(when.USAGE, when.NEAREST, when.LIMIT),
         collectors=("memory", "headroom"),
         find=when.no_memory_limit,
+        finds_absence=True,
         witness=when.USAGE,
         without=_NO_MEMORY,
         why="If it leaks, the node runs out of memory,\nand the OOM killer chooses among all processes there are.",

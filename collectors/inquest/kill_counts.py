@@ -64,12 +64,13 @@ class KillCounts:
         self.sums.end(self.instances.end(key, inode), labels)
 
     def prune(self, names: Mapping[ContainerKey, Labels], living: Collection[str] | None) -> None:
-        """Forget the instances that need not be known one by one any more."""
+        """Forget the instances that need not be known one by one any more, and of too many names the oldest."""
         for key, inode in self.instances.surplus(names, living):
             self.end(key, inode, names.get(key))
+        self.sums.forget(names.values())
 
     def totals(self, names: Mapping[ContainerKey, Labels]) -> Totals:
-        """Sum up."""
+        """Return all kills, summed up by the labels of containers and by scope."""
         by_scope = Counter(dict.fromkeys(SCOPES, 0))
         by_container: Counter[Labels] = Counter(dict.fromkeys(names.values(), 0))
         for part in (*self.sums.counted(), *self.tops.guessed()):

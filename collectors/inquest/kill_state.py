@@ -85,7 +85,7 @@ class Book(Protocol):
 
 
 class NoBook:
-    """Memory only."""
+    """Keeps nothing: the ledger is in memory only."""
 
     def save(self, state: State, victim: Victim | None = None) -> None:
-        """Forget them."""
+        """Keep nothing."""

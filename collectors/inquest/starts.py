@@ -5,14 +5,16 @@ is known of a life goes with its end, but not that there was one: from creation 
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from collectors.inquest.bounded import forget_oldest, nobody_lives
 from collectors.inquest.facts import Created, Emptied, Exited, Fact, Removed, Started
 from collectors.inquest.stops import is_possible
 from collectors.kernel.container_id import ContainerKey
 
 MOST = 10_000
-"""Containers that are remembered; the oldest goes."""
+"""Containers that are remembered."""
 
 
 @dataclass(slots=True)
@@ -34,9 +36,10 @@ class _Life:
 
 
 class Starts:
-    """Takes facts, in the event loop; any thread may ask."""
+    """Takes facts, in the event loop; any thread may ask. `is_there` says whether a container still is."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_there: Callable[[ContainerKey], bool] = nobody_lives) -> None:
+        self._is_there = is_there
         self._lives: OrderedDict[ContainerKey, _Life] = OrderedDict()
 
     def tell(self, fact: Fact) -> None:
@@ -72,8 +75,7 @@ class Starts:
                 life.by_runtime = max(fact.time, life.by_runtime or 0.0)
             case Started() if life.inode != fact.inode:
                 life.inode, life.by_kernel = fact.inode, fact.time
-        if len(self._lives) > MOST:
-            self._lives.popitem(last=False)
+        forget_oldest(self._lives, MOST, self._is_there)
 
     def _ended(self, life: _Life, fact: Exited | Emptied) -> None:
         start = life.by_runtime if life.inode is None else life.by_kernel

@@ -1,7 +1,7 @@
 """OOM kills that are counted for no instance: sums by whose limit was hit, and what each name had in instances that are forgotten. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from collectors.inquest.instances import InstanceKills
 from collectors.inquest.kill_state import Labels
@@ -66,5 +66,11 @@ class Sums:
         if labels is not None and instance.total:
             # The last to count is the last in line to be forgotten.
             self.identities[labels] = self.identities.pop(labels, 0) + instance.total
-            if len(self.identities) > _MOST_IDENTITIES:
-                del self.identities[next(iter(self.identities))]
+
+    def forget(self, named: Collection[Labels]) -> None:
+        """Forget the oldest of too many names, those that a container has last."""
+        surplus = len(self.identities) - _MOST_IDENTITIES
+        if surplus > 0:
+            present = frozenset(named)
+            for labels in sorted(self.identities, key=present.__contains__)[:surplus]:
+                del self.identities[labels]

@@ -54,11 +54,11 @@ class _Process:
         return Init(self.pid, self.stat.start_time, comm.decode(errors="backslashreplace"))
 
 
-def init_of(proc_root: str, pid: int) -> Init | None:
-    """Return the init that is known to have this PID; None if it has ended."""
+def init_of(proc_root: str, pid: int, start_time: int) -> Init | None:
+    """Return the init that is known to have this PID, and to have been started then; None if it has ended."""
     with suppress(ReadError):
         stat = parse_once(f"{proc_root}/{pid}/stat", parse_stat)
-        return _Process(pid, stat, ()).init()
+        return _Process(pid, stat, ()).init() if stat.start_time == start_time else None
     return None
 
 
@@ -70,8 +70,7 @@ def newborn_init(proc_root: str, directory: str, others: set[int]) -> Init | Non
     pids = list(islice(_pids(directory + place for place in _PLACES), _MOST_PROCESSES))
     processes = _processes(proc_root, [pid for pid in pids if pid not in others])
     others.update(process.pid for process in processes if process.namespace_pids[-1:] != (1,))
-    first = _first(_outer(processes, frozenset(pids)))
-    return first.init() if first is not None else None
+    return _in_cgroup(_first(_outer(processes, frozenset(pids))), (directory + place for place in _PLACES))
 
 
 def is_empty(directory: str) -> bool:
@@ -96,10 +95,15 @@ def running_init(proc_root: str, directory: str) -> Init | None:
         # Where not all were seen, another one may be less deep; but none less than in a namespace right below ours.
         is_outermost = is_whole or len(first.namespace_pids) == 2
         # Else it is in a namespace that somebody made inside of a container that has none of its own.
-        return first.init() if is_outermost and first.stat.start_time <= oldest.stat.start_time else None
+        return _in_cgroup(first, _tree(directory)) if is_outermost and first.stat.start_time <= oldest.stat.start_time else None
     if not is_whole or oldest.namespace_pids[-1:] == (1,) or oldest.stat.comm.startswith(_RUNTIME):
         return None
-    return oldest.init() if oldest.init().age_seconds >= _SURE_SECONDS else None
+    return _in_cgroup(oldest, _tree(directory)) if oldest.init().age_seconds >= _SURE_SECONDS else None
+
+
+def _in_cgroup(process: _Process | None, directories: Iterator[str]) -> Init | None:
+    """Return the init if its PID is in the cgroup still: else another process may have got it before it was looked at."""
+    return process.init() if process is not None and process.pid in _pids(directories) else None
 
 
 def _first(outer: list[_Process]) -> _Process | None:

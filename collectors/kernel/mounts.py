@@ -1,17 +1,10 @@
-"""Overlay mounts from /proc/PID/mountinfo (Documentation/filesystems/proc.rst 3.5).
+"""Overlay mounts, from mountinfo."""
 
-Reading it takes the kernel's lock of the mount tree for reading and asks no file system: a server that does not answer holds nobody up.
-"""
-
-import os
 from dataclasses import dataclass
 
-from collectors.kernel.files import FLAGS, ReadError, explain
+from collectors.kernel.mountinfo import MOST_BYTES, entries, head, whole
 
-MOST_BYTES = 16 << 20
-"""A node with 1,000 containers has some 2 MiB; whoever may mount can make as many lines as the kernel's fs.mount-max allows."""
-
-_PIECE = 1 << 16
+_MOST_OF_CONTAINER = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +20,11 @@ class Overlay:
 
 
 def overlays(path: str, most: int = MOST_BYTES) -> frozenset[Overlay]:
-    """Overlays in a mountinfo. Raises ReadError, also for one of more than `most` bytes: a part of the mounts is not the mounts."""
-    raw = head(path, most + 1)
-    if len(raw) > most:
-        raise ReadError(path, f"more than {most} bytes of mounts")
-    return parse_overlays(raw)
+    """Overlays in a mountinfo. Raises ReadError, also for one of more than `most` bytes."""
+    return parse_overlays(whole(path, most))
 
 
-def root_devices(path: str, most: int = 4 * _PIECE) -> frozenset[bytes]:
+def root_devices(path: str, most: int = _MOST_OF_CONTAINER) -> frozenset[bytes]:
     """Device of the overlay that is the root of a process, by its mountinfo; empty if its root is none. Raises ReadError.
 
     Not of others: whoever mounts directories of the node, such as the agent's own pod, has the roots of other containers below those. The
@@ -44,30 +34,5 @@ def root_devices(path: str, most: int = 4 * _PIECE) -> frozenset[bytes]:
 
 
 def parse_overlays(raw: bytes) -> frozenset[Overlay]:
-    """Find the lines of overlays; one that is cut short is none.
-
-    The kernel escapes spaces in paths, so that nobody's path looks like the separator between a mount and its file system.
-    """
-    found = []
-    for line in raw.split(b"\n")[:-1]:
-        mount, _, kind = line.partition(b" - ")
-        if kind.startswith(b"overlay "):
-            fields = mount.split(b" ")
-            if len(fields) >= 6:
-                found.append(Overlay(device=fields[2], id=fields[0], point=fields[4]))
-    return frozenset(found)
-
-
-def head(path: str, most: int) -> bytes:
-    """Read so many bytes of a kernel file that may be long, or all if it has fewer. Raises ReadError."""
-    try:
-        fd = os.open(path, FLAGS)
-        try:
-            raw = b""
-            while len(raw) < most and (piece := os.read(fd, min(_PIECE, most - len(raw)))):
-                raw += piece
-            return raw
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise explain(error, path) from error
+    """Find the lines of overlays; one that is cut short is none."""
+    return frozenset(Overlay(each.device, each.id, each.point) for each in entries(raw, b" - overlay ") if each.kind == b"overlay")

@@ -38,6 +38,8 @@ class Past:
 
     Page faults of children are added to cminflt and cmajflt when they are waited for.
     """
+    start_time: int
+    """In clock ticks since boot: with the PID it belongs to one process only."""
     status: int
     """As of wait(2); 0 too while it lives, and for whoever may not trace it."""
 
@@ -47,7 +49,7 @@ def parse_past(raw: bytes) -> Past:
     fields = raw[raw.rindex(b")") + 2 :].split()
     if len(fields) < 50 or not raw.endswith(b"\n"):
         raise ValueError(f"cut short: {raw[:80]!r}")
-    return Past(int(fields[3]), int(fields[8]) + int(fields[10]) > 0, int(fields[49]))
+    return Past(int(fields[3]), int(fields[8]) + int(fields[10]) > 0, int(fields[19]), int(fields[49]))
 
 
 class Member(NamedTuple):

@@ -6,13 +6,13 @@ from a kept descriptor; a descriptor belongs to one life of a PID, so it can nev
 
 import errno
 import os
-import posixpath
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from collectors.kernel.files import FLAGS, Gone, Malformed, ReadError, Unsupported, explain, read_all, read_whole
-from collectors.kernel.formats import lines
+from collectors.kernel.first_pids import INITIAL_PID_NAMESPACE, inode_of, is_own
 from collectors.kernel.hidepid import require_sight
+from collectors.kernel.process_cgroup import parse_cgroup, rebase
 from collectors.kernel.process_stat import Member, Stat, member, parse_stat
 from collectors.kernel.process_status import namespace_pids
 from collectors.kernel.processes import DAEMON_NAMES, SHIM_NAMES, Entered, Namespace, Processes, RuntimeProcess, Zombie
@@ -25,23 +25,7 @@ UNKNOWN = "unknown"
 _BUFFER = 1024
 """Longer than any stat: 52 numbers and a name of at most 63 bytes."""
 
-INITIAL_PID_NAMESPACE = "4026531836"
-"""Inode of the first PID namespace on every kernel (include/linux/proc_ns.h), for when not even that link may be read."""
-
 _RUNTIMES = DAEMON_NAMES | SHIM_NAMES
-
-
-def parse_cgroup(raw: bytes) -> str | None:
-    """Return the cgroup v2 path from /proc/PID/cgroup; None on a host without one.
-
-    A zombie keeps the path; a removed cgroup's has ` (deleted)` appended, which is taken off here. Raises ValueError.
-    """
-    if raw and not raw.endswith(b"\n"):
-        raise ValueError("cut short")
-    for line in lines(raw):
-        if line.startswith(b"0::"):
-            return line[3:].removesuffix(b" (deleted)").decode(errors="backslashreplace")
-    return None
 
 
 class _Process:
@@ -62,14 +46,6 @@ class _Process:
     def is_zombie(self) -> bool:
         # A dead leader whose other threads live on is also in state Z, but nobody can wait for it yet.
         return self.stat.state == b"Z" and self.stat.threads == 1
-
-
-def rebase(path: str, own: str) -> str:
-    """Turn a path of /proc/PID/cgroup, which is relative to the reader's cgroup namespace, into one from the hierarchy's root.
-
-    `own` is where that namespace's root is, "/" outside of any. A process elsewhere is shown as `/../../other/pod`.
-    """
-    return path if own == "/" else posixpath.normpath(f"{own}/{path}")
 
 
 class ProcessTable:
@@ -127,6 +103,8 @@ class ProcessTable:
             if process.status_fd < 0 and self._open < self._limit:
                 process.status_fd = self._give_way(_open, path)
                 self._open += 1
+                if process.fd >= 0:
+                    os.pread(process.fd, 1, 0)  # ESRCH if it has ended: what was opened may be of another process with its number
             return self._give_way(read_whole, path) if process.status_fd < 0 else read_all(process.status_fd)
         except OSError as error:
             self._close(process)
@@ -204,16 +182,16 @@ class ProcessTable:
     def _namespace_of_root(self) -> str:
         # PID 1 is in the namespace that this /proc was mounted for, and so are an agent with one PID in it and, on a host, kthreadd. Any
         # link but the agent's own may be forbidden.
-        for pid in ("1", *(["self"] if _is_own(self._root) else []), "2"):
+        for pid in ("1", *(["self"] if is_own(self._root) else []), "2"):
             try:
-                return _inode(os.readlink(f"{self._root}/{pid}/ns/pid"))
+                return inode_of(os.readlink(f"{self._root}/{pid}/ns/pid"))
             except OSError:
                 continue
         return INITIAL_PID_NAMESPACE
 
     def _namespace(self, pid: str, process: _Process) -> str:
         try:
-            return _inode(os.readlink(f"{self._root}/{pid}/ns/pid"))
+            return inode_of(os.readlink(f"{self._root}/{pid}/ns/pid"))
         except PermissionError:
             return self._own_namespace if len(self._namespace_pids(pid, process)) == 1 else UNKNOWN
         except FileNotFoundError:
@@ -344,26 +322,3 @@ def _raise_unless_ended(error: OSError | ValueError | ReadError, path: str) -> N
     outcome = explain(error, path)
     if not isinstance(outcome, Gone):  # a file that is missing while its directory is there is no end of a process
         raise outcome from error
-
-
-def _inode(link: str) -> str:
-    """Return the inode of a namespace link such as `pid:[4026531836]`."""
-    return link[link.index("[") + 1 : -1]
-
-
-def has_first_pids(root: str) -> bool | None:
-    """Whether the PIDs of this /proc are those of the first PID namespace, as the kernel log has them; None is not known."""
-    try:
-        if _inode(os.readlink(f"{root}/self/ns/pid")) == INITIAL_PID_NAMESPACE:
-            return True
-    except (OSError, ValueError):
-        return None
-    return False if _is_own(root) else None
-
-
-def _is_own(root: str) -> bool:
-    """Whether this /proc is of the agent's own PID namespace, and not of one around it: NSpid of the agent has one PID."""
-    try:
-        return len(namespace_pids(read_whole(f"{root}/self/status"))) == 1
-    except (OSError, ValueError):
-        return False

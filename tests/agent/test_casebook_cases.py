@@ -238,6 +238,17 @@ def test_verdicts_are_called_as_their_container_is_by_now(desk: Desk) -> None:
     assert book.deaths() == {(("", "", ""), "forced_kill"): 2, (DB, "forced_kill"): 1}
 
 
+def test_the_next_agent_knows_of_each_last_stop_how_long_it_took_and_whether_it_was_forced(desk: Desk) -> None:
+    """The last one by its end: a container that stops in time by now has no forced kill to mend."""
+    book = desk.opened()
+    book.close_case(VERDICT, WEB)
+    book.close_case(replace(VERDICT, instance=8, cause="stopped", stop_seconds=2.5, ended=NOW - 1), WEB)
+    book.close_case(replace(VERDICT, instance=9), DB)
+    book.close_case(replace(VERDICT, instance=10, cause="error", stop_seconds=None, ended=NOW), DB)
+
+    assert again(desk).last_stops() == {WEB: (2.5, "stopped"), DB: (10.5, "forced_kill")}
+
+
 def test_what_is_old_is_forgotten(desk: Desk) -> None:
     """Verdicts and counters by age, since they were written; open cases are not: whoever opened them closes them."""
     book = desk.opened()
@@ -260,6 +271,7 @@ def test_all_of_it_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("agent.casebook.verdicts.KEEP_VERDICTS", 3)
     monkeypatch.setattr("agent.casebook.cases.MOST_OPEN", 3)
     monkeypatch.setattr("agent.casebook.cases.MOST_DEATHS", 3)
+    monkeypatch.setattr("agent.casebook.cases._AT_ONCE", 1)
     book = desk.opened()
     for number in (1, 2, 3, 1, 4):
         book.close_case(replace(VERDICT, instance=number * 10), ("", "", f"c{number}"))
@@ -271,6 +283,25 @@ def test_all_of_it_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
         assert sorted(labels[2] for labels, _ in each.deaths()) == ["c1", "c3", "c4"]
         assert sorted(key.instance for key in each.open_cases()) == [1, 3, 4]
     assert len(book._contents.cases._known) <= 3
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_a_counter_that_is_on_the_page_never_falls_however_many_others_there_are(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """The jobs of a week are more than are kept, and the service beside them has last failed before."""
+    monkeypatch.setattr("agent.casebook.cases.MOST_DEATHS", 3)
+    monkeypatch.setattr("agent.casebook.cases._AT_ONCE", at_once)
+    book = desk.opened()
+    book.save(replace(STATE, names={A: WEB}))
+    book.close_case(replace(VERDICT, container=A), WEB)
+    for number in range(10):
+        book.close_case(replace(VERDICT, instance=100 + number), ("", "", f"job-{number}"))
+
+    for each in now_and_later(desk, book):
+        assert each.deaths()[WEB, "forced_kill"] == 1
+        assert each.deaths()[("", "", "job-9"), "forced_kill"] == 1
+        assert len(each.deaths()) <= 3
 
 
 # What goes wrong

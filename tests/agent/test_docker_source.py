@@ -352,6 +352,18 @@ async def test_stops_are_watched_from_the_subscription_on_until_there_is_a_gap(d
     assert DB not in {fact.container for fact in following.of(Watched)}
 
 
+async def test_nobody_counts_exec_sessions_where_they_are_not_told(daemon: Daemon) -> None:
+    """Podman is not asked for them: a container of its has no count, and not one of 0."""
+    daemon.headers = {"Libpod-API-Version": "4.3.1"}
+    daemon.containers = [listed(WEB, "web")]
+    daemon.inspected = {WEB: {"Id": WEB, "State": {}, "Config": {"Healthcheck": {"Test": ["CMD", "probe", "-v"]}}}}
+    following = Following(daemon.url)
+    async with following.run():
+        await following.until(lambda: bool(following.of(Configured)))
+
+    assert following.execs.has_probe(WEB) is None
+
+
 async def test_podman_never_says_that_a_container_was_asked_to_stop(daemon: Daemon) -> None:
     """So its silence means nothing; it is known by a header."""
     daemon.headers = {"Libpod-API-Version": "4.3.1"}

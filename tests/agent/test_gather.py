@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 import pytest
@@ -70,7 +70,8 @@ def wait(event: threading.Event) -> None:
 def gather(
     census: FakeCensus,
     *collectors: Fake,
-    counted: Callable[[Node], None] = lambda node: None,
+    counted: Sequence[Callable[[Node], None]] = (),
+    assess: Callable[[Node], None] = lambda node: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Gather:
     """Make a Gather over fakes."""
@@ -78,7 +79,7 @@ def gather(
         census=cast("Census", census),
         collectors=cast("list[Collector]", collectors),
         proc_root="/nowhere",
-        assess=lambda node, failures: None,
+        assess=lambda node, failures: assess(node),
         counted=counted,
         clock=clock,
     )
@@ -278,7 +279,7 @@ async def test_without_scrapes_a_patrol_runs_some_collectors_and_nothing_of_it_i
 
     counted: list[Node] = []
     watched, failing, other = Fake("oom"), Fake("bad", fail), Fake("memory")
-    one = gather(census, failing, watched, other, counted=counted.append)
+    one = gather(census, failing, watched, other, counted=[counted.append])
     resync = asyncio.create_task(one.resync(0, lambda: {"oom", "bad"}))
     await until(lambda: watched.runs >= 2)
     resync.cancel()
@@ -385,7 +386,7 @@ async def test_a_patrol_keeps_nothing_of_its_node(census: FakeCensus, release: t
     """While there are scrapes it rests, with what it has."""
     nodes: list[weakref.ref[Node]] = []
     census.before = lambda: wait(release) if census.taken == 2 else None
-    one = gather(census, Fake("oom"), counted=lambda node: nodes.append(weakref.ref(node)))
+    one = gather(census, Fake("oom"), counted=[lambda node: nodes.append(weakref.ref(node))])
     resync = asyncio.create_task(one.resync(0, lambda: {"oom"}, timeout=3600))
 
     try:
@@ -393,3 +394,19 @@ async def test_a_patrol_keeps_nothing_of_its_node(census: FakeCensus, release: t
     finally:
         release.set()
         resync.cancel()
+
+
+async def test_who_is_shown_a_pass_and_fails_stops_no_other_and_no_page(census: FakeCensus, caplog: pytest.LogCaptureFixture) -> None:
+    """Such as one source of several; it is said once."""
+    seen: list[Node] = []
+
+    def fail(_node: Node) -> None:
+        raise KeyError("a fault")
+
+    one = gather(census, Fake("oom"), counted=[fail, seen.append], assess=fail)
+    for _ in range(3):
+        assert (VALUE, ("oom",), 1) in (await one.collect(5)).samples
+    await one.look(5)
+
+    assert len(seen) == 4
+    assert [record.message for record in caplog.records] == ["a pass was not taken note of"] * 2

@@ -176,14 +176,30 @@ async def test_where_the_kernel_logs_other_pids_than_proc_has_nothing_is_known(t
     assert host.is_init(docker(A), 100, 101) == [None, None]
 
 
+def test_one_that_lives_is_remembered_however_many_come_and_go(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing tells of it again: a scan tells of those that are new."""
+    monkeypatch.setattr(module, "MOST", 2)
+    tree(host.root, cgroup(docker(A), {}))
+    tree(host.root, proc(process(100, namespace=INSIDE, pids=(100, 1), cgroup=docker(A))))
+    host.scan()
+    for number in range(10):
+        path = docker(f"{number:064x}")
+        tree(host.root, cgroup(path, {}))
+        tree(host.root, proc(process(200, namespace=INSIDE + 1 + number, pids=(200, 1), cgroup=path)))
+        host.scan()
+        remove_cgroup(host.root, path)
+
+    assert host.is_init(docker(A), 100) == [True]
+    assert len(host.inits._known) == 2
+
+
 def test_the_latest_are_remembered(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others may have ended long ago."""
     monkeypatch.setattr(module, "MOST", 1)
     for key, pid in ((A, 100), (B, 200)):
         tree(host.root, cgroup(docker(key), {}))
         tree(host.root, proc(process(pid, namespace=INSIDE + pid, pids=(pid, 1), cgroup=docker(key))))
-        seen = node(host.root)
-        host.inits.scanned(seen, seen.processes.namespaces)
+        host.scan()
 
     assert host.is_init(docker(A), 100) == [None]
     assert host.is_init(docker(B), 200) == [True]

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import shutil
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -91,6 +93,33 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """Make a node with two containers."""
     return Host(tmp_path, monkeypatch)
+
+
+async def test_an_end_of_the_agent_during_a_walk_is_no_failure(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody wants the answer any more; what fails after that is still logged."""
+    entered = threading.Event()
+    left = threading.Event()
+
+    def measure(_proc_root: str, _upper: bytes, _ended: float, pace: Pace) -> Any:
+        entered.set()
+        try:
+            while True:
+                pace.rest()
+                time.sleep(0.001)
+        finally:
+            left.set()
+
+    monkeypatch.setattr(layers_ends, "measure_end", measure)
+    async with host.followed():
+        await host.know()
+        host.source.ends.ended(host.end(A, LATER))
+        await host.until(entered.is_set)
+    await host.until(left.is_set)
+    await host.until(lambda: not any(thread.name == "layers" for thread in threading.enumerate()))
+
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_a_layer_is_measured_when_its_container_has_ended(host: Host) -> None:

@@ -1,12 +1,16 @@
 """Whose process the kernel log names by its PID: known while it is there and for a moment after, never another's."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.log_pids import KEEP_SECONDS, LogPids
-from collectors.inquest.facts import Exited, Started
+from collectors.inquest.facts import Born, Exited, OomKilled, Started
+from collectors.kernel import container_id
+from collectors.kernel.cgroupfs import Cgroup
+from tests.kills import KILL, told
 from tests.tree import HOST_NAMESPACE, A, B, Link, docker, proc, process, tree
 
 SELF = {"self/ns/pid": Link(f"pid:[{HOST_NAMESPACE}]")}
@@ -21,6 +25,19 @@ def fault(pid: int = PID, comm: bytes = b"app") -> tuple[int, bytes]:
 def of(inode: int | None, time: float = 5.0) -> dict[str, Any]:
     """Return what facts of the container A have."""
     return {"container": A, "source": "exits", "time": time, "inode": inode}
+
+
+def born(inode: int, path: str = docker(A)) -> Born:
+    """Return the birth of the container with this cgroup."""
+    container = container_id.parse(path)
+    assert container is not None
+    cgroup = Cgroup(path, f"/nowhere{path}", inode, has_children=False)
+    return Born(container=container.key, source="cgroup", time=5.0, inode=inode, id=container, cgroup=cgroup)
+
+
+def killed(pid: int) -> OomKilled:
+    """Return a kill of which the log names nothing but the PID."""
+    return told(replace(KILL, pid=pid))
 
 
 class Node:
@@ -88,6 +105,36 @@ def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.Monke
         node.pids.tell(Started(**of(4711 + number), pid=PID + number))
 
     assert [node.pids.whose(*fault(PID + number)) for number in range(4)] == [None, None, (A, 4713), (A, 4714)]
+
+
+def test_an_init_that_lives_is_remembered_however_many_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended is forgotten, and the births of what never had an init are with their ends."""
+    monkeypatch.setattr("agent.log_pids.MOST", 2)
+    node = Node(tmp_path)
+    node.pids.tell(Started(**of(4711), pid=PID))
+    for number in range(1, 10):
+        node.pids.tell(Started(**of(4711 + number), pid=PID + number))
+        node.pids.tell(Exited(**of(4711 + number), how="reaped", status=0))
+        node.now += KEEP_SECONDS + 1
+        node.pids.tell(born(5000 + number))
+        node.pids.tell(Exited(**of(5000 + number), how="runtime", code=0))
+
+    assert node.pids.whose(*fault()) == (A, 4711)
+    assert not node.pids._births
+
+
+def test_what_a_container_makes_in_itself_takes_nobodys_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may make any number of cgroups that are called like containers."""
+    monkeypatch.setattr("agent.log_pids.MOST", 1)
+    node = Node(tmp_path)
+    node.pids.tell(born(4711))
+    for number in range(10):
+        node.pids.tell(born(5000 + number, f"{docker(A)}/docker/{B}"))
+    node.pids.tell(Started(**of(4711), pid=PID))
+
+    owner = node.pids.owner(killed(PID))
+    assert owner is not None
+    assert owner.inode == 4711
 
 
 @pytest.mark.parametrize("status", ["Name:\tapp", "", "x\n"])

@@ -111,3 +111,9 @@ def test_a_manager_that_does_not_read_is_not_waited_for(manager: tuple[socket.so
 def test_watchdog_is_another_matter(environ: dict[str, str], seconds: float) -> None:
     """A period that is not one, or is meant for another process, is none."""
     assert Notifier(environ).watchdog_seconds == seconds
+
+
+@pytest.mark.parametrize(("watchdog", "seconds"), [("", 10), ("120000000", 10), ("15000000", 3.75), ("1000000", 0.25)])
+def test_passes_are_as_frequent_as_the_watchdog_needs(watchdog: str, seconds: float) -> None:
+    """Without a scrape there is one every ten seconds: too late for a period of that, and a good agent would be killed."""
+    assert Notifier({"WATCHDOG_USEC": watchdog}).in_time(10) == seconds

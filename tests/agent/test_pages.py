@@ -153,7 +153,7 @@ async def test_one_that_has_just_ended_has_a_page_before_its_verdict(app: App, p
 
     assert "There is no verdict yet" in page
     assert "This life" in page
-    assert "now 1, highest 1" in page
+    assert "last 1, highest 1" in page
 
 
 @in_module
@@ -418,6 +418,14 @@ def test_a_chart_breaks_where_nothing_is_known() -> None:
     assert 'aria-label="Threads: now 7, highest 7, lowest 1"' in drawn
     assert "limit 10" in drawn
     assert "limit" not in chart("Threads", times, [1] * 8, count, limit=1000)
+
+
+def test_what_is_not_known_any_more_is_not_shown_as_of_now() -> None:
+    """A container that has ended uses nothing now, and of one that cannot be read nobody knows."""
+    times, values = [0.0, 60.0, 120.0], [1.0, 2.0, 3.0]
+    assert "now 3" in chart("Threads", times, values, count)
+    assert "last 3, highest 3" in chart("Threads", times, values, count, is_living=False)
+    assert "last 2, highest 2" in chart("Threads", times, [1.0, 2.0, math.nan], count)
 
 
 def test_a_chart_breaks_where_the_agent_was_not_looking() -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar, cast
 
 import pytest
 
+from agent import particulars
 from agent.gather import Gather
 from agent.particulars import MOST, with_names
 from collectors.base import Node
@@ -68,6 +69,28 @@ async def test_what_is_found_is_true_without_its_names(tmp_path: Path, caplog: p
     tree(tmp_path, cgroup(docker(A)))
     assert await details(node(tmp_path), found("zombies-under-init")) == [()]
     assert not caplog.records
+
+
+async def test_one_that_cannot_be_looked_into_costs_no_other_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong with it."""
+    tree(tmp_path, cgroup(docker(A)))
+    tree(tmp_path, proc(process(1, parent=0), process(50), inside(100, b"sh"), inside(101, b"nginx"), inside(102, b"php")))
+
+    def fail(_node: Node, _key: ContainerKey) -> tuple[str, ...]:
+        raise KeyError
+
+    monkeypatch.setitem(particulars._LOOKS, "zombies-under-init", fail)
+    assert await details(node(tmp_path), found("zombies-under-init"), found("several-services")) == [(), ("nginx, php",)]
+
+
+async def test_a_parent_out_of_sight_has_no_number(tmp_path: Path) -> None:
+    """An agent in a PID namespace of its own sees 0 for whoever is outside of it."""
+    tree(tmp_path, cgroup(docker(A)))
+    orphan = process(103, comm=b"worker", parent=0, state=b"Z", namespace=INSIDE, pids=(103, 4), cgroup=docker(A))
+    tree(tmp_path, proc(process(1, parent=0), process(50), inside(100, b"sh"), orphan))
+
+    [(said,)] = await details(node(tmp_path), found("zombies-under-child"))
+    assert said.startswith("A process outside of the agent's PID namespace has not waited for 1: 1 worker")
 
 
 async def test_nobody_is_asked_for_nothing_and_of_many_the_first(tmp_path: Path) -> None:

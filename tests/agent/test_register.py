@@ -31,7 +31,7 @@ from collectors.kernel.fault_lines import Fault
 from collectors.kernel.last_words import LastWords
 from tests.agent.desk import Desk
 from tests.kills import KILL, settle, told
-from tests.tree import HOST_NAMESPACE, A, B, Link, cgroup, docker, tree
+from tests.tree import HOST_NAMESPACE, A, B, Link, cgroup, docker, proc, tree
 
 POD = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555"
 WORDS = LastWords(MemoryEvents(1, 2, 3, 4, 5, 1), CpuStat(2500000, 1500000, 1000000, 40, 4, 250000), 2, 9, 6000000, group_kills=1)
@@ -166,15 +166,29 @@ def test_who_wants_to_know_of_ends_hears_of_each_fact_that_tells_one(desk: Desk)
 
 
 def test_a_watch_that_fails_costs_no_container_its_name(desk: Desk) -> None:
-    """Nor its init, which is looked for beside that."""
+    """Nor its init, which is looked for beside that, nor another one its birth."""
+    heard: list[Born] = []
 
     def fail(_born: Born) -> None:
         raise RuntimeError
 
     desk.register.when_born(fail)
-    desk.tell(Born(**of_cgroup(docker(A))))
+    desk.register.when_born(heard.append)
+    desk.tell(born := Born(**of_cgroup(docker(A))))
 
     assert set(desk.identities.known) == {A}
+    assert heard == [born]
+
+
+async def test_an_init_that_is_found_at_its_containers_birth_is_that_ones(tmp_path: Path) -> None:
+    """Who watches births may find it at once, and tell before the birth has come to all others."""
+    tree(tmp_path, {**cgroup(docker(A)), **proc({"self/ns/pid": Link(f"pid:[{HOST_NAMESPACE}]")})})
+    desk = Desk(proc_root=f"{tmp_path}/proc")
+    desk.register.when_born(lambda born: desk.tell(Started(**{**TOLD, "inode": born.inode}, pid=77)))
+    desk.tell(Born(**of_cgroup(docker(A))))
+    desk.tell(told(replace(KILL, pid=77)))
+
+    assert [fact.container for fact in desk.cases.facts(A) if isinstance(fact, OomVictim)] == [A]
 
 
 def test_the_end_of_a_container_is_one_line_with_what_it_needed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:

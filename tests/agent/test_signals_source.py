@@ -20,7 +20,7 @@ from agent.sources.signals import SignalsSource
 from agent.supervise import Blind
 from collectors.inquest.facts import Exited, Fact, Signalled, Started, Watched
 from collectors.inquest.stops import KERNEL
-from collectors.kernel.procfs import has_first_pids
+from collectors.kernel.first_pids import has_first_pids
 from collectors.kernel.trace_ring import SignalEvent
 from tests.agent.desk import Desk
 from tests.tree import A, B, cgroup, docker, node, tree

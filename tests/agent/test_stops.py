@@ -12,7 +12,7 @@ from collectors.deaths import LastStop
 from collectors.inquest.verdict import Verdict
 from collectors.kernel.container_id import ContainerKey
 
-WEB = ("shop", "web-1", "app")
+WEB, OTHER = ("shop", "web-1", "app"), ("", "", "db")
 
 
 def verdict(seconds: float | None, cause: str = "stopped") -> Verdict:
@@ -44,7 +44,7 @@ def test_the_histogram_is_there_from_0_on(openmetrics: bool) -> None:
 @pytest.mark.parametrize("openmetrics", [False, True])
 def test_each_stop_counts_once(openmetrics: bool) -> None:
     """What was no stop is in no bucket; what the agent before this one has seen neither."""
-    stops = Stops({WEB: 3.0})
+    stops = Stops({WEB: (3.0, "stopped")})
     for each in (verdict(0.25), verdict(10.5, "forced_kill"), verdict(None), verdict(1000.0)):
         stops.take(WEB, each, ())
     shown = buckets(stops, openmetrics=openmetrics)
@@ -53,9 +53,10 @@ def test_each_stop_counts_once(openmetrics: bool) -> None:
 
 
 def test_the_last_stop_of_each_container_is_known_with_what_was_left_of_its_grace() -> None:
-    """Of one that an agent before this one saw only the duration."""
-    stops = Stops({WEB: 3.0})
-    assert stops.last == {WEB: LastStop(3.0, None)}
+    """Of one that an agent before this one saw the duration, and whether SIGKILL ended it."""
+    stops = Stops({WEB: (3.0, "stopped"), OTHER: (10.5, "forced_kill")})
+    assert stops.last == {WEB: LastStop(3.0, None), OTHER: LastStop(10.5, 0.0)}
+    stops = Stops({WEB: (3.0, "stopped")})
     stops.take(WEB, verdict(10.5, "forced_kill"), ())
     assert stops.last == {WEB: LastStop(10.5, 0.0)}
     stops.take(WEB, verdict(2.0), ())

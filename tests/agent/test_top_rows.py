@@ -93,6 +93,16 @@ def test_what_has_ended_is_no_row() -> None:
     assert rows(page("container_oom_kills_total{@} 1"), None) == []
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["threads{@} 1", "memory_working_set_bytes{@} 1", 'zombies{@,parent="init"} 0', "frozen{@} 0"],
+    ids=lambda line: line.split("{")[0],
+)
+def test_what_runs_is_a_row_whatever_the_node_lacks(line: str) -> None:
+    """A hybrid host may have no pids controller in its v2 tree, and an agent no sight of /proc."""
+    assert [each.name for each in rows(page(f"container_{line}"), None)] == ["shop/web-0/web"]
+
+
 def row(name: str, **values: object) -> Row:
     """Make one."""
     return Row(name, **values)  # type: ignore[arg-type] # as given

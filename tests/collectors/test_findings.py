@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collectors import all_collectors
 from collectors.base import CONTAINER, Column, Metric, Sample, Samples, gauge
+from collectors.deaths import DeathCounts
 from collectors.findings import FINDINGS, LOOKED, NODE, NODE_FINDINGS, RULES, Examination, Findings, Rule, blinded, examine
 from collectors.inquest.finding import View
-from tests.tree import A, cgroup, docker, node, tree
+from collectors.inquest.kills import KillLedger
+from collectors.life import Life
+from tests.tree import FULL, A, cgroup, docker, node, remove_cgroup, tree
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_767_225_600.0
@@ -113,7 +117,10 @@ WRONG: dict[str, tuple[Values, str]] = {
         "the shell 'dash' without a trap",
     ),
     "init-deaf": ({("init_handles_stop_signal", "SIGTERM"): 0}, "PID 1, 'app', neither catches nor awaits SIGTERM"),
-    "forced-kill": ({("forced_kills_total",): 2, ("last_stop_duration_seconds",): 10.25}, "2 of its stops ended in SIGKILL"),
+    "forced-kill": (
+        {("forced_kills_total",): 2, ("last_stop_duration_seconds",): 10.25, ("last_stop_grace_left_seconds",): 0},
+        "2 of its stops ended in SIGKILL because the grace period ran out; the last one took 10.2 s",
+    ),
     "crash-loop": (
         {("deaths_total", "error"): 7, (RECENT, "error"): 3},
         "3 times in 20 minutes with the cause error, and 7 times so far",
@@ -177,7 +184,9 @@ def test_each_rule_finds_its_own_and_nothing_else(rule: Rule) -> None:
         {**HELD_BACK, ("memory_headroom_bytes", "container"): 4 << 20},
         {**HELD_BACK, ("memory_headroom_bytes", "container"): 5, ("memory_nearest_limit_bytes", "container"): 100},
         {("init_handles_stop_signal", "SIGTERM"): 1, ("init_is_wrapper",): 0, ("init_info", "bash", "shell"): 1},
-        {("forced_kills_total",): 2, ("last_stop_grace_left_seconds",): 7.5},
+        {("forced_kills_total",): 2, ("last_stop_duration_seconds",): 2.5, ("last_stop_grace_left_seconds",): 7.5},
+        {("forced_kills_total",): 2, ("last_stop_duration_seconds",): 2.5},
+        {("memory_nearest_limit_bytes", "container"): 0, ("memory_limit_bytes",): 64 << 20},
         {("deaths_total", "error"): 30, (RECENT, "error"): 2, (RECENT, "crashed"): 2},
         {("deaths_total", "completed"): 30, (RECENT, "completed"): 30, (RECENT, "stopped"): 30},
         {("zombies", "init"): 5, ("zombies", "other"): 5},
@@ -241,6 +250,12 @@ def test_a_collector_that_is_off_leaves_its_rules_out() -> None:
 
 def test_blind_sources_are_never_clean() -> None:
     """Without /proc nobody knows of zombies; without the cgroups of anything."""
+    without_limits = examine(
+        samples(changed({("memory_nearest_limit_bytes", "container"): 0}), failed=["headroom"]), now=NOW, failures={"headroom": "late"}
+    )
+    assert without_limits.findings == [], "a limit that could not be read is not one that is missing"
+    assert "no-memory-limit" in dict(without_limits.could_not_look)
+
     without_proc = dict(examine(samples(CALM), now=NOW, blind={"proc": "hidepid=2"}).could_not_look)
     assert without_proc.keys() == {rule.id for rule in RULES if "proc" in rule.sources}
     assert set(without_proc.values()) == {"proc: hidepid=2"}
@@ -248,6 +263,19 @@ def test_blind_sources_are_never_clean() -> None:
     without_cgroups = examine(samples({}), now=NOW, blind={"cgroup": "no cgroup v2"})
     others = {"node-pid-table-near", "node-zombies", "created-never-started"}
     assert dict(without_cgroups.could_not_look).keys() == {rule.id for rule in RULES} - others
+
+
+def test_with_a_container_that_ends_between_two_collectors_nothing_is_wrong(tmp_path: Path) -> None:
+    """Its limit must not seem to be missing because its usage was read in time."""
+    tree(tmp_path, cgroup(docker(A), FULL))
+    seen = node(tmp_path)
+    first, second = (each for each in all_collectors(KillLedger(), DeathCounts(), Life()) if each.name in ("memory", "headroom"))
+    page = list(first.collect(seen))
+    remove_cgroup(tmp_path, docker(A))
+    page += second.collect(seen)
+
+    assert page
+    assert examine([*page, *samples({})], now=NOW).findings == []
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.witness], ids=lambda rule: str(rule.id))
@@ -364,4 +392,4 @@ def test_the_collector_shows_what_was_found(tmp_path: Path) -> None:
 
 def test_when_nothing_could_be_examined_no_rule_could_look() -> None:
     """A pass that has failed is not a calm one."""
-    assert blinded("it hangs").could_not_look == [(rule.id, "it hangs") for rule in RULES]
+    assert blinded("it hangs", NOW) == Examination(could_not_look=[(rule.id, "it hangs") for rule in RULES], time=NOW)

@@ -98,6 +98,19 @@ def test_who_has_most_comes_first_and_all_are_counted(tmp_path: Path) -> None:
     assert found.culprits[0].pid == 205
 
 
+def test_a_number_that_is_another_process_by_now_tells_nothing(tmp_path: Path) -> None:
+    """Between the scan and the look a zombie may be waited for and its parent end, and others get their numbers."""
+    supervisor = inside(110, b"supervisor", state=b"S", child_faults=7)
+    found = seen(tmp_path, INIT, supervisor, inside(111, parent=110), inside(112, parent=110, exit_code=KILLED))
+    assert len(found.processes.zombies) == 2
+    shutil.rmtree(tmp_path / "proc/110")  # its descriptor goes on with what it was
+    tree(tmp_path, proc(inside(110, b"nginx", state=b"S", start_time=900), inside(111, b"nginx", start_time=901, exit_code=EXITED_3)))
+
+    (culprit,) = culprits(found, A)
+    assert (culprit.comm, culprit.has_waited, culprit.container_pid) == ("", None, None)
+    assert (culprit.zombies, culprit.looked, culprit.statuses) == (2, 1, ((KILLED, 1),))
+
+
 def test_of_a_crowd_so_many_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of whoever has most; what they tell is of these alone."""
     monkeypatch.setattr(forensics, "MOST", 3)

@@ -168,6 +168,17 @@ def test_a_zombie_says_nothing_and_a_dead_leader_what_its_threads_obey(tmp_path:
     assert look(tmp_path, inside(100, state=b"Z", threads=2, signals=signals)) == said("app", "app", handles=True)
 
 
+def test_garbage_of_another_process_costs_no_other_container_its_series(tmp_path: Path) -> None:
+    """It is looked at to tell whose namespace it is."""
+    strange = {**process(101, cgroup=docker(A)), "101/status": "garbage"}
+    tree(tmp_path, {**cgroup(docker(A), {"cgroup.procs": "100\n101\n"}), **cgroup(docker(B)), **proc(HOST, inside(100), strange)})
+    tree(tmp_path, proc(inside(200, pids=(200, 1), namespace=INSIDE + 1, cgroup=docker(B))))
+    seen = node(tmp_path)
+
+    assert {labels[:3] for _name, labels in collect(Init(), seen)} == {LABELS[B]}
+    assert [error.path for error in seen.malformed] == [f"{tmp_path}/proc/101/status"]
+
+
 def test_garbage_costs_its_own_series_and_the_success(tmp_path: Path) -> None:
     """Another container has its own."""
     other = {**process(200, namespace=INSIDE + 1, pids=(200, 1), cgroup=docker(B), more_status=masks()), "200/wchan": "x"}

@@ -92,6 +92,16 @@ def test_users_of_its_own_and_two_capabilities_more(tmp_path: Path) -> None:
     assert collect(Isolation(), node(tmp_path)) == expected(*facts, extra=2)
 
 
+def test_a_number_that_is_another_process_by_now_tells_nothing(tmp_path: Path) -> None:
+    """The init may have ended since the scan of this pass; what is found would stand for minutes."""
+    stage(tmp_path, restricted(100))
+    seen = node(tmp_path)
+    assert seen.processes.namespaces
+    tree(tmp_path, proc(restricted(100, capabilities=0x1FFFFFFFFFF, seccomp=0, start_time=900)))
+
+    assert collect(Isolation(), seen) == {}
+
+
 def test_in_the_pid_namespace_of_the_host_the_first_process_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest that none of the others has started, once it is old enough to be none of the runtime's."""
     monkeypatch.setattr("collectors.kernel.container_init._SURE_SECONDS", -1e9)

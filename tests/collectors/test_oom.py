@@ -525,3 +525,22 @@ def test_local_events_are_summed_up(tmp_path: Path) -> None:
     assert collect(collector, node(tmp_path)) == kills({A: 3}, container=3)
     events(tmp_path, A, oom=2, oom_kill=2)
     assert collect(collector, node(tmp_path)) == kills({A: 4}, container=4)
+
+
+def test_of_what_was_nested_and_is_gone_a_sum_is_kept(tmp_path: Path) -> None:
+    """A container may make and remove any number of cgroups; one that cannot be read for a moment is not gone."""
+    collector = Oom(KillLedger(), local_events=True)
+    events(tmp_path, A)
+    collect(collector, node(tmp_path))
+    for number in range(1, 6):
+        path = f"{docker(A)}/nested{number}"
+        tree(tmp_path, cgroup(path, {"memory.events": counts(oom=1, oom_kill=2)}))
+        assert collect(collector, node(tmp_path)) == kills({A: 2 * number}, container=2 * number)
+        tree(tmp_path, cgroup(path, {"memory.events": "torn"}))
+        collect(collector, node(tmp_path))
+        tree(tmp_path, cgroup(path, {"memory.events": counts(oom=1, oom_kill=2)}))
+        assert collect(collector, node(tmp_path)) == kills({A: 2 * number}, container=2 * number)
+        remove_cgroup(tmp_path, path)
+        assert collect(collector, node(tmp_path)) == kills({A: 2 * number}, container=2 * number)
+
+    assert [len(nested) for nested in collector._nested.values()] == [1]

@@ -3,6 +3,7 @@
 import pytest
 
 from collectors.inquest.execs import Execs
+from collectors.kernel.container_id import ContainerKey
 from tests.tree import A, B
 
 PROBE = "/bin/sh -c curl -f localhost"
@@ -54,3 +55,16 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     execs.know(B, None)
     assert (execs.has_probe(A), execs.started(A), execs.has_probe(B)) == (None, (0, 0), False)
+
+
+def test_one_that_lives_is_counted_however_many_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of once: were it forgotten, its sessions would never be counted again."""
+    monkeypatch.setattr("collectors.inquest.execs.MOST", 2)
+    execs = Execs(lambda key: key == A)
+    execs.know(A, None)
+    for number in range(10):
+        execs.know(ContainerKey(f"{number:064x}"), PROBE)
+        execs.start(A, "sh ", number)
+
+    assert (execs.has_probe(A), execs.started(A)) == (False, (10, 0))
+    assert [execs.has_probe(ContainerKey(f"{number:064x}")) for number in range(10)] == [None] * 9 + [True]

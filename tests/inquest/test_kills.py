@@ -309,6 +309,19 @@ def test_a_closed_container_stays_in_the_sums() -> None:
     assert nonzero(settle(ledger, names={B: LABELS[A]})) == ({LABELS[A]: 2}, {"container": 1, "ancestor": 1})
 
 
+def test_the_sum_of_a_name_that_a_container_has_is_not_forgotten_for_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many others were killed since."""
+    monkeypatch.setattr("collectors.inquest.sums._MOST_IDENTITIES", 2)
+    job = ("batch", "job", "job")
+    ledger = KillLedger(state=State(started=True, identities={LABELS[A]: 3, job: 1}))
+    ledger.logged(told(own(B), 1))
+    ledger.close(B, LABELS[B])
+
+    assert nonzero(settle(ledger, names={A: LABELS[A]}))[0] == {LABELS[A]: 3}
+
+    assert nonzero(settle(ledger, names={A: LABELS[A], B: LABELS[B], C: job}))[0] == {LABELS[A]: 3, LABELS[B]: 1}
+
+
 def test_a_last_reading_before_the_closing_counts() -> None:
     """Nothing needs to be settled in between."""
     ledger = started(Events(A, 1, 0))

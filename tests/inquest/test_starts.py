@@ -104,6 +104,16 @@ def test_only_so_many_are_remembered() -> None:
     assert known.started(ContainerKey(f"{MOST:064x}"), MOST + 1) == 1
 
 
+def test_one_that_lives_is_remembered_however_many_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its start is told of once."""
+    monkeypatch.setattr("collectors.inquest.starts.MOST", 2)
+    known = Starts(lambda key: key == KEY)
+    known.tell(started(5, 7))
+    for number in range(10):
+        known.tell(Started(container=ContainerKey(f"{number:064x}"), source="exits", time=1.0, inode=number + 1))
+    assert known.started(KEY, 7) == 5
+
+
 @pytest.mark.parametrize("time", [float("nan"), -1.0, float("inf")])
 def test_a_time_that_cannot_be_is_none(time: float) -> None:
     """It is of nothing."""

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from collectors.inquest import stop_signals
 from collectors.inquest.facts import Configured, Created, Removed
 from collectors.inquest.stop_signals import StopSignals
@@ -39,3 +41,14 @@ def test_the_oldest_gives_way() -> None:
 
     assert signals.of(type(A)(f"{0:064x}")) is None
     assert signals.of(type(A)(f"{1:064x}")) == 3
+
+
+def test_one_that_lives_keeps_its_signal_however_many_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of once: were it forgotten, it would be taken for one that is stopped with SIGTERM."""
+    monkeypatch.setattr(stop_signals, "MOST", 2)
+    signals = StopSignals(lambda key: key == A)
+    signals.tell(Configured(container=A, **AT, stop_signal=3))
+    for number in range(10):
+        signals.tell(Configured(container=type(A)(f"{number:064x}"), **AT, stop_signal=15))
+
+    assert signals.of(A) == 3

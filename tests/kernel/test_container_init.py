@@ -3,10 +3,13 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from collectors.kernel import container_init
 from collectors.kernel.container_init import ForeignProcesses, Init, newborn_init, running_init
+from collectors.kernel.files import parse_once
 from tests.tree import A, cgroup, docker, proc, process, tree
 
 PATH = docker(A)
@@ -70,6 +73,21 @@ def test_what_is_not_there_has_no_init(host: Host) -> None:
     assert (host.newborn(), host.running()) == (None, None)
     assert newborn_init(f"{host.root}/proc", "/nowhere", set()) is None
     assert running_init(f"{host.root}/proc", "/nowhere") is None
+
+
+def test_a_number_that_another_process_has_got_meanwhile_is_no_init(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends between the list of the cgroup and the look, and the next container is given its number."""
+    host.put(77)
+
+    def look(*arguments: Any) -> Any:
+        host.put()
+        host.make(77, 1, comm=b"neighbour", start_time=900)
+        return parse_once(*arguments)
+
+    monkeypatch.setattr(container_init, "parse_once", look)
+    assert host.newborn() is None
+    host.put(77)
+    assert host.running() is None
 
 
 def test_the_outermost_pid_1_is_the_containers(host: Host) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -262,8 +263,10 @@ def test_with_local_events_what_is_nested_is_summed_up(
     own = cgroup(container)
     inner = own / "inner"
     inner.mkdir()
-    for pid in (own / "cgroup.procs").read_text().split():
-        (inner / "cgroup.procs").write_text(pid)
+    while pids := (own / "cgroup.procs").read_text().split():
+        for pid in pids:
+            with suppress(ProcessLookupError):  # a sleep of WAIT that has ended
+                (inner / "cgroup.procs").write_text(pid)
     (own / "cgroup.subtree_control").write_text("+memory")
     for coroner in (told, blind):
         coroner.scrape()  # what is in the container was there before
