@@ -7,7 +7,7 @@ blocks cannot say.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +16,10 @@ from tests.dashboards.test_alerts import RULES
 from tests.nodes.pages import INTERVAL, Values, healthy, played, recording
 
 HOURS = 5
+HALF_AN_HOUR = 1800
 EVALUATION = 30
 """Seconds between two evaluations."""
+NODE = 'job="coroner",instance="node-1"'
 ASKED = set().union(*(asked_metrics(rule["expr"]) for rule in RULES))
 
 
@@ -65,7 +67,7 @@ def _named(labels: str) -> str:
 
 def test_a_healthy_node_raises_no_alert(tmp_path: Path) -> None:
     """Zombies that are reaped in time are pending meanwhile, so the rules do look."""
-    series = played(healthy('job="coroner",instance="node-1"'), HOURS)
+    series = played(healthy(NODE), HOURS)
     found = raised(series, tmp_path)
     assert found.firing == set()
     assert "CoronerZombiesNearPidLimit pool" in found.pending
@@ -86,3 +88,52 @@ def test_pages_that_stay_the_same_raise_alerts_for_what_is_wrong_on_them_all_the
         "CoronerPidLimitNear crowded",
         "CoronerSourceBlind exits",
     }
+
+
+def test_the_recording_is_of_a_healthy_node_on_which_much_happens() -> None:
+    """Deaths that somebody asked for, or that were the end of the work; zombies, a pause, reclaim at a limit, a bit of throttling."""
+    series = healthy(NODE).series
+
+    def of(metric: str, label: str) -> set[str]:
+        found = re.compile(rf'^{metric}{{.*\b{label}="([^"]*)"')
+        return {match[1] for name, values in series.items() if (match := found.match(name)) and any(values)}
+
+    assert of("coroner_container_deaths_total", "cause") == {"completed", "stopped"}
+    assert of("coroner_container_forced_kills_total", "container") == of("coroner_container_oom_kills_total", "container") == set()
+    assert {"cron", "web", "late", "database", "app", "report"} <= of("coroner_container_deaths_total", "container")
+    assert "pool" in of("coroner_container_zombies", "container")
+    assert of("coroner_container_frozen", "container") == {"memory"}
+    assert of("coroner_container_memory_events_max_total", "container") == {"files"}
+    assert of("coroner_container_cpu_cfs_throttled_periods_total", "container") >= {"cpu"}
+    restarts = [values for name, values in series.items() if name.startswith("process_start_time_seconds")]
+    assert [len(set(values) - {None}) for values in restarts] == [2], "one agent after another"
+
+
+def test_trouble_on_a_healthy_node_raises_the_alerts_for_it_and_no_other(tmp_path: Path) -> None:
+    """Each begins after half an hour, in a container of its own: so the test above can fail."""
+    series = played(healthy(NODE), 2)
+    change(series, "coroner_container_zombies", 'container="memory",parent="init"', lambda value, minute: value + minute)
+    change(series, "coroner_container_oom_kills_total", 'container="cpu"', lambda value, _: value + 1)
+    change(series, "coroner_container_forced_kills_total", 'container="files"', lambda value, _: value + 1)
+    change(series, "coroner_container_fork_failures_total", 'container="pool"', lambda value, minute: value + minute)
+    change(series, "coroner_container_init_handles_stop_signal", 'container="orphans",signal="SIGTERM"', lambda *_: 0)
+    change(series, "coroner_source_up", 'source="docker"', lambda *_: 0)
+    assert raised(series, tmp_path).firing == {
+        "CoronerZombieGrowth memory",
+        "CoronerOomKill cpu",
+        "CoronerOomKillOfChild cpu",
+        "CoronerForcedKills files",
+        "CoronerForkFailures pool",
+        "CoronerInitDeaf orphans",
+        "CoronerSourceBlind docker",
+    }
+
+
+def change(series: dict[str, Values], metric: str, labels: str, changed: Callable[[float, float], float]) -> None:
+    """Replace the values of the one series that has these labels: `changed` gets each, and the minutes since the trouble began."""
+    (name,) = (name for name in series if name.startswith(f"{metric}{{") and labels in name)
+    began = HALF_AN_HOUR // INTERVAL
+    series[name] = [
+        value if value is None or number < began else changed(value, (number - began) * INTERVAL / 60)
+        for number, value in enumerate(series[name])
+    ]
