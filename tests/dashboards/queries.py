@@ -96,4 +96,4 @@ def promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False)

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from collectors.findings import RULES as FINDING_RULES
 from dashboards.thresholds import THRESHOLDS
-from tests.dashboards.queries import ALERTS, ROOT, declared_metric_names, promtool, recorded, selectors
+from tests.dashboards.queries import ALERTS, ROOT, asked_metrics, declared_metric_names, promtool, recorded, selectors
 
 CASES = sorted((ROOT / "dashboards").glob("alerts*_test.yaml"))
 SOURCES = sorted((ROOT / "dashboards" / "rules").iterdir())
@@ -113,6 +114,38 @@ def test_rule_fires_and_stays_silent(rule: dict[str, Any]) -> None:
     severities = [{alert["exp_labels"]["severity"] for alert in alerts} for alerts in expectations]
     assert any(rule["labels"]["severity"] in expected for expected in severities)
     assert set() in severities
+
+
+COUNTERS = [(rule, metric) for rule in RULES for metric in sorted(asked_metrics(rule["expr"])) if metric.endswith("_total")]
+
+
+def expanded(values: str) -> list[float | None]:
+    """Return the samples that promtool makes of an input series; None: the scrape did not have it."""
+    samples: list[float | None] = []
+    for word in values.split():
+        match = re.fullmatch(r"(_|stale|[\d.]+)([+-][\d.]+)?(?:x(\d+))?", word)
+        assert match, word
+        first, step, times = match.groups()
+        if first in ("_", "stale"):
+            samples += [None] * int(times or 1)
+        else:
+            samples += [float(first) + number * float(step or 0) for number in range(int(times or 0) + 1)]
+    return samples
+
+
+@pytest.mark.parametrize(("rule", "metric"), COUNTERS, ids=[f"{rule_id(rule)}-{metric}" for rule, metric in COUNTERS])
+def test_a_rule_has_cases_of_its_counter_born_at_0_and_of_a_restarted_agent(rule: dict[str, Any], metric: str) -> None:
+    """The first sample is 0, and it rises; and it is away for a while or falls, in cases of this alert."""
+    of_alert = [test for test in TESTS if any(case["alertname"] == rule["alert"] for case in test.get("alert_rule_test", ()))]
+    series = [
+        expanded(str(each["values"]))
+        for test in of_alert
+        for each in test["input_series"]
+        if each["series"].startswith(f"{metric}{{") and 'job="coroner"' in each["series"]
+    ]
+    known = [[(at, value) for at, value in enumerate(values) if value is not None] for values in series]
+    assert any(values[0][1] == 0 and values[-1][1] > 0 for values in known)
+    assert any(at - before > 1 or value < last for values in known for (before, last), (at, value) in pairwise(values))
 
 
 @pytest.mark.parametrize("rule", RECORDS, ids=rule_id)

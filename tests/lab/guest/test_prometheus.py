@@ -36,6 +36,7 @@ their queries have data in tests/dashboards/test_prometheus.py, from pages of re
 
 ZOMBIES = "import os, signal\nfor _ in range(9):\n    os.fork() or os._exit(0)\nsignal.pause()"
 
+MORE_ZOMBIES = "import os, time\nwhile True:\n    os.fork() or os._exit(0)\n    time.sleep(1)"
 
 WHEN_TOLD = 'trap "told=1" USR1; until [ "$told" ]; do sleep 0.2; done; '
 """Makes a container wait for a signal."""
@@ -83,10 +84,13 @@ class Alertmanager(Server):
 
 
 class Prometheus(Server):
-    """Debian's Prometheus with one target. What has to last before it is an alert lasts for a second."""
+    """Debian's Prometheus with one target. What has to last before it is an alert lasts for a second; a quarter of an hour has 15 s, and
+    an hour 30, so zombies that are to stay and to become more do so soon.
+    """
 
     def __init__(self, agent: Agent, directory: Path, interval: str = "1s", alertmanager: str = "") -> None:
-        (directory / "alerts.yaml").write_text(re.sub(r"(?m)^( *for:) .*", r"\1 1s", (ROOT / "dashboards" / "alerts.yaml").read_text()))
+        rules = re.sub(r"(?m)^( *for:) .*", r"\1 1s", (ROOT / "dashboards" / "alerts.yaml").read_text())
+        (directory / "alerts.yaml").write_text(rules.replace("[15m]", "[15s]").replace("[1h]", "[30s]"))
         config = {
             "global": {"scrape_interval": interval, "evaluation_interval": interval},
             "rule_files": [str(directory / "alerts.yaml")],
@@ -137,7 +141,8 @@ def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path, ale
     coroner = agent()
     server = Prometheus(coroner, tmp_path, alertmanager=alertmanager.address)
     server.start()
-    _, parent, _, bomb, _, _, stubborn = in_parallel(
+    _, _, parent, _, bomb, _, _, stubborn = in_parallel(
+        lambda: run_python(MORE_ZOMBIES, name="growing"),
         lambda: run_python(ZOMBIES, name="careless", mem_limit="256m", pids_limit=15),
         lambda: run("sh", "-c", WHEN_TOLD + "tail /dev/zero; sleep 1000", name="parent", mem_limit="30m"),
         lambda: run("sh", "-c", "while :; do :; done", name="busy", cpu_period=100_000, cpu_quota=20_000),
@@ -186,6 +191,7 @@ ALERTS = {
     ("CoronerForcedKills", "stubborn"),
     ("CoronerForkFailures", "bomb"),
     ("CoronerZombiesNearPidLimit", "careless"),
+    ("CoronerZombieGrowth", "growing"),
     ("CoronerCrashLoop", "loop"),
     ("CoronerInitDeaf", "deaf"),
 }
@@ -203,6 +209,7 @@ def test_every_query_of_the_dashboards_returns_data_and_alerts_reach_alertmanage
         assert not told[alert].get("namespace"), "a container of Docker has none, and not the agent's"
         assert told[alert]["severity"] in ("warning", "critical")
     assert told["CoronerCrashLoop", "loop"]["cause"] == "error"
+    assert told["CoronerZombieGrowth", "growing"]["parent"] == "init"
 
     questions = dashboard_queries(variables={"__rate_interval": "2m", "__range": "5m", "__interval": "5s"})
     unanswered = {f"{board}: {title}" for board, titles in ANSWERED_HERE.items() for title in titles.split(", ")}
