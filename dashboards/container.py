@@ -96,7 +96,7 @@ _WHO = (
         f"sum by ({BY_CONTAINER}, finding, severity) (coroner_container_findings{{C}})",
         "What is wrong with it now. coroner check NAME on its node has the evidence, and what to change.",
         none="nothing",
-        size=(24, 5),
+        size=(24, 8),
     ),
     table(
         "How it is isolated",

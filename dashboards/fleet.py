@@ -75,14 +75,14 @@ _FINDINGS = (
             "nodes": "count by (finding, severity) (coroner_node_findings{N})",
         },
         "How many containers and nodes each rule finds something wrong with now.",
-        size=(7, 8),
+        size=(7, 12),
     ),
     table(
         "Containers with findings",
         {"": f'sum by ({BY_CONTAINER}, finding, severity) (coroner_container_findings{{C, severity!="info"}})'},
         "What is wrong with which container. A click on a cell leads to the container; coroner check NAME on its node has the evidence.",
         link=link_to_container("__data.fields"),
-        size=(10, 8),
+        size=(10, 12),
     ),
     table(
         "Nodes with findings, and blind rules",
@@ -93,7 +93,7 @@ _FINDINGS = (
         "What is wrong with which node. Where a rule is blind its silence proves nothing.",
         link=link_to_node("__data.fields"),
         yes_or_no=("blind",),
-        size=(7, 8),
+        size=(7, 12),
     ),
 )
 
@@ -163,12 +163,17 @@ _DEATHS = (
     ),
     graph(
         "Least headroom",
-        {f"{WHO} ({{{{scope}}}})": "bottomk(10, container:coroner_container_memory_headroom_bytes:ratio{C})"},
-        "What is left below the nearest limit, as a part of it: the ten with the least. Inactive page cache counts as free.",
+        {
+            f"{WHO} ({{{{scope}}}})": "bottomk(10, container:coroner_container_memory_headroom_bytes:ratio{C}) "
+            f"< {THRESHOLDS['headroom_shown']:g}"
+        },
+        "What is left below the nearest limit, as a part of it: the ten with the least, where it is less than "
+        f"{THRESHOLDS['headroom_shown']:.0%}. Inactive page cache counts as free.",
         unit="percentunit",
         runbook="coroneroomnear",
+        steps=(THRESHOLDS["headroom"],),
         link=link_to_container(),
-        none="no limits",
+        none="none is near its limit",
         width=WIDE,
     ),
     graph(

@@ -35,7 +35,10 @@ def answers(board: Mapping[str, Any], ask: Ask, start: float, end: float, chosen
 
     def panel_answers(panel: Mapping[str, Any]) -> dict[str, Any]:
         step = _seconds(panel.get("interval", "15s"))
-        return {each["refId"]: now(each["expr"]) if each["instant"] else over_time(each["expr"], step) for each in panel["targets"]}
+        return {
+            each["refId"]: {"expr": each["expr"]} | (now(each["expr"]) if each["instant"] else over_time(each["expr"], step))
+            for each in panel["targets"]
+        }
 
     return {
         "from": start,

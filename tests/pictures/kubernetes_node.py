@@ -3,7 +3,7 @@
 import itertools
 import random
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,25 +78,24 @@ def test_a_day_of_a_kubernetes_node(pod: StartPod, agent: StartAgent, tmp_path: 
         coroner = agent("--docker.url=", f"--path.exits={EXITS}", *lists.flags)
         with watched(coroner, tmp_path, "kube-1") as server:
             wait_for(lambda: server.query("count_over_time(coroner_build_info[1m]) > 1"), 60, "no scrape")
-            workload = partial(Workload, pod, lists)
+            indexer = python(programs.LEAK.format(pause=4), memory=72 << 20)
+            ledger = python(programs.CARELESS.format(pause=40), memory=64 << 20)
+            export = python(programs.PARENT.format(most=30), memory=80 << 20)
+            storefront = {
+                "app": python(programs.SERVER.format(period=700), memory=96 << 20),
+                "proxy": shell("trap exit TERM; while :; do sleep 3; done"),
+            }
+
+            def workload(kind: str, namespace: str, name: str, **containers: Program) -> Callable[[], Workload]:
+                return partial(Workload, pod, lists, kind=kind, namespace=namespace, name=name, containers=containers)
+
             *others, notifier = in_parallel(
-                partial(
-                    workload,
-                    "shop",
-                    "Deployment",
-                    "storefront",
-                    {
-                        "app": python(programs.SERVER.format(period=700), memory=96 << 20),
-                        "proxy": shell("trap exit TERM; while :; do sleep 3; done"),
-                    },
-                ),
-                partial(workload, "shop", "Deployment", "search", {"indexer": python(programs.LEAK.format(pause=4), memory=72 << 20)}),
-                partial(
-                    workload, "payments", "StatefulSet", "ledger", {"ledger": python(programs.CARELESS.format(pause=40), memory=64 << 20)}
-                ),
-                partial(workload, "payments", "Deployment", "gateway", {"gateway": shell("sleep 150; exit 1", memory=32 << 20)}),
-                partial(workload, "batch", "Job", "nightly-export", {"export": python(programs.PARENT.format(most=30), memory=80 << 20)}),
-                partial(workload, "shop", "Deployment", "notifier", {"notifier": shell(programs.DEAF, memory=32 << 20)}),
+                workload("Deployment", "shop", "storefront", **storefront),
+                workload("Deployment", "shop", "search", indexer=indexer),
+                workload("StatefulSet", "payments", "ledger", ledger=ledger),
+                workload("Deployment", "payments", "gateway", gateway=shell("sleep 150; exit 1", memory=32 << 20)),
+                workload("Job", "batch", "nightly-export", export=export),
+                workload("Deployment", "shop", "notifier", notifier=shell(programs.DEAF, memory=32 << 20)),
             )
             for each in others:
                 day.every(BACK_OFF, each.look, first=BACK_OFF)

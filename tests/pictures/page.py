@@ -18,7 +18,8 @@ GAP = 8
 UNIT = 30
 """Pixels, as in Grafana: of the page, between panels, and of one of a panel's height."""
 HEAD = 32
-LEGEND_ROW, TABLE_ROW = 22, 37
+BORDERS = 2
+LEGEND_ROW, TABLE_ROW, MORE = 22, 37, 22
 LEGEND_PART = 0.35
 """Of the height of a panel that a legend below it may take."""
 CALCS = {"max": "Max", "lastNotNull": "Last *"}
@@ -123,13 +124,15 @@ def table(_: Picture, panel: Mapping[str, Any], answers: Mapping[str, Any]) -> s
     columns, rows = frames.table(panel, {ref: answer["series"] for ref, answer in answers.items()})
     if not rows:
         return _nothing(panel)
-    room = (height_of(panel) - HEAD - 20) // TABLE_ROW - 1
+    room = (height_of(panel) - HEAD) // TABLE_ROW - 1
+    if len(rows) > room:
+        room = (height_of(panel) - HEAD - MORE) // TABLE_ROW - 1
     shown, more = rows[:room], len(rows) - room
     defaults = panel["fieldConfig"]["defaults"]
     numbers = {column for column in columns if any(isinstance(row.get(column), int | float) for row in rows)}
     widths = {column: _override(panel, column, "custom.width") for column in columns}
     least = defaults["custom"].get("minWidth", 150)
-    width = max(sum(widths[column] or least for column in columns), panel["gridPos"]["w"] * (WIDTH + GAP) / 24 - GAP)
+    width = max(sum(widths[column] or least for column in columns), panel["gridPos"]["w"] * (WIDTH + GAP) / 24 - GAP - BORDERS)
 
     def cell(row: frames.Row, column: str) -> str:
         value = row.get(column, "")

@@ -1,7 +1,7 @@
 """Spend a day on two nodes in the lab, and keep what their Prometheus has seen."""
 
-import shutil
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -11,8 +11,8 @@ NODES = ("docker_host", "kubernetes_node")
 """The first says when the day is over."""
 
 
-def record(blocks: Path, seconds: float) -> None:
-    """Boot both nodes, let so many seconds pass on each, and write the blocks of both to this directory."""
+def record(recording: Path, seconds: float) -> None:
+    """Boot both nodes, let so many seconds pass on each, and write the blocks of both to this archive."""
     if missing := missing_packages():
         sys.exit(f"the lab needs these Debian packages: {' '.join(missing)}")
     pytest = [sys.executable, "-m", "pytest", "--color=no", "--timeout=0", "-p", "no:cacheprovider", "-p", "tests.lab.guest.conftest"]
@@ -23,20 +23,22 @@ def record(blocks: Path, seconds: float) -> None:
     ]
     try:
         while not all(machine.has_ended() for machine in machines):
-            if machines[0].has_ended() or (machines[0].shared / "blocks").exists():
+            if _has_blocks(machines[0]):
                 for machine in machines[1:]:
                     (machine.shared / "over").touch()
+            for machine in machines:
+                if machine.has_ended() and not _has_blocks(machine):  # a day that was not finished, or a kernel that panicked
+                    sys.exit(machine.console())
             time.sleep(1)
-        for machine in machines:
-            if not (machine.shared / "blocks").exists():
-                sys.exit(machine.console())
-        shutil.rmtree(blocks, ignore_errors=True)
-        for machine in machines:
-            shutil.copytree(machine.shared / "blocks", blocks, dirs_exist_ok=True)
+        if not all(map(_has_blocks, machines)):
+            sys.exit("\n".join(machine.console() for machine in machines))
+        with tarfile.open(recording, "w:xz") as tar:
+            for machine in machines:
+                tar.add(machine.shared / "blocks", ".")
     finally:
         for machine in machines:
             machine.stop()
 
 
-if __name__ == "__main__":
-    record(Path(sys.argv[1]), float(sys.argv[2]))
+def _has_blocks(machine: Machine) -> bool:
+    return (machine.shared / "blocks").exists()

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.error
@@ -27,7 +28,7 @@ class Server:
     def latest(self) -> float:
         """Return the time of the last sample that all nodes have, in seconds."""
         times = [json.loads(file.read_text())["maxTime"] for file in self._blocks.glob("*/meta.json")]
-        return float(min(times)) / 1000 - 5
+        return float(min(times)) / 1000
 
     def ask(self, path: str, **parameters: object) -> Any:
         """Return the result of a query; what is wrong with it is said in Prometheus' words."""
@@ -48,19 +49,19 @@ class Server:
 
 
 @contextmanager
-def serving(blocks: Path) -> Iterator[Server]:
-    """Serve a copy of these blocks, for a Prometheus writes to its directory."""
+def serving(recording: Path) -> Iterator[Server]:
+    """Serve the blocks in this archive."""
     program = shutil.which("prometheus")
     if not program:
         sys.exit("prometheus is missing: install the package `prometheus`")
-    if not blocks.is_dir():
-        sys.exit(f"there is no recording in {blocks}: python -m tests.pictures record")
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with tempfile.TemporaryDirectory() as directory, open(f"{directory}/log", "wb") as log:
-        shutil.copytree(blocks, f"{directory}/data")
+        blocks = Path(directory, "data")
+        with tarfile.open(recording) as tar:
+            tar.extractall(blocks, filter="data")
         Path(directory, "prometheus.yml").write_text("{}")
-        command = [program, f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data"]
+        command = [program, f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={blocks}"]
         command += [f"--web.listen-address={address}", "--storage.tsdb.retention.time=10y"]
         process = subprocess.Popen(command, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]})
         try:

@@ -18,7 +18,7 @@ from tests.pictures.page import LABEL
 
 BOARDS: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in DASHBOARDS}
 RESULTS: dict[str, dict[str, Any]] = {name: json.loads((PICTURES / f"{name}.json").read_text()) for name in BOARDS}
-REMEDY = "python -m tests.pictures ask (of the last recording), or python -m tests.pictures record (half an hour in the lab)"
+REMEDY = "run python -m tests.pictures ask; for what the recording has not, python -m tests.pictures record"
 EVERY_BOARD = pytest.mark.parametrize("name", BOARDS)
 
 WITHOUT_DATA = {
@@ -31,9 +31,9 @@ WITHOUT_DATA = {
 
 @EVERY_BOARD
 def test_the_committed_results_answer_every_query_of_the_dashboard(name: str) -> None:
-    """Whoever adds a panel makes the pictures anew."""
-    asked = {panel["title"]: [target["refId"] for target in panel["targets"]] for panel in panels(BOARDS[name])}
-    answered = {title: list(answers) for title, answers in RESULTS[name]["panels"].items()}
+    """Whoever adds a panel or changes a query makes the pictures anew."""
+    asked = {panel["title"]: {target["refId"]: target["expr"] for target in panel["targets"]} for panel in panels(BOARDS[name])}
+    answered = {title: {ref: answer["expr"] for ref, answer in found.items()} for title, found in RESULTS[name]["panels"].items()}
     assert answered == asked, f"the pictures are out of date: {REMEDY}"
     shown = [annotation["name"] for annotation in annotations(BOARDS[name]) if annotation["enable"]]
     assert list(RESULTS[name]["annotations"]) == shown, f"the pictures are out of date: {REMEDY}"
@@ -141,7 +141,7 @@ def test_the_committed_picture_is_of_this_size(name: str) -> None:
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in BOARDS[name]["panels"]) * 38
     with Image.open(PICTURES / f"{name}.png") as picture:
         assert picture.width == 1640
-        assert height < picture.height < height + 200, f"the picture is of another layout: python -m tests.pictures, or {REMEDY}"
+        assert height < picture.height < height + 200, "the picture is of another layout: run python -m tests.pictures"
 
 
 def prometheus(path: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -180,6 +180,7 @@ def test_questions_are_those_that_grafana_would_ask() -> None:
     asked = {title: answers["A"]["series"][0]["labels"]["query"] for title, answers in found["panels"].items()}
     assert asked == {"Graph": 'rate(x{container=~"web"}[60s])', "Bars": "increase(x[135s])", "Number": "increase(x[300s])"}
     assert found["panels"]["Bars"]["A"] == {
+        "expr": "increase(x[$__rate_interval])",
         "start": 960,
         "step": 120,
         "series": [{"labels": {"query": "increase(x[135s])"}, "values": [1, None, 1]}],
