@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 
-from dashboards.panels import Panel, graph, states, table
+from dashboards.panels import WIDE, Panel, graph, states, table
 from dashboards.thresholds import THRESHOLDS
 
 
-def _events(title: str, counters: Mapping[str, str], about: str, runbook: str = "") -> Panel:
+def _events(title: str, counters: Mapping[str, str], about: str, runbook: str, width: int = WIDE) -> Panel:
     """Return bars of counters by their legends; `{{label}}`s of a legend are kept apart."""
     queries = {}
     for legend, metric in counters.items():
         label = legend.partition("{{")[2].partition("}}")[0]
         by = f"cluster, instance, {label}" if label else "cluster, instance"
         queries[f"{{{{instance}}}} {legend}"] = f"sum by ({by}) (increase({metric}{{N}}[$__rate_interval])) > 0"
-    return graph(title, queries, about, bars=True, runbook=runbook, none="none")
+    return graph(title, queries, about, bars=True, runbook=runbook, none="none", width=width)
 
 
 SIGHT = (
@@ -24,14 +24,16 @@ SIGHT = (
         runbook="coronersourceblind",
         good="up",
         bad="blind",
+        height=12,
     ),
     states(
         "Collectors",
-        {"{{instance}} {{collector}}": "min by (cluster, instance, collector) (coroner_scrape_collector_success{N})"},
-        "Whether each finished in time and understood all that it read.",
+        {"{{collector}}": "min by (collector) (coroner_scrape_collector_success{N})"},
+        "Whether each finished in time and understood all that it read, on all nodes that are chosen.",
         runbook="coronercollectorfailing",
         good="fine",
         bad="failing",
+        height=12,
     ),
     states(
         "inotify",
@@ -40,6 +42,7 @@ SIGHT = (
         runbook="coronersourceblind",
         good="up",
         bad="walks",
+        height=12,
     ),
     graph(
         "Last answer of a source",
@@ -47,8 +50,8 @@ SIGHT = (
         "Seconds since it last answered. One that waits for events answers when there are some.",
         unit="s",
         runbook="coronersourceblind",
+        width=WIDE,
     ),
-    _events("Source restarts", {"{{source}}": "coroner_source_restarts_total"}, "Times a source was started again.", "coronersourceblind"),
     graph(
         "Kernel log",
         {
@@ -60,16 +63,7 @@ SIGHT = (
         "Records per second. Forged ones look like an OOM kill or a fault and were written by a process.",
         unit="cps",
         runbook="coronerrecordslost",
-    ),
-    _events(
-        "Lost events",
-        {
-            "signals": "coroner_signals_lost_total",
-            "inotify of cgroups": "coroner_cgroup_inotify_overflows_total",
-            "inotify of bundles": "coroner_oci_inotify_overflows_total",
-        },
-        "Signals that were overwritten before they were read, and full queues, after which all is looked at anew.",
-        "coronerrecordslost",
+        width=WIDE,
     ),
     graph(
         "Names",
@@ -80,11 +74,24 @@ SIGHT = (
         },
         "Running containers that no source has named, and how many got their name in time.",
         runbook="coronersourceblind",
+        width=WIDE,
     ),
     graph(
         "Watches and unknown candidates",
         {"{{instance}} watches": "coroner_cgroup_inotify_watches{N}", "{{instance}} unknown": "coroner_oom_candidates_unknown{N}"},
         "Cgroups that inotify watches, and near limits at which it could not be told whom the OOM killer would take.",
+        width=WIDE,
+    ),
+    _events("Source restarts", {"{{source}}": "coroner_source_restarts_total"}, "Times a source was started again.", "coronersourceblind"),
+    _events(
+        "Lost events",
+        {
+            "signals": "coroner_signals_lost_total",
+            "inotify of cgroups": "coroner_cgroup_inotify_overflows_total",
+            "inotify of bundles": "coroner_oci_inotify_overflows_total",
+        },
+        "Signals that were overwritten before they were read, and full queues, after which all is looked at anew.",
+        "coronerrecordslost",
     ),
 )
 
@@ -106,6 +113,7 @@ CASEBOOK = (
         },
         "What the casebook took, what it could not, and records that cannot be kept because a value in them cannot be true.",
         "coronercasebookdown",
+        width=8,
     ),
     graph(
         "Open cases",
@@ -167,11 +175,13 @@ AGENT = (
         "How long each took, the slowest of the nodes that are chosen.",
         unit="s",
         runbook="coroneragentexpensive",
+        width=WIDE,
     ),
-    graph("Samples of a page", {"{{instance}}": "scrape_samples_scraped{N}"}, "How many samples Prometheus took at each scrape."),
+    graph("Samples of a page", {"{{instance}}": "scrape_samples_scraped{N}"}, "How many samples Prometheus took at each scrape.", width=6),
     table(
         "Versions",
         {"": "coroner_build_info{N}"},
         "Which agent runs where.",
+        size=(6, 8),
     ),
 )

@@ -23,8 +23,11 @@ _DEATHS = "sum by (%s, cause) (increase(coroner_container_deaths_total{C, cause%
 _KILLS = f"sum by ({BY_CONTAINER}) (increase(coroner_container_oom_kills_total{{C}}[$__rate_interval])) > 0"
 
 
-def board(uid: str, title: str, about: str, rows: Rows, *, of_containers: bool = True) -> dict[str, Any]:
-    """Return the dashboard. One that is not of containers has neither their variables nor annotations."""
+def board(uid: str, title: str, about: str, rows: Rows, *, of_containers: bool = True, marked: bool = True) -> dict[str, Any]:
+    """Return the dashboard. One that is not of containers has neither their variables nor annotations.
+
+    Where deaths and kills are not `marked` at first their annotations can be switched on: of a whole fleet they are too many.
+    """
     names = list(_VARIABLES) if of_containers else ["cluster", "job", "instance"]
     return {
         "uid": uid,
@@ -44,7 +47,7 @@ def board(uid: str, title: str, about: str, rows: Rows, *, of_containers: bool =
         "weekStart": "",
         "links": [_to_the_others(), _to_the_runbooks()],
         "templating": {"list": [_datasource(), *map(_variable, names)]},
-        "annotations": {"list": [_grafanas_own(), *(_annotations() if of_containers else [])]},
+        "annotations": {"list": [_grafanas_own(), *(_annotations(marked) if of_containers else [])]},
         "panels": place(rows),
     }
 
@@ -152,15 +155,15 @@ def _grafanas_own() -> dict[str, Any]:
     }
 
 
-def _annotations() -> list[dict[str, Any]]:
+def _annotations(marked: bool) -> list[dict[str, Any]]:
     return [
-        _annotation("Deaths", _DEATHS % (BY_CONTAINER, '!~"completed|stopped"'), "red", "{{cause}}"),
-        _annotation("OOM kills", _KILLS, "orange", "OOM kill"),
+        _annotation("Deaths", _DEATHS % (BY_CONTAINER, '!~"completed|stopped"'), "red", "{{cause}}", shown=marked),
+        _annotation("OOM kills", _KILLS, "orange", "OOM kill", shown=marked),
         _annotation("Completed and stopped", _DEATHS % (BY_CONTAINER, '=~"completed|stopped"'), "blue", "{{cause}}", shown=False),
     ]
 
 
-def _annotation(name: str, expr: str, colour: str, title: str, *, shown: bool = True) -> dict[str, Any]:
+def _annotation(name: str, expr: str, colour: str, title: str, *, shown: bool) -> dict[str, Any]:
     return {
         "name": name,
         "datasource": DATASOURCE,

@@ -1,7 +1,7 @@
 """The dashboard Container: the whole life of one container (or of the few that are chosen)."""
 
 from dashboards.board import Rows, board
-from dashboards.panels import BY_CONTAINER, WHO, Panel, graph, stat, table
+from dashboards.panels import BY_CONTAINER, WHO, WIDE, Panel, graph, stat, table
 from dashboards.thresholds import THRESHOLDS
 
 _CANDIDATE = f"on ({BY_CONTAINER}, job) group_left (scope, comm, role, takes) coroner_container_oom_candidate_info{{C}}"
@@ -20,7 +20,7 @@ def _pressure(of: str) -> Panel:
     return graph(
         f"{name} pressure",
         {
-            f"{WHO} {kind}": f"rate(coroner_container_pressure_{of}_{kind}_seconds_total{{C}}[$__rate_interval])"
+            f"{kind} {WHO}": f"rate(coroner_container_pressure_{of}_{kind}_seconds_total{{C}}[$__rate_interval])"
             for kind in ("waiting", "stalled")
         },
         f"Part of the time in which some task (waiting) or all of them (stalled) waited for {name}. No data where the kernel has no PSI.",
@@ -89,20 +89,21 @@ _WHO = (
         "Who it is",
         "coroner_container_info{C}",
         "What the kernel and the runtime say of it. The column cgroup is its path below /sys/fs/cgroup.",
-        width=24,
+        size=(24, 4),
     ),
     table(
         "What the rules find",
         f"sum by ({BY_CONTAINER}, finding, severity) (coroner_container_findings{{C}})",
         "What is wrong with it now. coroner check NAME on its node has the evidence, and what to change.",
         none="nothing",
+        size=(24, 8),
     ),
     table(
         "How it is isolated",
         "coroner_container_isolation_info{C}",
         "What the kernel enforces for one process of it, whatever the manifest asked for.",
         runbook="isolation",
-        width=16,
+        size=(24, 4),
     ),
 )
 
@@ -110,7 +111,7 @@ _MEMORY = (
     graph(
         "Memory",
         {
-            f"{WHO} {name}": f"coroner_container_memory_{metric}_bytes{{C}}"
+            f"{name} {WHO}": f"coroner_container_memory_{metric}_bytes{{C}}"
             for name, metric in {
                 "usage": "usage",
                 "working set": "working_set",
@@ -123,6 +124,19 @@ _MEMORY = (
         },
         "Usage with page cache and without the inactive part of it (working set); its own limits, and the nearest of those above it.",
         unit="bytes",
+        width=WIDE,
+    ),
+    graph(
+        "Memory events",
+        {
+            f"{event} {WHO}": _increase(f"coroner_container_memory_events_{event}_total")
+            for event in ("low", "high", "max", "oom", "oom_kill", "oom_group_kill")
+        },
+        "high: it was slowed down above memory.high; max: it had to reclaim at its limit; oom: reclaim was not enough. Raw counts.",
+        bars=True,
+        runbook="coroneroomnear",
+        none="no events",
+        width=WIDE,
     ),
     graph(
         "Headroom",
@@ -131,17 +145,18 @@ _MEMORY = (
         unit="bytes",
         runbook="coroneroomnear",
         none="no limit",
+        width=WIDE,
+        legend="bottom",
     ),
     graph(
-        "Memory events",
-        {
-            f"{WHO} {event}": _increase(f"coroner_container_memory_events_{event}_total")
-            for event in ("low", "high", "max", "oom", "oom_kill", "oom_group_kill")
-        },
-        "high: it was slowed down above memory.high; max: it had to reclaim at its limit; oom: reclaim was not enough. Raw counts.",
+        "OOM kills, when",
+        {WHO: _increase("coroner_container_oom_kills_total")},
+        "Processes of it that the OOM killer took, each once, in the interval before each point.",
         bars=True,
-        runbook="coroneroomnear",
-        none="no events",
+        runbook="coroneroomkill",
+        none="no kills",
+        width=WIDE,
+        legend="bottom",
     ),
     table(
         "Whom the OOM killer would take",
@@ -153,29 +168,22 @@ _MEMORY = (
         unit="bytes",
         runbook="coroneroomnear",
         none="not near a limit",
+        size=(24, 5),
     ),
-    graph(
-        "OOM kills, when",
-        {WHO: _increase("coroner_container_oom_kills_total")},
-        "Processes of it that the OOM killer took, each once, in the interval before each point.",
-        bars=True,
-        runbook="coroneroomkill",
-        none="no kills",
-    ),
-    _pressure("memory"),
 )
 
 _CPU = (
     graph(
         "CPU",
         {
-            f"{WHO} all": _rate("coroner_container_cpu_usage_seconds_total"),
-            f"{WHO} user": _rate("coroner_container_cpu_user_seconds_total"),
-            f"{WHO} system": _rate("coroner_container_cpu_system_seconds_total"),
-            f"{WHO} limit": "coroner_container_cpu_limit_cores{C}",
-            f"{WHO} waiting for quota": _rate("coroner_container_cpu_cfs_throttled_seconds_total"),
+            f"all {WHO}": _rate("coroner_container_cpu_usage_seconds_total"),
+            f"user {WHO}": _rate("coroner_container_cpu_user_seconds_total"),
+            f"system {WHO}": _rate("coroner_container_cpu_system_seconds_total"),
+            f"limit {WHO}": "coroner_container_cpu_limit_cores{C}",
+            f"waiting for quota {WHO}": _rate("coroner_container_cpu_cfs_throttled_seconds_total"),
         },
         "Cores that it uses, in user mode and in the kernel, the quota, and how long tasks waited for it, per second over all CPUs.",
+        width=WIDE,
     ),
     graph(
         "Throttled periods",
@@ -185,23 +193,30 @@ _CPU = (
         steps=(THRESHOLDS["throttled"],),
         runbook="cpu-throttled",
         none="no quota",
+        width=WIDE,
+        legend="bottom",
     ),
-    _pressure("cpu"),
     graph(
         "Bytes read and written",
         {
-            f"{WHO} read": _rate("coroner_container_fs_reads_bytes_total"),
-            f"{WHO} written": _rate("coroner_container_fs_writes_bytes_total"),
+            f"read {WHO}": _rate("coroner_container_fs_reads_bytes_total"),
+            f"written {WHO}": _rate("coroner_container_fs_writes_bytes_total"),
         },
         "On all block devices; what page cache answers is not in it.",
         unit="Bps",
+        width=WIDE,
+        legend="bottom",
     ),
     graph(
         "Read and write operations",
-        {f"{WHO} reads": _rate("coroner_container_fs_reads_total"), f"{WHO} writes": _rate("coroner_container_fs_writes_total")},
+        {f"reads {WHO}": _rate("coroner_container_fs_reads_total"), f"writes {WHO}": _rate("coroner_container_fs_writes_total")},
         "On all block devices, per second.",
         unit="ops",
+        width=WIDE,
+        legend="bottom",
     ),
+    _pressure("memory"),
+    _pressure("cpu"),
     _pressure("io"),
 )
 
@@ -209,9 +224,9 @@ _PIDS = (
     graph(
         "Threads",
         {
-            f"{WHO} now": "coroner_container_threads{C}",
-            f"{WHO} limit": "coroner_container_threads_limit{C}",
-            f"{WHO} peak": "coroner_container_threads_peak{C}",
+            f"now {WHO}": "coroner_container_threads{C}",
+            f"limit {WHO}": "coroner_container_threads_limit{C}",
+            f"peak {WHO}": "coroner_container_threads_peak{C}",
         },
         "Tasks of it: threads and zombies. At the limit it can start neither a process nor a thread.",
         runbook="pid-limit-near",
@@ -241,8 +256,8 @@ _PIDS = (
     graph(
         "Its PID namespaces",
         {
-            f"{WHO} {{{{pid_namespace}}}} zombies": f"sum by ({BY_CONTAINER}, pid_namespace) (coroner_pid_namespace_zombies{{C}})",
-            f"{WHO} {{{{pid_namespace}}}} processes": f"sum by ({BY_CONTAINER}, pid_namespace) (coroner_pid_namespace_processes{{C}})",
+            f"zombies {WHO} {{{{pid_namespace}}}}": f"sum by ({BY_CONTAINER}, pid_namespace) (coroner_pid_namespace_zombies{{C}})",
+            f"processes {WHO} {{{{pid_namespace}}}}": f"sum by ({BY_CONTAINER}, pid_namespace) (coroner_pid_namespace_processes{{C}})",
         },
         "Processes in the PID namespaces that are the container's, zombies included.",
         runbook="coronerzombiegrowth",
@@ -251,9 +266,9 @@ _PIDS = (
     graph(
         "Sessions and services",
         {
-            f"{WHO} sessions": "coroner_container_exec_sessions{C}",
-            f"{WHO} sessions begun per second ({{{{kind}}}})": "rate(coroner_container_exec_sessions_started_total{C}[$__rate_interval])",
-            f"{WHO} services": "coroner_container_services{C}",
+            f"sessions {WHO}": "coroner_container_exec_sessions{C}",
+            f"begun per second ({{{{kind}}}}) {WHO}": "rate(coroner_container_exec_sessions_started_total{C}[$__rate_interval])",
+            f"services {WHO}": "coroner_container_services{C}",
         },
         "Processes that entered it from outside and run (exec, probes), how many come, and independent programs that it keeps running.",
         runbook="several-services",
@@ -265,15 +280,16 @@ _LIFE = (
     table(
         "PID 1",
         {
-            "": "coroner_container_init_info{C}",
+            "": f"count by ({BY_CONTAINER}, comm, role) (coroner_container_init_info{{C}})",
             "handles its stop signal": f"sum by ({BY_CONTAINER}, signal) (coroner_container_init_handles_stop_signal{{C}})",
-            "is a wrapper": "coroner_container_init_is_wrapper{C}",
-            "ignores SIGCHLD": "coroner_container_init_ignores_sigchld{C}",
+            "is a wrapper": f"sum by ({BY_CONTAINER}) (coroner_container_init_is_wrapper{{C}})",
+            "ignores SIGCHLD": f"sum by ({BY_CONTAINER}) (coroner_container_init_ignores_sigchld{{C}})",
         },
         "Its name and role, and what it does with signals. One that does not handle its stop signal is killed at each stop.",
         runbook="coronerforcedkills",
-        width=16,
         none="not known",
+        yes_or_no=("handles its stop signal", "is a wrapper", "ignores SIGCHLD"),
+        size=(24, 4),
     ),
     graph(
         "Deaths by cause",
@@ -282,27 +298,30 @@ _LIFE = (
         bars=True,
         runbook="coronercrashloop",
         none="no deaths",
+        width=6,
     ),
     graph(
         "Last stop",
         {
-            f"{WHO} took": "coroner_container_last_stop_duration_seconds{C}",
-            f"{WHO} grace left": "coroner_container_last_stop_grace_left_seconds{C}",
+            f"took {WHO}": "coroner_container_last_stop_duration_seconds{C}",
+            f"grace left {WHO}": "coroner_container_last_stop_grace_left_seconds{C}",
         },
         "Seconds from the last stop request to the end, and what was left of the grace period then: 0 if it was killed.",
         unit="s",
         runbook="coronerforcedkills",
         none="no stop yet",
+        width=6,
     ),
     graph(
         "Pauses",
         {
-            f"{WHO} part of the time": _rate("coroner_container_paused_seconds_total"),
-            f"{WHO} pauses": _increase("coroner_container_pauses_total"),
+            f"part of the time {WHO}": _rate("coroner_container_paused_seconds_total"),
+            f"pauses {WHO}": _increase("coroner_container_pauses_total"),
         },
         "Part of the time for which it was paused, and how often that began.",
         runbook="paused",
         none="no pauses",
+        width=6,
     ),
     graph(
         "Writable layer",
@@ -310,24 +329,27 @@ _LIFE = (
         "Disk that is taken by what it has written into its own root file system: lost when it is removed. Needs --source.layers.",
         unit="bytes",
         none="not measured",
+        width=6,
     ),
     table(
         "Facts in numbers",
         {
-            "seconds from creation to start": "coroner_container_created_to_start_seconds{C}",
-            "extra capabilities": "coroner_container_extra_capabilities{C}",
-            "runtime socket": "coroner_container_runtime_socket_mounted{C}",
+            "extra capabilities": f"sum by ({BY_CONTAINER}) (coroner_container_extra_capabilities{{C}})",
+            "commands the runtime": f"sum by ({BY_CONTAINER}) (coroner_container_runtime_socket_mounted{{C}})",
+            "seconds from creation to start": f"sum by ({BY_CONTAINER}) (coroner_container_created_to_start_seconds{{C}})",
         },
-        "How long its creator waited with the start, what it may do beyond the runtime's default, and whether it can command the runtime.",
+        "What it may do beyond the runtime's default, whether it can command the runtime, and how long its creator waited with the start.",
         runbook="isolation",
-        width=16,
         none="not known",
+        yes_or_no=("commands the runtime",),
+        size=(16, 4),
     ),
     table(
         "Root file system",
         "coroner_container_root_filesystem_info{C}",
         "The file system that is the root of its init. Needs --source.layers.",
         none="not measured",
+        size=(8, 4),
     ),
 )
 
@@ -335,7 +357,7 @@ ROWS: Rows = {
     "": _NOW,
     "Who it is, and what is wrong": _WHO,
     "How much memory is left": _MEMORY,
-    "CPU and I/O": _CPU,
+    "CPU, I/O and pressure": _CPU,
     "Threads and zombies": _PIDS,
     "PID 1, stops and deaths": _LIFE,
 }

@@ -1,7 +1,7 @@
 """The dashboard Fleet: what needs attention, over all nodes that are chosen."""
 
 from dashboards.board import Rows, board
-from dashboards.panels import BY_CONTAINER, WHO, graph, link_to_container, link_to_node, stat, states, table
+from dashboards.panels import BY_CONTAINER, WHO, WIDE, graph, link_to_container, link_to_node, stat, states, table
 from dashboards.thresholds import THRESHOLDS
 
 _WORKLOAD = f"on ({BY_CONTAINER}, job) group_left (workload_kind, workload) coroner_container_info{{C}}"
@@ -75,21 +75,25 @@ _FINDINGS = (
             "nodes": "count by (finding, severity) (coroner_node_findings{N})",
         },
         "How many containers and nodes each rule finds something wrong with now.",
+        size=(7, 12),
     ),
     table(
         "Containers with findings",
         {"": f'sum by ({BY_CONTAINER}, finding, severity) (coroner_container_findings{{C, severity!="info"}})'},
         "What is wrong with which container. A click on a cell leads to the container; coroner check NAME on its node has the evidence.",
         link=link_to_container("__data.fields"),
+        size=(10, 12),
     ),
     table(
-        "Nodes with findings, and rules that cannot look",
+        "Nodes with findings, and blind rules",
         {
-            "found": "sum by (cluster, instance, finding, severity) (coroner_node_findings{N})",
+            "": "sum by (cluster, instance, finding, severity) (coroner_node_findings{N})",
             "blind": "count by (cluster, instance, finding) (coroner_finding_looked{N} == 0)",
         },
         "What is wrong with which node. Where a rule is blind its silence proves nothing.",
         link=link_to_node("__data.fields"),
+        yes_or_no=("blind",),
+        size=(7, 12),
     ),
 )
 
@@ -102,44 +106,13 @@ _DEATHS = (
         runbook="coronercrashloop",
         none="no deaths",
     ),
-    table(
-        "Crash loops",
-        {"deaths": f'cause:coroner_container_deaths:increase20m{{C, cause!~"completed|stopped"}} >= {THRESHOLDS["crash_loop"]:g}'},
-        "Containers that ended again and again of one cause in the last 20 minutes.",
-        runbook="coronercrashloop",
-        link=link_to_container("__data.fields"),
-    ),
     graph(
         "OOM kills by whose limit was hit",
-        {"{{scope}}": "sum by (scope) (increase(coroner_oom_kills_total{N}[$__rate_interval]))"},
+        {"{{scope}}": "sum by (scope) (increase(coroner_oom_kills_total{N}[$__rate_interval])) > 0"},
         "The container's own limit, its pod's, that of another cgroup above, or the memory of the node.",
         bars=True,
         runbook="coroneroomkill",
-    ),
-    table(
-        "Who was OOM-killed",
-        {"kills": f"sum by ({BY_CONTAINER}) (increase(coroner_container_oom_kills_total{{C}}[$__range])) > 0"},
-        "Containers that lost processes in the chosen time range. One that nobody knew is in the count above and not here.",
-        runbook="coroneroomkill",
-        link=link_to_container("__data.fields"),
-    ),
-    table(
-        "OOM kills by workload",
-        {
-            "kills": "sum by (namespace, workload_kind, workload) "
-            f"(increase(coroner_container_oom_kills_total{{C}}[$__range]) * {_WORKLOAD}) > 0",
-        },
-        "The same by what controls the pods. Outside Kubernetes there is no workload: all of them are in one row.",
-        runbook="coroneroomkill",
-    ),
-    graph(
-        "Forced kills by container",
-        {WHO: f"sum by ({BY_CONTAINER}) (increase(coroner_container_forced_kills_total{{C}}[$__rate_interval])) > 0"},
-        "Stops that ended in SIGKILL, in the interval before each point.",
-        bars=True,
-        runbook="coronerforcedkills",
-        link=link_to_container(),
-        none="no forced kills",
+        none="no kills",
     ),
     graph(
         "How long stops take",
@@ -152,6 +125,57 @@ _DEATHS = (
         runbook="coronerforcedkills",
         none="no stops",
     ),
+    table(
+        "Who was OOM-killed",
+        {"kills": f"sum by ({BY_CONTAINER}) (increase(coroner_container_oom_kills_total{{C}}[$__range])) > 0"},
+        "Containers that lost processes in the chosen time range. One that nobody knew is in the count above and not here.",
+        runbook="coroneroomkill",
+        link=link_to_container("__data.fields"),
+        size=(12, 8),
+    ),
+    table(
+        "Crash loops",
+        {"deaths": f'cause:coroner_container_deaths:increase20m{{C, cause!~"completed|stopped"}} >= {THRESHOLDS["crash_loop"]:g}'},
+        "Containers that ended again and again of one cause in the last 20 minutes.",
+        runbook="coronercrashloop",
+        link=link_to_container("__data.fields"),
+        size=(12, 8),
+    ),
+    table(
+        "OOM kills by workload",
+        {
+            "kills": "sum by (namespace, workload_kind, workload) "
+            f"(increase(coroner_container_oom_kills_total{{C}}[$__range]) * {_WORKLOAD}) > 0",
+        },
+        "The same by what controls the pods. Outside Kubernetes there is no workload: all of them are in one row.",
+        runbook="coroneroomkill",
+        size=(12, 8),
+    ),
+    graph(
+        "Forced kills by container",
+        {WHO: f"sum by ({BY_CONTAINER}) (increase(coroner_container_forced_kills_total{{C}}[$__rate_interval])) > 0"},
+        "Stops that ended in SIGKILL, in the interval before each point.",
+        bars=True,
+        runbook="coronerforcedkills",
+        link=link_to_container(),
+        none="no forced kills",
+        width=WIDE,
+    ),
+    graph(
+        "Least headroom",
+        {
+            f"{WHO} ({{{{scope}}}})": "bottomk(10, container:coroner_container_memory_headroom_bytes:ratio{C}) "
+            f"< {THRESHOLDS['headroom_shown']:g}"
+        },
+        "What is left below the nearest limit, as a part of it: the ten with the least, where it is less than "
+        f"{THRESHOLDS['headroom_shown']:.0%}. Inactive page cache counts as free.",
+        unit="percentunit",
+        runbook="coroneroomnear",
+        steps=(THRESHOLDS["headroom"],),
+        link=link_to_container(),
+        none="none is near its limit",
+        width=WIDE,
+    ),
     graph(
         "Memory pressure",
         {WHO: "topk(10, container:coroner_container_pressure_memory_stalled_seconds:rate5m{C}) > 0"},
@@ -160,15 +184,7 @@ _DEATHS = (
         steps=(THRESHOLDS["memory_stalled"],),
         runbook="memory-stalled",
         link=link_to_container(),
-    ),
-    graph(
-        "Least headroom",
-        {f"{WHO} ({{{{scope}}}})": "bottomk(10, container:coroner_container_memory_headroom_bytes:ratio{C})"},
-        "What is left below the nearest limit, as a part of it: the ten with the least. Inactive page cache counts as free.",
-        unit="percentunit",
-        runbook="coroneroomnear",
-        link=link_to_container(),
-        none="no limits",
+        width=WIDE,
     ),
 )
 
@@ -180,6 +196,7 @@ _PIDS = (
         runbook="coronerzombiegrowth",
         link=link_to_container(),
         none="no zombies",
+        width=WIDE,
     ),
     graph(
         "Growth of zombies",
@@ -189,13 +206,7 @@ _PIDS = (
         runbook="coronerzombiegrowth",
         link=link_to_container(),
         none="no growth",
-    ),
-    table(
-        "Zombies outside of containers",
-        {"zombies": 'sum by (cluster, instance, pid_namespace) (coroner_pid_namespace_zombies{N, container="", pod=""}) > 0'},
-        "PID namespaces that no container is known to have, the host's among them.",
-        runbook="coronerzombiegrowth",
-        link=link_to_node("__data.fields"),
+        width=WIDE,
     ),
     graph(
         "PID limits in use",
@@ -206,6 +217,7 @@ _PIDS = (
         runbook="pid-limit-near",
         link=link_to_container(),
         none="no limits",
+        width=WIDE,
     ),
     graph(
         "Refused forks",
@@ -215,6 +227,7 @@ _PIDS = (
         runbook="pid-limit-near",
         link=link_to_container(),
         none="none refused",
+        width=WIDE,
     ),
     graph(
         "PID tables in use",
@@ -224,6 +237,15 @@ _PIDS = (
         steps=(THRESHOLDS["node_pids_near"],),
         runbook="pid-limit-near",
         link=link_to_node(),
+        width=WIDE,
+    ),
+    table(
+        "Zombies outside of containers",
+        {"zombies": 'sum by (cluster, instance, pid_namespace) (coroner_pid_namespace_zombies{N, container="", pod=""}) > 0'},
+        "PID namespaces that no container is known to have, the host's among them.",
+        runbook="coronerzombiegrowth",
+        link=link_to_node("__data.fields"),
+        size=(12, 8),
     ),
 )
 
@@ -255,4 +277,4 @@ ROWS: Rows = {
     "Zombies and PIDs": _PIDS,
     "Can the agents see?": _SIGHT,
 }
-BOARD = board("coroner-fleet", "Fleet", "What needs attention across all nodes, and whether the agents can see it.", ROWS)
+BOARD = board("coroner-fleet", "Fleet", "What needs attention across all nodes, and whether the agents can see it.", ROWS, marked=False)

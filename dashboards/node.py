@@ -2,7 +2,7 @@
 
 from dashboards.agent_panels import AGENT, CASEBOOK, SIGHT
 from dashboards.board import Rows, board
-from dashboards.panels import graph, stat, table
+from dashboards.panels import WIDE, graph, stat, table
 from dashboards.thresholds import THRESHOLDS
 
 _NOW = (
@@ -70,6 +70,13 @@ _NODE = (
         },
         "Tasks on the node, zombies included, and the two settings that bound them.",
         runbook="pid-limit-near",
+        width=WIDE,
+    ),
+    graph(
+        "Containers by state",
+        {"{{instance}} {{state}}": "coroner_containers{N}"},
+        "Of those that do not run only what a runtime tells.",
+        width=WIDE,
     ),
     graph(
         "Zombies",
@@ -77,19 +84,13 @@ _NODE = (
         "In all PID namespaces of the node, those of no container included.",
         runbook="coronerzombiegrowth",
     ),
-    table(
-        "PID namespaces",
-        {
-            "zombies": "sum by (cluster, instance, pid_namespace, namespace, pod, container) (coroner_pid_namespace_zombies{N})",
-            "processes": "sum by (cluster, instance, pid_namespace, namespace, pod, container) (coroner_pid_namespace_processes{N})",
-        },
-        "Each PID namespace and whose it is, as far as that is known.",
-        runbook="coronerzombiegrowth",
-    ),
     graph(
-        "Containers by state",
-        {"{{instance}} {{state}}": "coroner_containers{N}"},
-        "Of those that do not run only what a runtime tells.",
+        "OOM kills by whose limit was hit",
+        {"{{instance}} {{scope}}": "sum by (cluster, instance, scope) (increase(coroner_oom_kills_total{N}[$__rate_interval])) > 0"},
+        "node: the memory of the node itself ran out, and any process can be next.",
+        bars=True,
+        runbook="coroneroomkill",
+        none="no kills",
     ),
     table(
         "Created and never started",
@@ -116,21 +117,24 @@ _NODE = (
         runbook="leftovers",
         none="not known",
     ),
-    graph(
-        "OOM kills by whose limit was hit",
-        {"{{instance}} {{scope}}": "sum by (cluster, instance, scope) (increase(coroner_oom_kills_total{N}[$__rate_interval])) > 0"},
-        "node: the memory of the node itself ran out, and any process can be next.",
-        bars=True,
-        runbook="coroneroomkill",
-        none="no kills",
-    ),
     table(
         "What the rules find",
         {
-            "found": "sum by (cluster, instance, finding, severity) (coroner_node_findings{N})",
+            "": "sum by (cluster, instance, finding, severity) (coroner_node_findings{N})",
             "blind": "count by (cluster, instance, finding) (coroner_finding_looked{N} == 0)",
         },
         "What is wrong with the node, and which rules cannot look: their silence proves nothing.",
+        yes_or_no=("blind",),
+    ),
+    table(
+        "PID namespaces",
+        {
+            "zombies": "sum by (cluster, instance, pid_namespace, namespace, pod, container) (coroner_pid_namespace_zombies{N})",
+            "processes": "sum by (cluster, instance, pid_namespace, namespace, pod, container) (coroner_pid_namespace_processes{N})",
+        },
+        "Each PID namespace and whose it is, as far as that is known.",
+        runbook="coronerzombiegrowth",
+        size=(24, 8),
     ),
 )
 

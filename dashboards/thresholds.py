@@ -13,6 +13,7 @@ THRESHOLDS: dict[str, float] = {
     "forecast_from": 0.5,  # a forecast counts from this part of a node's table on
     # Memory
     "headroom": 0.05,  # left of the nearest limit
+    "headroom_shown": 0.25,  # who has more of it left is on no panel of the fleet
     "oom_kills_repeated": 3,  # within an hour
     "memory_stalled": 0.1,  # of the time
     # Deaths

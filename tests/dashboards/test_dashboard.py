@@ -161,13 +161,13 @@ def test_panel_is_complete(panel: dict[str, Any]) -> None:
     assert [panel["datasource"], *(target["datasource"] for target in panel["targets"])] == [DATASOURCE] * (1 + len(panel["targets"]))
 
 
-@pytest.mark.parametrize("name", ["fleet", "container"])
-def test_deaths_and_kills_are_annotations_and_those_that_somebody_asked_for_are_hidden_at_first(name: str) -> None:
-    """Each says what and whose it was, and is far enough from the next that bars and marks agree."""
+@pytest.mark.parametrize(("name", "shown"), [("fleet", False), ("container", True)])
+def test_deaths_and_kills_are_annotations_and_those_that_somebody_asked_for_are_hidden_at_first(name: str, shown: bool) -> None:
+    """Each says what and whose it was, and is far enough from the next that bars and marks agree. Of a fleet there are too many to show."""
     found = annotations(BOARDS[name])
     assert [(annotation["name"], annotation["enable"]) for annotation in found] == [
-        ("Deaths", True),
-        ("OOM kills", True),
+        ("Deaths", shown),
+        ("OOM kills", shown),
         ("Completed and stopped", False),
     ]
     for annotation in found:
@@ -190,6 +190,33 @@ def test_links_of_series_lead_to_a_dashboard_with_what_the_series_has(panel: dic
         for query in (target["expr"] for target in panel["targets"]):
             for by in re.findall(r"\bby \(([^)]*)\)", query):
                 assert chosen.keys() <= set(by.split(", "))
+
+
+@EVERY_PANEL
+def test_rows_of_a_table_are_joined_by_labels_alone(panel: dict[str, Any]) -> None:
+    """Grafana's `merge` joins no rows that contradict each other: with several queries none may keep the name of its metric."""
+    if panel["type"] == "table" and len(panel["targets"]) > 1:
+        assert [target["expr"] for target in panel["targets"] if not re.match(r"(sum|count) by \(|\w+\{[^}]*\} \*", target["expr"])] == []
+
+
+@EVERY_PANEL
+def test_counts_are_whole_numbers_and_bars_stand_upon_each_other(panel: dict[str, Any]) -> None:
+    """`increase` says 6.98 of 7 kills; and bars that hide each other are not seen."""
+    defaults = panel["fieldConfig"]["defaults"]
+    if defaults["unit"] == "short" and panel["type"] in ("stat", "table"):
+        assert defaults["decimals"] == 0
+    if defaults.get("custom", {}).get("drawStyle") == "bars":
+        assert (defaults["decimals"], defaults["custom"]["stacking"]["mode"]) == (0, "normal")
+
+
+@EVERY_PANEL
+def test_what_a_row_is_about_comes_first_and_the_largest_is_at_the_top(panel: dict[str, Any]) -> None:
+    """Grafana would order columns by the alphabet and rows not at all."""
+    if panel["type"] == "table":
+        organize = panel["transformations"][1]["options"]
+        assert list(organize["indexByName"]) == ["cluster", "instance", "namespace", "pod", "container"]
+        for by in panel["options"].get("sortBy", ()):
+            assert by["displayName"] == panel["targets"][0]["legendFormat"]
 
 
 @EVERY_PANEL
