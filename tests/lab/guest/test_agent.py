@@ -17,12 +17,15 @@ from tests.lab.guest.node import (
     CGROUPS,
     DOCKER_URL,
     FORK_BOMB,
+    WAIT,
     Agent,
     Daemon,
     Run,
     Series,
     StartAgent,
+    cgroup,
     in_parallel,
+    let_go,
     samples,
     series,
     wait_for,
@@ -200,9 +203,7 @@ def printed(*flags: str) -> dict[Series, float]:
 def test_metrics_says_what_the_daemon_beside_it_says_and_leaves_it_alone(agent: StartAgent, run: Run) -> None:
     """A kill of before is in its casebook and nowhere else: without that it is not known, and not 0."""
     coroner = agent()
-    container = run(
-        "sh", "-c", "tail /dev/zero; while [ ! -e /again ]; do sleep 0.1; done; tail /dev/zero; sleep 1000", name="web", mem_limit="16m"
-    )
+    container = run("sh", "-c", f"tail /dev/zero; {WAIT}tail /dev/zero; sleep 1000", name="web", mem_limit="16m")
     wait_for(lambda: coroner.value(KILLS, container="web") == 1, 30, "not counted")
 
     beside = printed(f"--path.state={coroner.state}")
@@ -212,7 +213,7 @@ def test_metrics_says_what_the_daemon_beside_it_says_and_leaves_it_alone(agent: 
     assert beside[series(NODE_KILLS, scope="container")] == coroner.value(NODE_KILLS, scope="container")
     assert not {name for name, _ in alone} & {KILLS, NODE_KILLS}
     assert series("coroner_container_threads", namespace="", pod="", container="web") in alone
-    container.exec_run(["touch", "/again"])
+    let_go(cgroup(container))
     wait_for(lambda: coroner.value(KILLS, container="web") == 2, 30, "the daemon does not count on")
     assert coroner.value("coroner_casebook_up") == 1
     assert coroner.value("coroner_casebook_failures_total") == 0
