@@ -17,7 +17,6 @@ from tests.lab.guest.node import (
     Agent,
     Run,
     StartAgent,
-    agents,
     cgroup,
     in_parallel,
     let_go,
@@ -64,17 +63,10 @@ class Shared:
         return wait_for(found, 60, "no victim")
 
 
-@pytest.fixture(scope="module")
-def one_agent(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
-    """Start an agent for all tests that need no start, flags or history of their own; no two of them use the same names."""
-    with agents(tmp_path_factory.mktemp("shared")) as start:
-        yield start()
-
-
 @pytest.fixture
-def shared(one_agent: Agent) -> Shared:
+def shared(shared_agent: Agent) -> Shared:
     """The agent that tests share; its counts of the node begin anew."""
-    return Shared(one_agent)
+    return Shared(shared_agent)
 
 
 def test_an_init_killed_at_its_own_limit_is_one_kill_of_scope_container(shared: Shared, run: Run) -> None:
