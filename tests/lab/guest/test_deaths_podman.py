@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.lab.guest.deaths import Row, catches, table, wait_for_deaths, wrong
-from tests.lab.guest.node import CGROUPS, HOLD, PODMAN_URL, Podman, StartAgent, in_parallel, wait_for
+from tests.lab.guest.node import CGROUPS, PODMAN_URL, Podman, StartAgent, in_parallel, wait_for
 
 EXITS = "/run/libpod/exits"
+WAITS = "while :; do sleep 0.1; done"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def init_of(container: str) -> int:
 
 def on_term(script: str) -> tuple[str, ...]:
     """Return what runs a script when it gets SIGTERM."""
-    return ("sh", "-c", f"trap '{script}' TERM; {HOLD}")
+    return ("sh", "-c", f"trap '{script}' TERM; {WAITS}")
 
 
 SMALL = ("--memory=16m",)
