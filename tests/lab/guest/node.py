@@ -35,8 +35,6 @@ PYTHON_TREES = sorted({"/usr", "/lib", "/lib64", sys.base_prefix})
 WAIT = "mkfifo /go; read -r _ < /go; "
 """A container whose shell begins with this goes on when it is told to (let_go). To look for a file ten times a second instead would take
 a third of the guest's processor, for each container that waits."""
-TOLD_TO_GO = ["sh", "-c", "echo > /go"]
-"""Tells it from inside, by an exec session."""
 HOLD = "sleep 1000 & wait"
 """A shell with a trap does this until the signal comes, which `wait` hears at once."""
 FORK_BOMB = "sh -c 'for n in $(seq 30); do sleep 1000 & done'; sleep 1000"

@@ -13,26 +13,18 @@ from docker.errors import APIError
 from docker.models.containers import Container
 
 from tests.lab.guest.deaths import wait_for_deaths
-from tests.lab.guest.node import (
-    HOLD,
-    PYTHON_TREES,
-    TOLD_TO_GO,
-    WAIT,
-    Agent,
-    agents,
-    docker_containers,
-    in_parallel,
-    memory_events,
-    python_command,
-    wait_for,
-)
+from tests.lab.guest.node import PYTHON_TREES, Agent, agents, docker_containers, in_parallel, memory_events, python_command, wait_for
 
 BLIND_TO_ZOMBIES = ["setpriv", "--bounding-set=-sys_ptrace,-mknod", "--inh-caps=-all"]
 """A container may do something that such an agent may not, so it may not ptrace it: the kernel shows it no exit status of a zombie."""
 PYTHON = {"volumes": {tree: {"bind": tree, "mode": "ro"} for tree in PYTHON_TREES}}
 LAYER = "coroner_container_writable_layer_bytes"
-WRITES = f"mkdir -p /data/a/b; for number in $(seq 200); do head -c 25000 /dev/zero >/data/a/b/$number; done; touch /written; {WAIT}exit 3"
-LOSES_A_CHILD = f"tail /dev/zero; {WAIT}exit 0"
+WRITES = (
+    "mkdir -p /data/a/b; for number in $(seq 200); do head -c 25000 /dev/zero >/data/a/b/$number; done; touch /written; "
+    "while [ ! -e /go ]; do sleep 0.1; done; exit 3"
+)
+WAITS = "while :; do sleep 0.1; done"
+LOSES_A_CHILD = "tail /dev/zero; while [ ! -e /go ]; do sleep 0.1; done; exit 0"
 PROBE = {"test": ["CMD-SHELL", "test -e /well"], "interval": 3 * 10**9, "retries": 1}
 """Every three seconds."""
 SESSIONS = "coroner_container_exec_sessions_started_total"
@@ -64,7 +56,7 @@ def deaths(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> It
         in_parallel(
             lambda: run(*CRASH, name="segv", **PYTHON).wait(),
             lambda: lose_a_child(run("sh", "-c", LOSES_A_CHILD, name="bereft", mem_limit="16m")),
-            lambda: fall_ill(coroner, run("sh", "-c", f"trap 'exit 0' TERM; {HOLD}", name="ill", healthcheck=PROBE)),
+            lambda: fall_ill(coroner, run("sh", "-c", f"trap 'exit 0' TERM; {WAITS}", name="ill", healthcheck=PROBE)),
         )
         wrote = in_parallel(
             lambda: leave_something(coroner, run("sh", "-c", WRITES, name="writer")),
@@ -77,7 +69,7 @@ def deaths(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> It
 def lose_a_child(container: Container) -> None:
     """Let it exit when the OOM killer has taken its child; Docker's event comes at once, its `OOMKilled` with the end."""
     wait_for(lambda: memory_events(container)["oom_kill"] == 1, 60, "no OOM kill")
-    container.exec_run(TOLD_TO_GO)
+    container.exec_run(["touch", "/go"])
     container.wait()
 
 
@@ -98,7 +90,7 @@ def leave_something(agent: Agent, container: Container) -> int:
     container.reload()
     upper = Path(container.attrs["GraphDriver"]["Data"]["UpperDir"])
     wrote = sum(512 * path.lstat().st_blocks for path in (upper, *upper.rglob("*")))
-    container.exec_run(TOLD_TO_GO)
+    container.exec_run(["touch", "/go"])
     with contextlib.suppress(APIError):  # it is removed by its end
         container.wait()
     return wrote
