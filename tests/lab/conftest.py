@@ -24,11 +24,11 @@ HANG_SECONDS = 120  # no report after that much more: the guest itself hangs
 BOOT_SECONDS = 240
 MOST_GUESTS = 3
 SECONDS = {
-    "test_agent": 95,
-    "test_casebook": 215,
+    "test_agent": 80,
+    "test_casebook": 205,
     "test_death_facts": 40,
     "test_check": 55,
-    "test_deaths": 160,
+    "test_deaths": 135,
     "test_deaths_cri": 100,
     "test_deaths_podman": 85,
     "test_exits": 65,
@@ -41,11 +41,12 @@ SECONDS = {
     "test_leftovers": 95,
     "test_life": 60,
     "test_names": 80,
-    "test_oom": 310,
+    "test_oom": 200,
     "test_podman": 20,
     "test_prometheus": 85,
     "test_systemd": 35,
     "test_traced": 75,
+    "test_zombies": 25,
 }
 """What files took, measured once, so that the guests end together; a test of one that is not here counts as SECONDS_A_TEST."""
 SECONDS_A_TEST = 8

@@ -19,6 +19,7 @@ from tests.lab.guest.node import (
     PODMAN_URL,
     PYTHON_TREES,
     SLOWNESS,
+    Agent,
     Daemon,
     Podman,
     Run,
@@ -171,6 +172,13 @@ def agent(tmp_path: Path) -> Iterator[StartAgent]:
     """Start the agent and wait until it is ready: ``agent("--no-collector.cpu")``; it is killed after the test."""
     with agents(tmp_path) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def shared_agent(dockerd: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    """Start one agent for all tests of a module that need no start, flags or casebook of their own; no two of them use the same names."""
+    with agents(tmp_path_factory.mktemp("shared")) as start:
+        yield start()
 
 
 @pytest.fixture

@@ -32,6 +32,11 @@ NO_KERNEL_LOG = ["setpriv", "--bounding-set=-syslog,-sys_admin", "--inh-caps=-al
 """Starts an agent that may not read the kernel log in any way, with restricted_kernel_log."""
 PYTHON_TREES = sorted({"/usr", "/lib", "/lib64", sys.base_prefix})
 """Where a container must see the machine's own files for python_command to work."""
+WAIT = "mkfifo /go; read -r _ < /go; "
+"""A container whose shell begins with this goes on when it is told to (let_go). To look for a file again and again instead would
+take much of the guest's only processor."""
+HOLD = "sleep 1000 & wait"
+"""A shell with a trap does this until the signal comes, which `wait` hears at once."""
 FORK_BOMB = "sh -c 'for n in $(seq 30); do sleep 1000 & done'; sleep 1000"
 """busybox' shell ends when it cannot fork: so an inner one, or the container would end with it, and its counters too."""
 
@@ -68,6 +73,19 @@ def python_command(code: str) -> list[str]:
 def cgroup(container: Container) -> Path:
     """Return the directory of a container's cgroup."""
     return CGROUPS / "docker" / str(container.id)
+
+
+def let_go(directory: Path) -> None:
+    """Tell what runs in a cgroup that it may go on (WAIT)."""
+
+    def pipe() -> str:
+        pid = (directory / "cgroup.procs").read_text(encoding="ascii").split()[0]
+        path = f"/proc/{pid}/root/go"
+        return path if os.path.exists(path) else ""
+
+    descriptor = os.open(wait_for(pipe, 60, f"nothing waits in {directory}"), os.O_WRONLY)  # returns when it reads
+    os.write(descriptor, b"\n")
+    os.close(descriptor)
 
 
 def memory_events(container: Container) -> dict[str, int]:

@@ -17,12 +17,15 @@ from tests.lab.guest.node import (
     CGROUPS,
     DOCKER_URL,
     FORK_BOMB,
+    WAIT,
     Agent,
     Daemon,
     Run,
     Series,
     StartAgent,
+    cgroup,
     in_parallel,
+    let_go,
     samples,
     series,
     wait_for,
@@ -31,27 +34,29 @@ from tests.lab.guest.node import (
 KILLS, NODE_KILLS = "coroner_container_oom_kills_total", "coroner_oom_kills_total"
 
 
-def test_a_container_is_named_with_its_image_id_and_runtime(agent: StartAgent, run: Run) -> None:
+def test_a_container_is_named_with_its_image_id_and_runtime(shared_agent: Agent, run: Run) -> None:
     """Everything but the name is on the info metric."""
-    coroner = agent()
     container = run("sleep", "1000", name="web")
 
     wait_for(
-        lambda: coroner.value("coroner_container_info", container="web", container_id=f"docker://{container.id}", runtime="docker") == 1,
+        lambda: (
+            shared_agent.value("coroner_container_info", container="web", container_id=f"docker://{container.id}", runtime="docker") == 1
+        ),
         30,
         "no info",
     )
-    assert coroner.value("coroner_container_info", image="busybox", cgroup=f"/docker/{container.id}", namespace="", pod="") == 1
+    assert shared_agent.value("coroner_container_info", image="busybox", cgroup=f"/docker/{container.id}", namespace="", pod="") == 1
 
 
-def test_a_throttled_container_shows_its_quota_and_its_throttling(agent: StartAgent, run: Run) -> None:
+def test_a_throttled_container_shows_its_quota_and_its_throttling(shared_agent: Agent, run: Run) -> None:
     """A tenth of a core, and a loop that wants all of it."""
-    coroner = agent()
     run("sh", "-c", "while :; do :; done", name="busy", cpu_period=100_000, cpu_quota=10_000)
 
-    wait_for(lambda: (coroner.value("coroner_container_cpu_cfs_throttled_periods_total", container="busy") or 0) > 3, 30, "not throttled")
-    assert coroner.value("coroner_container_cpu_limit_cores", container="busy") == 0.1
-    page = coroner.scrape()
+    wait_for(
+        lambda: (shared_agent.value("coroner_container_cpu_cfs_throttled_periods_total", container="busy") or 0) > 3, 30, "not throttled"
+    )
+    assert shared_agent.value("coroner_container_cpu_limit_cores", container="busy") == 0.1
+    page = shared_agent.scrape()
     value = {
         name.removeprefix("coroner_container_cpu_"): value for (name, labels), value in page.items() if ("container", "busy") in labels
     }
@@ -60,45 +65,42 @@ def test_a_throttled_container_shows_its_quota_and_its_throttling(agent: StartAg
     assert value["usage_seconds_total"] > 0
 
 
-def test_refused_forks_are_counted_at_the_pids_limit(agent: StartAgent, run: Run) -> None:
+def test_refused_forks_are_counted_at_the_pids_limit(shared_agent: Agent, run: Run) -> None:
     """A shell cannot start the container's eleventh process."""
-    coroner = agent()
     run("sh", "-c", FORK_BOMB, name="bomb", pids_limit=10)
 
-    wait_for(lambda: (coroner.value("coroner_container_fork_failures_total", container="bomb") or 0) >= 1, 30, "no refused fork")
-    assert coroner.value("coroner_container_threads_limit", container="bomb") == 10
-    assert coroner.value("coroner_container_threads_peak", container="bomb") == 10
+    wait_for(lambda: (shared_agent.value("coroner_container_fork_failures_total", container="bomb") or 0) >= 1, 30, "no refused fork")
+    assert shared_agent.value("coroner_container_threads_limit", container="bomb") == 10
+    assert shared_agent.value("coroner_container_threads_peak", container="bomb") == 10
 
 
-def test_memory_limit_usage_and_peak_are_the_kernels(agent: StartAgent, run: Run) -> None:
+def test_memory_limit_usage_and_peak_are_the_kernels(shared_agent: Agent, run: Run) -> None:
     """An unlimited container has no limit series, rather than one of nine exabytes."""
-    coroner = agent()
     in_parallel(
         lambda: run("sleep", "1000", name="small", mem_limit="64m"),
         lambda: run("sleep", "1000", name="unlimited"),
     )
 
-    wait_for(lambda: coroner.value("coroner_container_memory_limit_bytes", container="small") == 64 << 20, 30, "no limit")
-    usage = coroner.value("coroner_container_memory_usage_bytes", container="small")
+    wait_for(lambda: shared_agent.value("coroner_container_memory_limit_bytes", container="small") == 64 << 20, 30, "no limit")
+    usage = shared_agent.value("coroner_container_memory_usage_bytes", container="small")
     assert usage is not None
     assert 0 < usage < 64 << 20
-    wait_for(lambda: coroner.value("coroner_container_memory_peak_bytes", container="unlimited"), 30, "no peak")
-    assert coroner.value("coroner_container_memory_limit_bytes", container="unlimited") is None
+    wait_for(lambda: shared_agent.value("coroner_container_memory_peak_bytes", container="unlimited"), 30, "no peak")
+    assert shared_agent.value("coroner_container_memory_limit_bytes", container="unlimited") is None
 
 
-def test_a_paused_container_is_frozen_and_counted_as_paused(agent: StartAgent, run: Run) -> None:
+def test_a_paused_container_is_frozen_and_counted_as_paused(shared_agent: Agent, run: Run) -> None:
     """The cgroup says so, not only Docker."""
-    coroner = agent()
     container = run("sleep", "1000", name="still")
-    wait_for(lambda: coroner.value("coroner_container_frozen", container="still") == 0, 30, "not running")
+    wait_for(lambda: shared_agent.value("coroner_container_frozen", container="still") == 0, 30, "not running")
 
     container.pause()
 
-    wait_for(lambda: coroner.value("coroner_container_frozen", container="still") == 1, 30, "not frozen")
-    assert coroner.value("coroner_containers", state="paused") == 1
-    assert coroner.value("coroner_containers", state="running") == 0
+    wait_for(lambda: shared_agent.value("coroner_container_frozen", container="still") == 1, 30, "not frozen")
+    wait_for(lambda: shared_agent.value("coroner_containers", state="paused") == 1, 30, "not counted as paused")
+    wait_for(lambda: shared_agent.value("coroner_containers", state="running") == 0, 30, "counted as running, too")
     container.unpause()
-    wait_for(lambda: coroner.value("coroner_container_frozen", container="still") == 0, 30, "still frozen")
+    wait_for(lambda: shared_agent.value("coroner_container_frozen", container="still") == 0, 30, "still frozen")
 
 
 def durations(page: str) -> str:
@@ -106,30 +108,28 @@ def durations(page: str) -> str:
     return "\n".join(re.findall("^coroner_scrape_collector_duration_seconds.*$", page, re.MULTILINE))
 
 
-def test_two_scrapes_at_once_share_a_pass(agent: StartAgent) -> None:
+def test_two_scrapes_at_once_share_a_pass(shared_agent: Agent) -> None:
     """Two Prometheus servers cost one pass when they come together, and two when they do not."""
-    coroner = agent()
 
     def share() -> bool:
-        pages: list[str] = in_parallel(*([lambda: coroner.get("/metrics")] * 4))
+        pages: list[str] = in_parallel(*([lambda: shared_agent.get("/metrics")] * 4))
         return len({durations(page) for page in pages}) < 4
 
     wait_for(share, 30, "never shared")
-    assert durations(coroner.get("/metrics")) != durations(coroner.get("/metrics"))
+    assert durations(shared_agent.get("/metrics")) != durations(shared_agent.get("/metrics"))
 
 
-def test_the_page_is_valid_in_both_formats(agent: StartAgent, run: Run) -> None:
+def test_the_page_is_valid_in_both_formats(shared_agent: Agent, run: Run) -> None:
     """prometheus_client's parsers take it, and promtool has nothing to say."""
-    coroner = agent()
-    run("sleep", "1000", name="web", mem_limit="64m")
-    wait_for(lambda: coroner.value("coroner_container_info", container="web"), 30, "no container")
+    run("sleep", "1000", name="valid", mem_limit="64m")
+    wait_for(lambda: shared_agent.value("coroner_container_info", container="valid"), 30, "no container")
 
-    text, openmetrics = coroner.scrape(), coroner.scrape(openmetrics=True)
+    text, openmetrics = shared_agent.scrape(), shared_agent.scrape(openmetrics=True)
 
     own = {series for series in text if series[0].startswith("coroner_")}
     assert own
     assert own == {series for series in openmetrics if series[0].startswith("coroner_")}
-    body = "".join(line + "\n" for line in coroner.get("/metrics").splitlines() if "python_" not in line)
+    body = "".join(line + "\n" for line in shared_agent.get("/metrics").splitlines() if "python_" not in line)
     linted = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, text=True, check=False)
     assert (linted.returncode, linted.stdout + linted.stderr) == (0, "")
 
@@ -200,9 +200,7 @@ def printed(*flags: str) -> dict[Series, float]:
 def test_metrics_says_what_the_daemon_beside_it_says_and_leaves_it_alone(agent: StartAgent, run: Run) -> None:
     """A kill of before is in its casebook and nowhere else: without that it is not known, and not 0."""
     coroner = agent()
-    container = run(
-        "sh", "-c", "tail /dev/zero; while [ ! -e /again ]; do sleep 0.1; done; tail /dev/zero; sleep 1000", name="web", mem_limit="16m"
-    )
+    container = run("sh", "-c", f"tail /dev/zero; {WAIT}tail /dev/zero; sleep 1000", name="web", mem_limit="16m")
     wait_for(lambda: coroner.value(KILLS, container="web") == 1, 30, "not counted")
 
     beside = printed(f"--path.state={coroner.state}")
@@ -212,7 +210,7 @@ def test_metrics_says_what_the_daemon_beside_it_says_and_leaves_it_alone(agent: 
     assert beside[series(NODE_KILLS, scope="container")] == coroner.value(NODE_KILLS, scope="container")
     assert not {name for name, _ in alone} & {KILLS, NODE_KILLS}
     assert series("coroner_container_threads", namespace="", pod="", container="web") in alone
-    container.exec_run(["touch", "/again"])
+    let_go(cgroup(container))
     wait_for(lambda: coroner.value(KILLS, container="web") == 2, 30, "the daemon does not count on")
     assert coroner.value("coroner_casebook_up") == 1
     assert coroner.value("coroner_casebook_failures_total") == 0

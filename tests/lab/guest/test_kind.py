@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from tests.lab.guest.node import CGROUPS, Agent, Run, StartAgent, docker_containers, in_parallel, wait_for
+from tests.lab.guest.node import CGROUPS, WAIT, Agent, Run, StartAgent, docker_containers, in_parallel, let_go, wait_for
 
 HOST = "428406e4f18a1cb65e9691d40b63f3d92c95c1b0d15b5c427bed470b6832cd6e"
 POD = "/kubelet/kubepods/pod1788d98a-0700-426a-8701-2312e4cc2163"
@@ -23,7 +23,7 @@ exec unshare --cgroup --mount sh -ec '
     exec "$@"
 ' sh "$@"
 """
-TWO_KILLS = "while [ ! -e /go ]; do sleep 0.1; done; tail /dev/zero; tail /dev/zero; sleep 1000"
+TWO_KILLS = f"{WAIT}tail /dev/zero; tail /dev/zero; sleep 1000"
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def test_in_a_node_that_is_a_container_each_kill_counts_once_and_those_of_the_ho
     )
     wait_for(lambda: coroner.value("coroner_container_oom_kills_total", container="inside") == 0, 30, "not born at 0")
     for container in (elsewhere, inside):
-        container.exec_run(["touch", "/go"])
         events = next(CGROUPS.rglob(f"{container.id}/memory.events"))
+        let_go(events.parent)
         wait_for(lambda file=events: "oom_kill 2" in file.read_text(), 60, "not two kills")  # type: ignore[misc] # the default binds
 
     wait_for(lambda: killed_twice(coroner, "inside"), 30, "not two on the page")

@@ -11,7 +11,7 @@ from docker import DockerClient
 from docker.models.containers import Container
 
 from tests.lab.guest.deaths import wait_for_deaths
-from tests.lab.guest.node import Agent, Run, StartAgent, cgroup, docker_containers, wait_for
+from tests.lab.guest.node import HOLD, Agent, Run, StartAgent, cgroup, docker_containers, wait_for
 
 PAUSES, PAUSED = "coroner_container_pauses_total", "coroner_container_paused_seconds_total"
 SESSIONS = "coroner_container_exec_sessions"
@@ -181,7 +181,7 @@ def test_stops_are_in_the_histogram_and_what_was_left_of_their_grace(docker: Doc
     coroner = agent()
     assert set(histogram(coroner, openmetrics=False).values()) == {0}
     commands = {
-        "obeys": (["sh", "-c", "trap 'exit 0' TERM; touch /ready; while :; do sleep 0.1; done"], 400),
+        "obeys": (["sh", "-c", f"trap 'exit 0' TERM; touch /ready; {HOLD}"], 400),
         "deaf": (["sh", "-c", "touch /ready; sleep 1000; true"], 2),
         "exits": (["true"], 400),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.guest.node import Agent, Run, StartAgent, wait_for
+from tests.lab.guest.node import Agent, Run, wait_for
 
 SEVEN_AND_AN_ORPHAN = """
 import os, signal, time
@@ -42,30 +42,27 @@ def zombies(agent: Agent, container: str) -> tuple[float | None, float | None]:
     return agent.value(name, container=container, parent="init"), agent.value(name, container=container, parent="other")
 
 
-def test_all_unreaped_children_of_an_init_that_never_waits_are_its_fault(agent: StartAgent, run_python: Run) -> None:
+def test_all_unreaped_children_of_an_init_that_never_waits_are_its_fault(shared_agent: Agent, run_python: Run) -> None:
     """Seven children of its own and one orphan that it adopted."""
-    coroner = agent()
     run_python(SEVEN_AND_AN_ORPHAN, name="careless")
 
-    wait_for(lambda: zombies(coroner, "careless") == (8, 0), 30, "not eight zombies of init")
-    assert coroner.value("coroner_pid_namespace_zombies", container="careless") == 8
-    assert coroner.value("coroner_pid_namespace_processes", container="careless") == 9
-    assert coroner.value("coroner_container_threads", container="careless") == 9, "zombies hold their place in the PID table"
-    first = coroner.value("coroner_container_oldest_zombie_timestamp_seconds", container="careless")
-    assert first == coroner.value("coroner_container_oldest_zombie_timestamp_seconds", container="careless")
+    wait_for(lambda: zombies(shared_agent, "careless") == (8, 0), 30, "not eight zombies of init")
+    assert shared_agent.value("coroner_pid_namespace_zombies", container="careless") == 8
+    assert shared_agent.value("coroner_pid_namespace_processes", container="careless") == 9
+    assert shared_agent.value("coroner_container_threads", container="careless") == 9, "zombies hold their place in the PID table"
+    first = shared_agent.value("coroner_container_oldest_zombie_timestamp_seconds", container="careless")
+    assert first == shared_agent.value("coroner_container_oldest_zombie_timestamp_seconds", container="careless")
 
 
-def test_under_init_the_orphan_is_reaped_and_the_children_are_the_apps_fault(agent: StartAgent, run_python: Run) -> None:
+def test_under_init_the_orphan_is_reaped_and_the_children_are_the_apps_fault(shared_agent: Agent, run_python: Run) -> None:
     """tini reaps what it adopts, but nobody can wait for another's children."""
-    coroner = agent()
     run_python(SEVEN_AND_AN_ORPHAN, name="tinied", init=True)
 
-    wait_for(lambda: zombies(coroner, "tinied") == (0, 7), 30, "not seven zombies of the app")
+    wait_for(lambda: zombies(shared_agent, "tinied") == (0, 7), 30, "not seven zombies of the app")
 
 
-def test_a_dead_leader_with_live_threads_is_not_a_zombie(agent: StartAgent, run_python: Run) -> None:
+def test_a_dead_leader_with_live_threads_is_not_a_zombie(shared_agent: Agent, run_python: Run) -> None:
     """It is in state Z, but nobody can wait for it while its threads live."""
-    coroner = agent()
     container = run_python(DEAD_LEADER, name="leaderless")
     wait_for(lambda: container.logs() == b"ready\n", 30, "the leader did not start")
 
@@ -74,8 +71,8 @@ def test_a_dead_leader_with_live_threads_is_not_a_zombie(agent: StartAgent, run_
         return any(f"{pid} (python" in (stat := Path(f"/proc/{pid}/stat").read_text()) and ") Z " in stat for pid in pids)
 
     wait_for(leader_is_dead, 30, "the leader did not die")
-    assert zombies(coroner, "leaderless") == (0, 0)
-    assert coroner.value("coroner_container_oldest_zombie_timestamp_seconds", container="leaderless") is None
+    assert zombies(shared_agent, "leaderless") == (0, 0)
+    assert shared_agent.value("coroner_container_oldest_zombie_timestamp_seconds", container="leaderless") is None
 
 
 @pytest.fixture
@@ -90,14 +87,15 @@ def unshared() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_pid_namespace_without_a_container_counts(agent: StartAgent, unshared: subprocess.Popen[str]) -> None:
+def test_a_pid_namespace_without_a_container_counts(shared_agent: Agent, unshared: subprocess.Popen[str]) -> None:
     """`unshare --pid` makes one that no runtime knows of."""
     assert unshared.stdout is not None
     assert unshared.stdout.readline() == "ready\n"
     children = Path(f"/proc/{unshared.pid}/task/{unshared.pid}/ns/pid_for_children").readlink().name
     inode = children.removeprefix("pid:[").removesuffix("]")
 
-    coroner = agent()
+    def count() -> float | None:
+        return shared_agent.value("coroner_pid_namespace_zombies", pid_namespace=inode, container="")
 
-    assert coroner.value("coroner_pid_namespace_zombies", pid_namespace=inode, container="") == 3
-    assert coroner.value("coroner_pid_namespace_processes", pid_namespace=inode, container="") == 4
+    wait_for(lambda: count() == 3, 30, lambda: f"not three zombies but {count()}")
+    assert shared_agent.value("coroner_pid_namespace_processes", pid_namespace=inode, container="") == 4
