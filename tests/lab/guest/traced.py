@@ -38,7 +38,7 @@ MATRIX = (
     *_files("proc", "/proc/PID", "uid_map", "wchan", "stack", "oom_score_adj", "task"),
     Reads("proc", r"/proc/PID/task/PID/status", ("task",)),
     Reads("proc", r"/proc/PID/ns/\w+", ("ns/",)),
-    *_files("proc", "/proc/self", "fd", "statm"),
+    *_files("proc", "/proc/self", "fd", "limits", "statm"),
     *_files("proc", "/proc", "stat", "loadavg", "partitions", "cgroups", "meminfo", "sys/vm/swappiness"),
     *_files("proc", "/proc", "sys/kernel/pid_max", "sys/kernel/threads-max", "sys/kernel/random/boot_id"),
     *_files("proc", "/proc", "sys/fs/inotify/max_user_watches"),
