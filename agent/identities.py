@@ -169,10 +169,15 @@ class Identities:
         self.known = MappingProxyType(identities)
 
     def end(self, source: str, key: ContainerKey, state: str) -> None:
-        """Note that a source says a container has ended (`exited`) or was removed (`removed`), if it has told of it."""
+        """Note that a source says a container has ended (`exited`, `removed`), if it has told of it."""
         identity = self._told.get(source, {}).get(key)
         if identity is not None and (identity.ended is None or identity.state != state):
             self.put(source, {key: replace(identity, state=state, ended=identity.ended or self._clock())})
+
+    def remove(self, key: ContainerKey) -> None:
+        """Note that its runtime removed a container, for all who have told of it: who told the removal need not know names."""
+        for source in [source for source, told in self._told.items() if key in told and told[key].state != HEARD_OF]:
+            self.end(source, key, "removed")
 
     def amend(self, source: str, key: ContainerKey, **facts: Any) -> None:
         """Change some facts of what a source says of a container, if it has told of it."""
@@ -224,9 +229,12 @@ class Identities:
         # So does a runtime spell an image whose tag was given to another one since.
         image = next((identity.image for identity in told if identity.image and not is_digest(identity.image)), merged.image)
         # An id never lives again, but for Docker's, which nobody else tells of. So whoever tells of its end first is right: a kubelet
-        # that is not heard any more says "running" for ever, and CRI-O keeps the bundle of a container that has ended.
+        # that is not heard any more says "running" for ever, and CRI-O keeps the bundle of a container that has ended. What one knows to
+        # be removed another may still call exited: containerd's bundle goes at the end, and tells no more.
         endings = [(identity.ended, identity.state) for identity in told if identity.ended is not None and identity.state != HEARD_OF]
         ended, state = min(endings) if endings else (merged.ended, merged.state)
+        if any(state == "removed" for _, state in endings):
+            state = "removed"
         return replace(merged, name=names, image=image, ended=ended, state=state, seen_alive=any(identity.seen_alive for identity in told))
 
     def _long_dead(self, identities: Mapping[ContainerKey, Identity]) -> list[ContainerKey]:

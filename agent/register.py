@@ -121,7 +121,7 @@ class Register:
             case Exited(how="reaped" | "zombie" | "runtime" | "kubelet") | EndedUnseen():  # inspect tells of a life that may be over
                 self._identities.end(fact.source, fact.container, "exited")
             case Removed():
-                self._identities.end(fact.source, fact.container, "removed")
+                self._identities.remove(fact.container)
             case Born():
                 self._inits.born(fact.id, fact.cgroup)
                 self._ask_for_name(fact)

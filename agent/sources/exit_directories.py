@@ -46,7 +46,7 @@ class ExitDirectories:
         self._awaited: dict[int, set[str]] = {}
 
     def changes(self) -> Iterator[Entry | None]:
-        """Yield each entry that was written, in order; None if all must be listed."""
+        """Yield each entry that was written or removed, in order; None if all must be listed."""
         for event in self._inotify.read() if self._inotify else ():
             name = os.fsdecode(event.name)
             if event.watch in self._entries:
@@ -94,6 +94,7 @@ class ExitDirectories:
         if event.mask & IN_IGNORED:
             del self._entries[event.watch]
             self._watched.discard(entry)
+            yield entry
         elif name == STATUS:
             yield entry
 

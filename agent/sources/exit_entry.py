@@ -37,6 +37,16 @@ class Entry(NamedTuple):
             return found.st_ino, found.st_mtime_ns, found.st_size
         return None
 
+    def is_removed(self) -> bool:
+        """Whether it is not there, though what it was in is: a directory that is unmounted or refused tells nothing of what is in it."""
+        try:
+            os.lstat(self.path)
+        except FileNotFoundError:
+            return os.path.isdir(self.directory)
+        except OSError:
+            return False
+        return False
+
     def read(self) -> "Content":
         """Read it. Raises OSError, and Unreadable: a link is not followed, and nothing is waited for."""
         with _opened(self.path, FLAGS) as file:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from agent.sources.exit_formats import CriStatus, parse_conmon, parse_cri
 from agent.status import Status
 from agent.supervise import LONGEST_DELAY_SECONDS
 from collectors.base import Sample, counter
-from collectors.inquest.facts import Created, Exited, Started
+from collectors.inquest.facts import Created, Exited, Removed, Started
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import explain
 
@@ -69,10 +70,12 @@ class ExitFilesSource:
         tell: Tell,
         rescan: float = RESCAN_SECONDS,
         notifier: Callable[[], Inotify] = Inotify,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """Make it; a removal has the time of `wall`, seconds since 1970, at which it was noticed."""
         # Where nobody asked for exit files, and no runtime that has them is here, their absence is no trouble.
         self.status = Status("exit_files", optional=tuple(directories) == DEFAULT_EXITS and not any(map(os.path.exists, DEFAULT_EXITS)))
-        self._tell = tell
+        self._tell, self._wall = tell, wall
         self._directories = ExitDirectories(directories, notifier)
         self._rescans = Rescans(rescan, lambda: self._directories.is_notified)
         self._known: dict[Entry, _Known] = {}
@@ -106,7 +109,7 @@ class ExitFilesSource:
         """Read whatever has changed."""
         entries = self._directories.list_all(self._rescans.wake)
         for entry in self._known.keys() - entries:
-            del self._known[entry]
+            self._gone(entry)
         for count, entry in enumerate(entries):
             self._read(entry)
             if count % _FILES_PER_TURN == _FILES_PER_TURN - 1:
@@ -127,7 +130,7 @@ class ExitFilesSource:
             else:
                 self._conmon(ContainerKey(entry.id), parse_conmon(content.raw), content.written)
         except FileNotFoundError:  # removed, or a directory without the file
-            return
+            self._gone(entry)
         except (ValueError, Unreadable) as error:
             self._misread(known, f"{entry.path}: {error}")
         except OSError as error:
@@ -135,6 +138,13 @@ class ExitFilesSource:
         else:
             self._results["read"] += 1
             known.problem, known.is_counted = "", False
+
+    def _gone(self, entry: Entry) -> None:
+        if not entry.is_removed():
+            return
+        known = self._known.pop(entry)
+        if known.status is not None:  # containerd's goes with its container, conmon's when it has been read
+            self._tell(Removed(container=ContainerKey(entry.id), source=self.status.source, time=self._wall()))
 
     def _misread(self, known: _Known, problem: str) -> None:
         if not known.problem:

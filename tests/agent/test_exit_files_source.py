@@ -15,13 +15,14 @@ from agent.inotify import Inotify
 from agent.sources import directory_rescans, exit_files
 from agent.sources.exit_entry import MOST_BYTES, Entry
 from agent.sources.exit_files import ExitFilesSource
-from collectors.inquest.facts import Created, Exited, Fact, Started
+from collectors.inquest.facts import Created, Exited, Fact, Removed, Started
 from collectors.kernel.container_id import ContainerKey
 from tests.agent.desk import Desk
 from tests.agent.test_exit_formats import CREATED, FINISHED, RUNNING, STARTED, status
 from tests.tree import open_descriptors
 
 WEB, DB, OTHER = ContainerKey("a" * 64), ContainerKey("b" * 64), ContainerKey("c" * 64)
+NOW = FINISHED / 1e9 + 60
 NEVER = 3600.0
 """A rescan that no test waits for: what is found by then, inotify told."""
 
@@ -33,6 +34,7 @@ def exited(container: ContainerKey, code: int, time: float = FINISHED / 1e9, rea
 
 CREATED_FACT = Created(container=WEB, source="exit_files", time=CREATED / 1e9)
 STARTED_FACT = Started(container=WEB, source="exit_files", time=STARTED / 1e9)
+REMOVED_FACT = Removed(container=WEB, source="exit_files", time=NOW)
 
 
 class Node:
@@ -41,7 +43,9 @@ class Node:
     def __init__(self, root: Path, *, rescan: float = NEVER, notifier: Callable[[], Inotify] = Inotify) -> None:
         self.cri, self.conmon = root / "cri", root / "run" / "exits"
         self.desk = Desk()
-        self.source = ExitFilesSource(directories=[str(self.cri), str(self.conmon)], tell=self.desk.tell, rescan=rescan, notifier=notifier)
+        self.source = ExitFilesSource(
+            directories=[str(self.cri), str(self.conmon)], tell=self.desk.tell, rescan=rescan, notifier=notifier, wall=lambda: NOW
+        )
 
     def write(self, path: Path, raw: bytes, *, modified: float | None = None) -> None:
         """Write a file as runtimes do: under another name, then renamed."""
@@ -103,8 +107,35 @@ async def test_the_life_of_a_container_of_containerd_is_told_as_it_goes(node: No
         node.write(file, status(Reason="OOMKilled"))
         await node.until(lambda: len(node.facts) == 3)
         shutil.rmtree(file.parent)
+        await node.until(lambda: len(node.facts) == 4)
 
-    assert node.facts == [CREATED_FACT, STARTED_FACT, exited(WEB, 3, reason="OOMKilled")]
+    assert node.facts == [CREATED_FACT, STARTED_FACT, exited(WEB, 3, reason="OOMKilled"), REMOVED_FACT]
+
+
+async def test_a_removal_that_inotify_did_not_tell_is_found_by_the_next_listing(tmp_path: Path) -> None:
+    """It is told once."""
+    node = Node(tmp_path, rescan=0.01)
+    node.write(node.cri / WEB / "status", RUNNING)
+    async with node.follow():
+        await node.until(lambda: len(node.facts) == 2)
+        node.source._directories._entries.clear()  # as if no event came
+        shutil.rmtree(node.cri / WEB)
+        await node.until(lambda: node.facts == [CREATED_FACT, STARTED_FACT, REMOVED_FACT])
+
+
+async def test_a_directory_that_is_gone_tells_of_no_removal(tmp_path: Path) -> None:
+    """It may have been unmounted; nor does conmon's file, which is taken away by whoever has read it."""
+    node = Node(tmp_path, rescan=0.01)
+    node.write(node.cri / WEB / "status", RUNNING)
+    node.write(node.conmon / DB, b"1", modified=FINISHED / 1e9)
+    async with node.follow():
+        await node.until(lambda: len(node.facts) == 3)
+        node.cri.rename(tmp_path / "elsewhere")
+        (node.conmon / DB).unlink()
+        await node.until(lambda: len(node.source._directories._tops) == 1)  # a listing has found neither
+        await node.until(lambda: {entry.id for entry in node.source._known} == {WEB})
+
+    assert not any(isinstance(fact, Removed) for fact in node.facts)
 
 
 async def test_a_container_whose_directory_is_made_anew_is_followed_anew(node: Node) -> None:

@@ -152,6 +152,34 @@ def test_a_container_has_ended_as_soon_as_one_source_says_so() -> None:
         assert identities.known[A].ended == began
 
 
+def test_what_one_source_knows_to_be_removed_is_not_among_the_exited_for_another() -> None:
+    """containerd's bundle goes at the end of a container, and tells no more; the kubelet lists it until it is removed."""
+    clock = Clock()
+    identities = Identities(clock)
+    identities.put("oci", {A: WEB})
+    identities.put("kubernetes", {A: WEB, B: WEB})
+    identities.end("oci", A, "exited")
+    clock.now += 10
+    identities.resync("kubernetes", {B: WEB})
+
+    assert (identities.known[A].state, identities.known[A].ended) == ("removed", 1000.0)
+
+
+def test_a_removal_may_be_told_by_who_knows_no_names() -> None:
+    """Exit files: who has named the container has one less, and who has only heard of it learns nothing."""
+    clock = Clock()
+    identities = Identities(clock)
+    identities.hear("kmsg", A)
+    clock.now += 10
+    identities.put("oci", {A: WEB, B: WEB})
+    identities.remove(A)
+    identities.remove(C)
+
+    assert (identities.known[A].state, identities.known[A].ended) == ("removed", 1010.0)
+    assert identities.known[B].state == "running"
+    assert C not in identities.known
+
+
 def test_one_that_was_only_heard_of_is_alive_when_a_source_says_so() -> None:
     """The kernel log tells of a child's kill; the container lives on."""
     identities = Identities(Clock())

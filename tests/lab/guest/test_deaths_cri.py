@@ -180,6 +180,16 @@ def test_a_deletion_is_told_with_its_grace(node: Node) -> None:
     assert node.told.value("coroner_container_deaths_total", container="probe-deaf", cause="killed") == 0
 
 
+@pytest.mark.parametrize("hears", ["alone", "told"])
+def test_who_was_removed_is_not_among_the_exited(node: Node, hears: str) -> None:
+    """Those are whom the runtime still keeps: the agent without a kubelet knows it, too."""
+    coroner: Agent = getattr(node, hears)
+    wait_for_deaths(coroner, dict.fromkeys(DEATHS, 1))
+    kept = len(os.listdir(EXITS))
+    assert 0 < kept < len(DEATHS)
+    wait_for(lambda: coroner.value("coroner_containers", state="exited") == kept, 60, lambda: f"not {kept}:\n{coroner.scrape()}")
+
+
 def test_a_kubelet_that_says_running_for_ever_keeps_no_case_open(agent: StartAgent, pod: StartPod, node: Node) -> None:
     """Also where no other source knows the status."""
     web = pod("stale")
