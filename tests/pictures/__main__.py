@@ -21,6 +21,8 @@ SHOWN = 1380
 """How long a day takes, and how much of its end is on the pictures: the nodes do not begin together."""
 CHOSEN = {"container": {"instance": "docker-1", "namespace": "", "pod": "", "container": "worker"}}
 """What is chosen on which dashboard; of the others all."""
+TOP = 1102
+"""Of Fleet, for the README: what is wrong, what died."""
 
 
 def main() -> None:
@@ -42,6 +44,7 @@ def main() -> None:
     for name, board in BOARDS.items():
         results = json.loads((options.pictures / f"{name}.json").read_text(encoding="utf-8"))
         draw.draw(board, results, options.pictures / f"{name}.png")
+    draw.cut(options.pictures / "fleet.png", TOP, options.pictures / "fleet-top.png")
 
 
 if __name__ == "__main__":

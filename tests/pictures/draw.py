@@ -31,6 +31,12 @@ def draw(board: Mapping[str, Any], results: Mapping[str, Any], file: Path) -> No
             picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
+def cut(picture: Path, height: int, file: Path) -> None:
+    """Write the top of a picture, its first rows of pixels."""
+    with Image.open(picture) as whole:
+        whole.crop((0, 0, whole.width, height)).save(file, optimize=True)
+
+
 def show(page: Page, board: Mapping[str, Any], results: Mapping[str, Any]) -> None:
     """Have a browser show the page; return when all is drawn, and fail with what its scripts complain of."""
     said: list[str] = []

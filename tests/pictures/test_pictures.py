@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.dashboards.queries import DASHBOARDS, annotations, panels
 from tests.pictures import ask, draw, frames
-from tests.pictures.__main__ import PICTURES
+from tests.pictures.__main__ import PICTURES, TOP
 from tests.pictures.page import LABEL
 
 BOARDS: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in DASHBOARDS}
@@ -53,6 +53,14 @@ def test_pictures_are_small_and_in_the_documentation(name: str) -> None:
     assert (PICTURES / f"{name}.png").stat().st_size < 400_000
     assert (PICTURES / f"{name}.json").stat().st_size < 300_000
     assert f"(pictures/{name}.png)" in (PICTURES.parent / "README.md").read_text()
+
+
+def test_the_picture_in_the_readme_is_the_top_of_fleet() -> None:
+    """Drawn by the same command."""
+    with Image.open(PICTURES / "fleet.png") as fleet, Image.open(PICTURES / "fleet-top.png") as top:
+        assert top.size == (fleet.width, TOP)
+        assert top.convert("RGB").tobytes() == fleet.crop((0, 0, *top.size)).convert("RGB").tobytes()
+    assert "(dashboards/pictures/fleet-top.png)" in (PICTURES.parents[1] / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
