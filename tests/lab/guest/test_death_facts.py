@@ -147,7 +147,7 @@ def test_what_a_container_had_written_is_known_after_its_end(deaths: Deaths, doc
     wrote, _ = deaths.wrote
     [writer], [hasty] = deaths.found["writer"], deaths.found["hasty"]
     said = f"it had written {wrote / 2**20:.1f} MiB into its own layer"
-    assert said in writer["evidence"], writer
+    assert said in writer["evidence"], f"{writer}\n{deaths.agent.value('coroner_layer_walks_total', result='gone')}\n{deaths.agent.log}"
     assert said in hasty["evidence"] or "its own layer could not be measured when it had ended" in hasty["evidence"], hasty
     assert deaths.agent.value(LAYER, container="writer") == wrote > 4 << 20
     docker.containers.get("writer").remove()
