@@ -1,6 +1,7 @@
-"""The image of deploy/Dockerfile in the lab: how it is built, and run by what the manifest says."""
+"""The image of deploy/Dockerfile in the lab: how it is built, handed from Docker to containerd, and run by what the manifest says."""
 
 import copy
+import json
 import os
 import subprocess
 import urllib.request
@@ -14,8 +15,7 @@ from docker import DockerClient
 import agent
 from tests.lab.guest import bases
 from tests.lab.guest.node import DOCKER_URL, SLOWNESS, samples
-
-Spec = dict[str, Any]
+from tests.lab.guest.pod_spec import Spec, memory_bytes
 
 ROOT = Path(__file__).parents[3]
 MADE = ROOT / ".lab" / "image"
@@ -56,6 +56,14 @@ def build(docker: DockerClient) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def hand_over(image: str) -> None:
+    """Give containerd an image that Docker has."""
+    file = Path("/run/image.tar")
+    subprocess.run([*DOCKER, "save", f"--output={file}", image], check=True)
+    subprocess.run(["ctr", "-n", "k8s.io", "images", "import", file], check=True, stdout=subprocess.DEVNULL)
+    file.unlink()
+
+
 class Page:
     """The pages of an agent, which has a port of its own, and the spec that it runs by: the manifest's but for what `change` takes."""
 
@@ -75,6 +83,10 @@ class Page:
                 return str(response.read().decode())
         except OSError:
             return ""
+
+    def api(self, kind: str) -> Any:
+        """Return what /api/v1 lists of a kind."""
+        return json.loads(self.get(f"/api/v1/{kind}"))[kind]
 
     def up(self, sources: tuple[str, ...]) -> dict[str, float | None]:
         """Return coroner_source_up of these."""
@@ -102,7 +114,7 @@ def docker_options(spec: Spec, state: str) -> dict[str, Any]:
         "read_only": context["readOnlyRootFilesystem"],
         "security_opt": ["no-new-privileges"],
         "pid_mode": "host" if spec["hostPID"] else None,
-        "mem_limit": container["resources"]["limits"]["memory"].replace("Mi", "m"),
+        "mem_limit": memory_bytes(container),
         "volumes": {
             paths[mount["name"]]: {"bind": mount["mountPath"], "mode": "ro,rslave" if mount.get("readOnly") else "rw"}
             for mount in container["volumeMounts"]

@@ -13,8 +13,9 @@ from typing import Any
 BUSYBOX = "docker.io/library/busybox:latest"
 PAUSE = "localhost/pause:1"
 
-# Like the real pause one process of that name, which reaps what it adopts and does nothing else: busybox's init, told to start nothing.
-PAUSE_COMMAND = ["/bin/sh", "-c", "exec -a init /pause"]
+# Like the real pause one process of that name, which reaps what it adopts and does nothing else: busybox's init, told to start nothing. In
+# the PID namespace of the node it adopts nothing, and init would refuse.
+PAUSE_COMMAND = ["/bin/sh", "-c", "[ $$ = 1 ] && exec -a init /pause; exec -a sleep /pause 1000000"]
 
 
 def archive() -> bytes:

@@ -1,20 +1,39 @@
-"""The image of deploy/Dockerfile, built by dockerd without a network, and run with the security context of the manifests, and with less."""
+"""The image of deploy/Dockerfile, built by dockerd without a network, and run with the security context of the manifest, and with less.
 
+containerd's CRI runs it as the kubelet has it run (pod_spec.py), but in the network of the node; Docker with what it calls the same, and
+with the mounts that a Docker host has.
+"""
+
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
 import agent
+from tests.lab.guest import cri
 from tests.lab.guest.bases import RUN_BASE
-from tests.lab.guest.image import IMAGE, MADE, Page, Spec, build, confined, confinement, docker_options
-from tests.lab.guest.node import Run, in_parallel, wait_for
+from tests.lab.guest.cri import Cri, MakePods, Pod, PodContainer, Program
+from tests.lab.guest.image import IMAGE, MADE, Page, build, confined, confinement, docker_options, hand_over
+from tests.lab.guest.node import CGROUPS, PYTHON_TREES, Run, in_parallel, python_command, samples, wait_for
+from tests.lab.guest.pod_spec import Spec, config
 
-SOURCES = ("cgroup", "proc", "kmsg", "exits")
+PATHS = {"/var/lib/containerd/io.containerd.grpc.v1.cri": cri.EXITS}
+"""What is elsewhere in the lab."""
+DOCKER_SOURCES = ("cgroup", "proc", "kmsg", "exits")
+SOURCES = (*DOCKER_SOURCES, "oci", "exit_files")
+ISOLATION = "coroner_container_isolation_info"
+
+CARELESS = Program(
+    python_command("import os, signal\nfor _ in range(2):\n    os.fork() or os._exit(0)\nsignal.pause()"), mounts=PYTHON_TREES
+)
+HUNGRY = Program(["sh", "-c", "tail /dev/zero; sleep 1000"], memory=30 << 20, oom_group=False)
+FAILING = Program(["sh", "-c", "exit 3"])
 
 
 def without_capability(name: str) -> Callable[[Spec], None]:
@@ -34,25 +53,60 @@ def without_mount(name: str) -> Callable[[Spec], None]:
 
 @dataclass(frozen=True)
 class Variant:
-    """What is taken away, the sources that then are not 1, what the log names, and whether there is a casebook."""
+    """What is taken away, the sources that then are not 1, what the log names, and what is seen otherwise than by the one that has all."""
 
     change: Callable[[Spec], object] = lambda _: None
     blind: Mapping[str, float | None] = field(default_factory=dict)
     named: str = ""
-    casebook: int = 1
+    sees: Mapping[str, Any] = field(default_factory=dict)
 
 
+A_RACE = object()
+SEEN = {
+    "names": True,
+    "zombies": 2,
+    "zombies of the namespace": 2,
+    "namespaces of the node": True,
+    "kills": 1,
+    "kills by scope": 1,
+    "victims": ["tail"],
+    "deaths": 1,
+    "verdict": ("error", 3),
+    "casebook": 1,
+}
+"""What is found out by who has all that the manifest grants (Node.sees)."""
 VARIANTS = {
     "all": Variant(),
-    "no-ptrace": Variant(without_capability("SYS_PTRACE"), {"proc": 0}, "CAP_SYS_PTRACE"),
-    "no-syslog": Variant(without_capability("SYSLOG"), {"kmsg": 0}, "CAP_SYSLOG"),
+    "no-ptrace": Variant(
+        without_capability("SYS_PTRACE"),
+        {"proc": 0},
+        "CAP_SYS_PTRACE",
+        {"zombies of the namespace": None, "namespaces of the node": False},
+    ),
+    "no-syslog": Variant(without_capability("SYSLOG"), {"kmsg": 0}, "CAP_SYSLOG", {"victims": []}),
     "no-dac": Variant(without_capability("DAC_READ_SEARCH")),
     "no-pid": Variant(lambda spec: spec.update(hostPID=False), {"exits": 0}, "hostPID"),
-    "no-proc": Variant(without_mount("proc"), {"proc": 0, "exits": 0}, "/host/proc", casebook=0),
-    "no-cgroup": Variant(without_mount("cgroup"), {"cgroup": 0, "exits": None}, "/host/sys/fs/cgroup"),
-    "no-state": Variant(without_mount("state"), {}, "casebook", casebook=0),
+    "no-proc": Variant(
+        without_mount("proc"),
+        {"proc": 0, "exits": 0},
+        "/host/proc",
+        {"zombies": None, "zombies of the namespace": None, "namespaces of the node": False, "casebook": 0},
+    ),
+    "no-cgroup": Variant(
+        without_mount("cgroup"),
+        {"cgroup": 0, "exits": None},
+        "/host/sys/fs/cgroup",
+        {"zombies": None, "namespaces of the node": False, "deaths": None, "verdict": None},
+    ),
+    "no-bundles": Variant(without_mount("bundles"), {"oci": 0}, "/run/containerd/io.containerd.runtime.v2.task", {"names": False}),
+    "no-exits": Variant(
+        without_mount("exits"), {"exit_files": 0}, "/var/lib/containerd/io.containerd.grpc.v1.cri", {"deaths": A_RACE, "verdict": A_RACE}
+    ),
+    "no-state": Variant(without_mount("state"), {}, "casebook", {"casebook": 0}),
 }
-"""The rows of the table in deploy/README.md, but for names and exit files: a Docker host has neither."""
+"""The rows of the table in deploy/README.md. Without exits the kernel tells the status, if the runtime is slower than the agent."""
+IN_DOCKER = ("all", "no-syslog", "no-pid")
+"""Those in which Docker is another: its seccomp profile, and who is PID 1."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +143,7 @@ class InDocker:
 def in_docker(docker: DockerClient, image: str) -> Iterator[dict[str, InDocker]]:
     """Agents that Docker runs, all of them ready."""
     started: dict[str, InDocker] = {}
-    for number, name in enumerate(VARIANTS):
+    for number, name in enumerate(IN_DOCKER):
         page = Page(11000 + number, VARIANTS[name].change)
         options = docker_options(page.spec, f"/var/lib/coroner/docker-{name}")
         started[name] = InDocker(page, docker.containers.run(image, detach=True, name=f"coroner-{name}", **options))
@@ -99,6 +153,73 @@ def in_docker(docker: DockerClient, image: str) -> Iterator[dict[str, InDocker]]
         yield started
     finally:
         in_parallel(*(lambda c=each.container: c.remove(force=True) for each in started.values()))
+
+
+@dataclass
+class Node:
+    """A node with agents in pods, and a pod to look at, in which everything has happened."""
+
+    agents: dict[str, tuple[Page, PodContainer]]
+    web: Pod
+
+    def sees(self, page: Page) -> dict[str, Any]:
+        """Say what an agent has found out of what was brought about, by the names that the containers have there."""
+        every = [(name, dict(labels), value) for (name, labels), value in samples(page.get()).items()]
+        ours = {name: {"namespace": "shop", "pod": "web", "container": name} for name in self.web.containers}
+        unnamed = {name: {"namespace": "", "pod": "", "container": each.id[:12]} for name, each in self.web.containers.items()}
+        nameless = {name for name, own in unnamed.items() if any(labels.items() >= own.items() for _, labels, _ in every)}
+        ours |= {name: unnamed[name] for name in nameless}
+
+        def value(metric: str, container: str = "", **labels: str) -> float | None:
+            wanted = (ours[container] if container else {}) | labels
+            return next((value for name, have, value in every if name == metric and have.items() >= wanted.items()), None)
+
+        def told(kind: str, container: str, *keys: str) -> list[Any]:
+            about = [each for each in page.api(kind) if ours[container].items() <= each.items()]
+            return [tuple(each[key] for key in keys) if keys[1:] else each[keys[0]] for each in about]
+
+        host = [have.get("host_namespaces") for name, have, _ in every if name == ISOLATION and ours["careless"].items() <= have.items()]
+        return {
+            "names": not nameless,
+            "zombies": value("coroner_container_zombies", "careless", parent="init"),
+            "zombies of the namespace": value("coroner_pid_namespace_zombies", "careless"),
+            "namespaces of the node": any(host),
+            "kills": value("coroner_container_oom_kills_total", "hungry"),
+            "kills by scope": value("coroner_oom_kills_total", scope="container"),
+            "victims": told("victims", "hungry", "comm"),
+            "deaths": value("coroner_container_deaths_total", "failing", cause="error"),
+            "verdict": next(iter(told("verdicts", "failing", "cause", "exit_code")), None),
+            "casebook": value("coroner_casebook_up"),
+        }
+
+    def differs(self, name: str) -> dict[str, Any]:
+        """Return what one sees and should not, or the other way round."""
+        expected, found = {**SEEN, **VARIANTS[name].sees}, self.sees(self.agents[name][0])
+        return {key: (found[key], wanted) for key, wanted in expected.items() if wanted is not A_RACE and found[key] != wanted}
+
+
+@pytest.fixture(scope="module")
+def node(docker: DockerClient, image: str, pods: MakePods, cri_client: Cri) -> Iterator[Node]:
+    """A pod of agents for each PID namespace, whose containers are the variants; then the pod that they watch."""
+    hand_over(image)
+    wait_for(lambda: cri_client.has_images(image), 30, "CRI did not notice the image")
+    told = {"spec.nodeName": "lab", "status.hostIP": "127.0.0.1"}
+    with pods() as pod:
+        pages = {name: Page(12000 + number, variant.change) for number, (name, variant) in enumerate(VARIANTS.items())}
+        hosts = {host: pod(name, namespace="coroner", host_pid=host) for host, name in ((True, "coroner"), (False, "coroner-no-pid"))}
+
+        def start(name: str, page: Page) -> PodContainer:
+            paths = {**PATHS, "/var/lib/coroner": f"/var/lib/coroner/{name}"}  # one agent uses a directory at a time
+            return hosts[page.spec["hostPID"]].start(name, config(page.spec, paths=paths, node=told))
+
+        containers = in_parallel(*(lambda n=n, p=p: start(n, p) for n, p in pages.items()))
+        agents = {name: (pages[name], container) for name, container in zip(pages, containers, strict=True)}
+        for page, container in agents.values():
+            wait_for(lambda p=page: p.get("/readyz"), 60, lambda c=container: c.log)  # type: ignore[misc] # defaults
+        web = pod("web", containers={"careless": CARELESS, "hungry": HUNGRY, "failing": FAILING})
+        node = Node(agents, web)
+        wait_for(lambda: not node.differs("all"), 60, lambda: f"{node.differs('all')}\n{agents['all'][1].log}")
+        yield node
 
 
 def test_image_says_what_it_is(docker: DockerClient, image: str) -> None:
@@ -123,14 +244,13 @@ def test_in_docker_a_kill_is_named_and_kept(in_docker: dict[str, InDocker], run:
     assert "sh" in str(container.exec_run(["sh", "-c", "true"]).output)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", IN_DOCKER)
 def test_in_docker_what_is_taken_away_costs_what_the_table_says(in_docker: dict[str, InDocker], name: str) -> None:
     """The agent runs, and says on the page and in its log what it is blind for."""
     variant = VARIANTS[name]
-    up = in_docker[name].page.up(SOURCES)
+    up = in_docker[name].page.up(DOCKER_SOURCES)
     log = in_docker[name].container.logs().decode()  # after the page: what a pass finds is said by then
-    assert up == {**dict.fromkeys(SOURCES, 1), **variant.blind}, log
-    assert in_docker[name].page.value("coroner_casebook_up") == variant.casebook
+    assert up == {**dict.fromkeys(DOCKER_SOURCES, 1), **variant.blind}, log
     assert variant.named in log
 
 
@@ -140,3 +260,31 @@ def test_it_stops_when_it_is_told_to(in_docker: dict[str, InDocker]) -> None:
         container = in_docker[name].container
         container.stop(timeout=240)
         assert container.wait()["StatusCode"] == 0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_in_a_pod_what_is_taken_away_costs_what_the_table_says(node: Node, name: str) -> None:
+    """The agent runs, and says on the page and in its log what it is blind for; all else it sees, and by name."""
+    variant = VARIANTS[name]
+    page, container = node.agents[name]
+    wait_for(lambda: not node.differs(name), 30, lambda: f"{node.differs(name)}\n{container.log}")  # who has no name gets it after 10 s
+    assert page.up(SOURCES) == {**dict.fromkeys(SOURCES, 1), **variant.blind}, container.log
+    assert variant.named in container.log
+    assert confinement(container.pids[0]) == confined(page.spec)
+
+
+def test_in_a_pod_a_directory_that_its_owner_closed_takes_a_capability_to_see(node: Node) -> None:
+    """Without it no container is seen, for those in it would seem to have ended."""
+    closed = CGROUPS / "closed"
+    (closed / "inner").mkdir(parents=True)
+    os.chown(closed, 1000, 1000)
+    closed.chmod(0o700)
+    try:
+        page, container = node.agents["no-dac"]
+        wait_for(lambda: page.up(("cgroup",)) == {"cgroup": 0}, 30, "it sees what it may not")
+        assert "/host/sys/fs/cgroup/closed" in container.log
+        assert node.agents["all"][0].up(("cgroup",)) == {"cgroup": 1}
+        assert not node.differs("all")
+    finally:
+        (closed / "inner").rmdir()
+        closed.rmdir()
