@@ -21,12 +21,15 @@ EXITS = "/run/containerd-data/io.containerd.grpc.v1.cri"
 """Where the CRI keeps what it knows of each container."""
 RUNC_WITH_SYSTEMD_NAMES = Path("/run/lab-runc-with-systemd-names")
 
+# Of a task that does not say its state in time, usually 2 s, containerd takes it that its pid is 0.
 CONFIG = f"""
 version = 2
 root = "/run/containerd-data"
 state = "/run/containerd"
 [grpc]
 address = "{SOCKET}"
+[timeouts]
+"io.containerd.timeout.task.state" = "60s"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE}"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
