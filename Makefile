@@ -1,8 +1,9 @@
 # The README's two commands are `make run` and `make test`; each installs what it needs first, and no more.
 PYTHON ?= python3
 VENV := .venv
-BASES_OF_LAB := .lab/image
 BIN := $(VENV)/bin
+FOR_LAB := .lab/image
+DOWNLOAD := $(BIN)/pip download --quiet --no-deps --only-binary=:all: --require-hashes --dest $(FOR_LAB) --requirement
 
 # `make image`: what it is called, and what it is made from, if not from the bases that deploy/Dockerfile names: RUN_BASE=...@sha256:...
 IMAGE ?= coroner:$(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' agent/__init__.py)
@@ -15,6 +16,7 @@ run: $(VENV)/.installed
 	$(BIN)/coroner
 
 test: packages venv check
+	-$(MAKE) --no-print-directory lab-image
 	$(BIN)/pytest
 
 check: venv
@@ -39,15 +41,15 @@ $(VENV)/.tools: $(VENV)/.installed
 	$(BIN)/pip install --quiet --group dev
 	touch $@
 
-# What the lab builds the image from, without a network: wheels, and base images of this machine's Python. `make lab-image test` has two minutes
-# more of tests: without it those of the image are left out.
-lab-image: $(BASES_OF_LAB)/.complete
+# What the lab builds the image from, without a network: wheels, and base images of this machine's Python. Where they cannot
+# be had the tests of the image skip, and say so.
+lab-image: $(FOR_LAB)/.complete
 
-$(BASES_OF_LAB)/.complete: deploy/agent.lock deploy/build.lock | $(VENV)/.tools
-	rm -rf $(BASES_OF_LAB)
-	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --require-hashes --dest $(BASES_OF_LAB) --requirement deploy/agent.lock
-	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --require-hashes --dest $(BASES_OF_LAB) --requirement deploy/build.lock
-	$(BIN)/python -m tests.lab.guest.bases $(BASES_OF_LAB)
+$(FOR_LAB)/.complete: deploy/agent.lock deploy/build.lock tests/lab/guest/bases.py tests/lab/guest/images.py | $(VENV)/.tools
+	rm -rf $(FOR_LAB)
+	$(DOWNLOAD) deploy/agent.lock
+	$(DOWNLOAD) deploy/build.lock
+	$(BIN)/python -m tests.lab.guest.bases $(FOR_LAB)
 	touch $@
 
 # What the tests run for real. Without root or apt the tests that need them skip and name the missing package.

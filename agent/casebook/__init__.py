@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from agent.casebook import schema, verdicts, victims
@@ -138,11 +137,7 @@ class Casebook:
 
     def victims(self, most: int, of: Collection[str] | None = None) -> list[dict[str, Any]]:
         """The latest victims, newest first; those of this process alone while they are in memory only. `of`: ids of their containers."""
-        found = self._contents.victims
-        return self._read(
-            lambda execute: victims.latest(execute, most, of),
-            lambda: [asdict(victim) for victim in [*found] if of is None or victim.identifier in of][: -most - 1 : -1],
-        )
+        return self._read(lambda execute: victims.latest(execute, most, of), lambda: self._contents.latest_victims(most, of))
 
     def verdicts(
         self,

@@ -1,7 +1,9 @@
 """What the casebook holds, in memory: ahead of the file, and without it. What the file does not hold yet is written in one transaction."""
 
 from collections import deque
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import asdict, replace
+from typing import Any
 
 from agent.casebook import kills, rows, schema, verdicts, victims
 from agent.casebook.aside import Aside
@@ -67,6 +69,14 @@ class Contents:
     def shown(self) -> set[Labels]:
         """Return the labels of the containers that are on the page."""
         return {labels for (table, _), labels in self._state.items() if table == "names"}
+
+    def latest_victims(self, most: int, of: Collection[str] | None = None) -> list[dict[str, Any]]:
+        """Return what victims.latest would, of those that the file does not hold: they have no number."""
+        found = [victim for victim in self.victims if of is None or victim.identifier in of]
+        return [{**self._labels(victim.identifier), **asdict(victim)} for victim in found[: -most - 1 : -1]]
+
+    def _labels(self, identifier: str) -> dict[str, str]:
+        return dict(zip(schema.NAME, self._state.get(("names", (identifier,))) or ("", "", ""), strict=True))
 
     def _named(self, closed: verdicts.Closed) -> verdicts.Closed:
         """Return a verdict under the name that its container has by now, if that is known."""

@@ -220,6 +220,17 @@ def test_another_boot_is_told_apart(desk: Desk) -> None:
     assert desk.book().open() == (STATE, True)
 
 
+def test_in_memory_victims_have_names_too(desk: Desk) -> None:
+    """The one that the container has by now."""
+    desk.boot("")
+    book = desk.opened()
+    book.save(replace(STATE, names={}), VICTIM)
+    assert [(row["namespace"], row["pod"], row["container"]) for row in book.victims(2)] == [("", "", "")]
+    book.save(STATE)
+
+    assert [(row["namespace"], row["pod"], row["container"]) for row in book.victims(2)] == [STATE.names[A]]
+
+
 def test_victims_newest_first(desk: Desk) -> None:
     """With the boot and the number of the record that they come from, and the name that the container has by now."""
     book = desk.opened()

@@ -35,7 +35,7 @@ SECONDS = {
     "test_headroom": 75,
     "test_init": 75,
     "test_isolation": 50,
-    "test_image": 110,
+    "test_image": 200,
     "test_kernel_log": 135,
     "test_last_words": 110,
     "test_leftovers": 95,

@@ -30,9 +30,6 @@ from tests.lab.guest.node import (
     wait_for,
 )
 
-# It needs what `make test` prepares, and takes as long as all of another file: who has not prepared it does without.
-collect_ignore = [] if (Path(__file__).parents[3] / ".lab" / "image" / ".complete").exists() else ["test_image.py"]
-
 DOCKERD = [
     "dockerd",
     f"--host={DOCKER_URL}",

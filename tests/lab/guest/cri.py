@@ -17,14 +17,19 @@ from tests.lab.guest.node import CGROUPS, SLOWNESS, in_parallel, wait_for
 
 SOCKET = Path("/run/containerd/containerd.sock")
 BUNDLES = Path("/run/containerd/io.containerd.runtime.v2.task/k8s.io")
+EXITS = "/run/containerd-data/io.containerd.grpc.v1.cri"
+"""Where the CRI keeps what it knows of each container."""
 RUNC_WITH_SYSTEMD_NAMES = Path("/run/lab-runc-with-systemd-names")
 
+# Of a task that does not say its state in time, usually 2 s, containerd takes it that its pid is 0.
 CONFIG = f"""
 version = 2
 root = "/run/containerd-data"
 state = "/run/containerd"
 [grpc]
 address = "{SOCKET}"
+[timeouts]
+"io.containerd.timeout.task.state" = "60s"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE}"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
@@ -88,9 +93,10 @@ class Cri:
         except grpc.RpcError:
             return False
 
-    def has_images(self) -> bool:
-        """Say whether CRI has noticed the images that were imported behind its back."""
-        return all(self.call("ImageStatus", service="ImageService", image={"image": image}).image.id for image in (BUSYBOX, PAUSE))
+    def has_images(self, *names: str) -> bool:
+        """Say whether CRI has noticed the images that were imported behind its back: these, or the two that all have."""
+        images = names or (BUSYBOX, PAUSE)
+        return all(self.call("ImageStatus", service="ImageService", image={"image": image}).image.id for image in images)
 
     def close(self) -> None:
         """Disconnect."""
@@ -100,11 +106,18 @@ class Cri:
 class PodContainer:
     """A container of a pod."""
 
-    def __init__(self, cri: Cri, name: str, container_id: str, cgroup: Path) -> None:
+    def __init__(self, cri: Cri, name: str, container_id: str, cgroup: Path, log: Path | None = None) -> None:
         self._cri = cri
+        self._log = log
         self.name = name
         self.id = container_id
         self.cgroup = cgroup
+
+    @property
+    def log(self) -> str:
+        """Return what it wrote, as containerd keeps it for the kubelet: each line behind its time, stream and a tag."""
+        assert self._log, "only what Pod.start starts has a log"
+        return self._log.read_text(encoding="utf-8", errors="replace")
 
     @property
     def status(self) -> Any:
@@ -143,6 +156,7 @@ class Pod:
         uid: str = "",
         qos: str = "burstable",
         share_pid: bool = False,
+        host_pid: bool = False,
         systemd_names: bool = False,
         memory: int = 0,
     ) -> None:
@@ -151,7 +165,8 @@ class Pod:
         self.containers: dict[str, PodContainer] = {}
         self._systemd_names = systemd_names
         self._attempts = itertools.count()
-        self._pid = "POD" if share_pid else "CONTAINER"
+        self._pid = "NODE" if host_pid else "POD" if share_pid else "CONTAINER"
+        self._logs = Path(f"/run/pod-logs/{namespace}_{name}_{self.uid}")
         self.cgroup = _pod_cgroup(self.uid, qos, systemd_names=systemd_names)
         _make(self.cgroup)
         if memory:
@@ -159,6 +174,7 @@ class Pod:
         self._config = {
             "metadata": {"name": name, "namespace": namespace, "uid": self.uid},
             "labels": self._labels(),
+            "log_directory": str(self._logs),
             "linux": {
                 "cgroup_parent": f"/{self.cgroup.relative_to(CGROUPS)}",
                 "security_context": {"namespace_options": self._namespaces()},
@@ -187,18 +203,35 @@ class Pod:
         resources: dict[str, Any] = {"unified": {"memory.oom.group": "1"}} if program.oom_group else {}
         if program.memory:
             resources["memory_limit_in_bytes"] = program.memory
-        config = {
+        return self._start(
+            name,
+            {
+                "image": {"image": BUSYBOX},
+                "command": list(program.command),
+                "envs": [{"key": key, "value": value} for key, value in program.environment.items()],
+                "mounts": [{"container_path": path, "host_path": path, "readonly": True} for path in program.mounts],
+                "linux": {"resources": resources},
+            },
+        )
+
+    def start(self, name: str, config: Mapping[str, Any]) -> PodContainer:
+        """Start a container of a configuration, as CRI has it, with its log kept; what follows from the pod is added."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        return self._start(name, {**config, "log_path": f"{name}.log"})
+
+    def _start(self, name: str, config: Mapping[str, Any]) -> PodContainer:
+        linux = config["linux"]
+        context = {**linux.get("security_context", {}), "namespace_options": self._namespaces()}
+        whole = {
+            **config,
             "metadata": {"name": name, "attempt": next(self._attempts)},
-            "image": {"image": BUSYBOX},
-            "command": list(program.command),
-            "envs": [{"key": key, "value": value} for key, value in program.environment.items()],
-            "mounts": [{"container_path": path, "host_path": path, "readonly": True} for path in program.mounts],
             "labels": {**self._labels(), "io.kubernetes.container.name": name},
-            "linux": {"resources": resources, "security_context": {"namespace_options": self._namespaces()}},
+            "linux": {**linux, "security_context": context},
         }
-        answer = self._cri.call("CreateContainer", pod_sandbox_id=self.sandbox_id, config=config, sandbox_config=self._config)
+        answer = self._cri.call("CreateContainer", pod_sandbox_id=self.sandbox_id, config=whole, sandbox_config=self._config)
         self._cri.call("StartContainer", container_id=answer.container_id)
-        container = PodContainer(self._cri, name, answer.container_id, self._cgroup_of(answer.container_id))
+        cgroup, log = self._cgroup_of(answer.container_id), self._logs / f"{name}.log"
+        container = PodContainer(self._cri, name, answer.container_id, cgroup, log if "log_path" in config else None)
         self.containers[name] = container
         return container
 
@@ -235,6 +268,7 @@ class StartPod(Protocol):
         qos: str = "burstable",
         containers: Mapping[str, Program] | None = None,
         share_pid: bool = False,
+        host_pid: bool = False,
         systemd_names: bool = False,
         memory: int = 0,
     ) -> Pod:

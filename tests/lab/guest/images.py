@@ -7,14 +7,15 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 BUSYBOX = "docker.io/library/busybox:latest"
 PAUSE = "localhost/pause:1"
 
-# Like the real pause one process of that name, which reaps what it adopts and does nothing else: busybox's init, told to start nothing.
-PAUSE_COMMAND = ["/bin/sh", "-c", "exec -a init /pause"]
+# Like the real pause one process of that name, which reaps what it adopts and does nothing else: busybox's init, told to start nothing. In
+# the PID namespace of the node it adopts nothing, and init would refuse.
+PAUSE_COMMAND = ["/bin/sh", "-c", "[ $$ = 1 ] && exec -a init /pause; exec -a sleep /pause 1000000"]
 
 
 def archive() -> bytes:
@@ -25,20 +26,26 @@ def archive() -> bytes:
     links = {f"bin/{name}": "busybox" for name in applets if name != "busybox"}
     busybox = _tar(program=os.path.realpath(program), links=links, files={})
     pause = _tar(program=None, links={"pause": "bin/busybox"}, files={"etc/inittab": b"::shutdown:/bin/true\n"})
-    files: dict[str, bytes] = {"busybox.tar": busybox, "pause.tar": pause}
+    layers = {"busybox": busybox, "pause": pause}
+    return docker_archive(layers, {BUSYBOX: (["busybox"], ["sh"]), PAUSE: (["busybox", "pause"], PAUSE_COMMAND)})
+
+
+def docker_archive(layers: Mapping[str, bytes], images: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> bytes:
+    """Return images, by their tags: the names of their layers, the lowest first, and their command. The format is that of `docker save`."""
+    files: dict[str, bytes] = {f"{name}.tar": layer for name, layer in layers.items()}
+    digests = {name: f"sha256:{hashlib.sha256(layer).hexdigest()}" for name, layer in layers.items()}
     manifest = []
-    for tag, layers, command in ((BUSYBOX, ["busybox.tar"], ["sh"]), (PAUSE, ["busybox.tar", "pause.tar"], PAUSE_COMMAND)):
-        digests = [f"sha256:{hashlib.sha256(files[layer]).hexdigest()}" for layer in layers]
+    for tag, (names, command) in images.items():
         config: Mapping[str, Any] = {
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Cmd": command, "Env": ["PATH=/bin"]},
-            "rootfs": {"type": "layers", "diff_ids": digests},
+            "config": {"Cmd": command, "Env": ["PATH=/usr/bin:/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [digests[name] for name in names]},
         }
         content = json.dumps(config).encode()
-        name = f"{hashlib.sha256(content).hexdigest()}.json"
-        files[name] = content
-        manifest.append({"Config": name, "RepoTags": [tag], "Layers": layers})
+        file = f"{hashlib.sha256(content).hexdigest()}.json"
+        files[file] = content
+        manifest.append({"Config": file, "RepoTags": [tag], "Layers": [f"{name}.tar" for name in names]})
     return _tar(program=None, links={}, files={**files, "manifest.json": json.dumps(manifest).encode()})
 
 

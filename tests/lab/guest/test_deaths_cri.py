@@ -15,12 +15,13 @@ import grpc
 import pytest
 
 from tests.agent.fake_kubernetes import answer
+from tests.lab.guest import cri
 from tests.lab.guest.cri import MakePods, Pod, PodContainer, Program, StartPod
 from tests.lab.guest.deaths import Row, catches, table, wait_for_deaths, wrong
 from tests.lab.guest.kubelet import Kubelet, kubelet
 from tests.lab.guest.node import PYTHON_TREES, Agent, StartAgent, agents, in_parallel, python_command, wait_for
 
-EXITS = "/run/containerd-data/io.containerd.grpc.v1.cri/containers"
+EXITS = f"{cri.EXITS}/containers"
 FLAGS = ("--docker.url=", f"--path.exits={EXITS}")
 WAITS = "while :; do sleep 0.1; done"
 DEAF = Program(["sleep", "1000"])
