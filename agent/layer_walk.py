@@ -19,6 +19,8 @@ MOST_SECONDS = 300.0
 _SHARE = 0.05
 """Of one processor, and of the disk: the walk rests for the other part of the time."""
 _SLICE_SECONDS = 0.01
+_LONGEST_REST = 0.1
+"""Part of the time that a walk may take. By the clock one that waits for a busy processor works, and would rest for all that is left."""
 _BLOCK_BYTES = 512
 """Unit of st_blocks, whatever the file system's own is (inode(7))."""
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -62,7 +64,7 @@ class Pace:
         worked = self._clock() - self._since
         if worked < _SLICE_SECONDS:
             return
-        if self._sleep(worked * (1 / self._share - 1)):
+        if self._sleep(min(worked * (1 / self._share - 1), self._most_seconds * _LONGEST_REST)):
             raise Stopped
         self._since = self._clock()
         if self._since - self._begun > self._most_seconds:

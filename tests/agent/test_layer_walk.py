@@ -200,6 +200,22 @@ def test_a_walk_rests_for_nineteen_times_as_long_as_it_works() -> None:
     assert slept == [pytest.approx(19 * 0.02)]
 
 
+def test_a_walk_that_waited_for_a_busy_processor_does_not_rest_for_all_of_its_time() -> None:
+    """Three seconds for one step, of ten that it has for an end: it goes on after one more."""
+    now, slept = 0.0, []
+
+    def sleep(seconds: float) -> bool:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+        return False
+
+    pace = Pace(sleep, lambda: now, share=0.25, most_seconds=10)
+    now += 3.4
+    pace.rest()
+    assert slept == [1.0]
+
+
 def test_a_walk_that_takes_too_long_ends() -> None:
     """On a disk that is slow, or busy: also its rests count."""
     now = 0.0
@@ -210,11 +226,13 @@ def test_a_walk_that_takes_too_long_ends() -> None:
         return False
 
     pace = Pace(sleep, lambda: now)
-    now += 14
-    pace.rest()
-    now += 2
+    steps = 0
     with pytest.raises(TooLarge):
-        pace.rest()
+        while True:
+            now += 14
+            pace.rest()
+            steps += 1
+    assert steps == 6  # each with a rest of 30 s, of 300 in all
 
 
 def test_a_walk_ends_when_the_agent_does(tmp_path: Path) -> None:
