@@ -267,7 +267,7 @@ def test_every_linux_node_gets_an_agent() -> None:
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
     assert pod["tolerations"] == [{"operator": "Exists"}]
     assert pod["priorityClassName"] == "system-node-critical"
-    assert container_of(BASE)["resources"] == {"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"memory": "160Mi"}}
+    assert container_of(BASE)["resources"] == {"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
     strategy = render(BASE)["DaemonSet/coroner"]["spec"]["updateStrategy"]
     assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}}
 

@@ -59,12 +59,10 @@ def test_matrix_names_every_file_that_the_trace_lets_the_agent_open(row: Reads) 
 
 def test_sizes_are_those_of_the_manifests() -> None:
     """What is requested and limited is said beside what was measured."""
-    said = re.search(
-        r"requests (\d+) MiB and (\d+) millicores .*?limited to (\d+) MiB, the unit and\s+Compose to (\d+) MiB", README, re.DOTALL
-    )
+    said = re.search(r"requests (\d+) MiB and (\d+) millicores .*?limited, as the unit and Compose, to\s+(\d+) MiB", README, re.DOTALL)
     assert said
     (container,) = render(BASE)["DaemonSet/coroner"]["spec"]["template"]["spec"]["containers"]
-    memory, cpu, limit, elsewhere = said.groups()
+    memory, cpu, limit = said.groups()
     assert container["resources"] == {"requests": {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}, "limits": {"memory": f"{limit}Mi"}}
-    assert f"\nMemoryMax={elsewhere}M\n" in (ROOT / "deploy" / "coroner.service").read_text()
-    assert yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["coroner"]["mem_limit"] == f"{elsewhere}m"
+    assert f"\nMemoryMax={limit}M\n" in (ROOT / "deploy" / "coroner.service").read_text()
+    assert yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["coroner"]["mem_limit"] == f"{limit}m"
