@@ -23,7 +23,8 @@ _RETRY_ABSENT_AFTER = 60
 """Reads of a file that the kernel does not have before it is looked for again: a controller may be enabled later."""
 _ANEW_AFTER = 30
 """Passes after which an announced file is read although nothing was announced: who has another mount of the hierarchy, as in a cgroup
-namespace, writes unheard (fs/kernfs/mount.c: another superblock), and a controller may be switched off and on."""
+namespace, writes unheard (fs/kernfs/mount.c: another superblock), and a controller may be switched off and on. For the same reason one that
+has changed is read in the next pass, too: what a runtime in a container writes, it writes when it has just made the cgroup."""
 _UNTIL_CHANGED = 1 << 62
 
 
@@ -205,14 +206,15 @@ class KernelFiles:
             if is_announced and file.fd < 0 and not file.absent_reads:
                 self._watch(file, f"{directory}/{name}")
             raw = self._read(file, directory, name)
-            if hash(raw) != file.hash:
+            is_same = hash(raw) == file.hash
+            if not is_same:
                 file.read_in = 0
                 try:
                     file.value = parse(raw)
                 except (ValueError, LookupError, ArithmeticError) as error:
                     raise Malformed(f"{directory}/{name}", f"not the documented format ({error}): {raw[:80]!r}") from error
                 file.hash = hash(raw)
-            file.read_in = _UNTIL_CHANGED if file.watch else self._pass
+            file.read_in = _UNTIL_CHANGED if file.watch and is_same else self._pass
         value: T = file.value
         return value
 

@@ -435,7 +435,7 @@ class Settings:
 def test_a_setting_is_read_again_when_it_was_written(tmp_path: Path) -> None:
     """That one only, and no descriptor is kept of it."""
     settings = Settings(tmp_path)
-    assert settings.read() == [1, 1]
+    assert [settings.read(), settings.read()] == [[1, 1], [1, 1]]
 
     settings.write("22\n")
     assert settings.read() == [1, 1]
@@ -445,9 +445,23 @@ def test_a_setting_is_read_again_when_it_was_written(tmp_path: Path) -> None:
     assert settings.changes.watched == [f"{tmp_path}/pids.max", f"{tmp_path}/memory.max"]
 
 
+def test_a_setting_that_has_just_changed_is_read_in_the_next_pass_too(tmp_path: Path) -> None:
+    """Who makes a cgroup writes its limits then, and a runtime in a container does so unheard."""
+    settings = Settings(tmp_path)
+    assert settings.read() == [1, 1]
+    settings.write("22\n")
+    assert settings.read() == [22, 22]
+    settings.write("333\n")
+    assert settings.read() == [333, 333]
+    settings.read()
+    settings.write("1\n")
+    assert settings.read() == [333, 333]
+
+
 def test_all_settings_are_read_again_when_events_were_lost(tmp_path: Path) -> None:
     """It may have been any."""
     settings = Settings(tmp_path)
+    settings.read()
     settings.read()
     settings.write("22\n")
     settings.changes.changed = None
@@ -458,6 +472,7 @@ def test_all_settings_are_read_again_when_events_were_lost(tmp_path: Path) -> No
 def test_a_write_that_nobody_tells_of_is_found_later(tmp_path: Path) -> None:
     """Writes through another mount of the hierarchy are not told."""
     settings = Settings(tmp_path)
+    settings.read()
     settings.read()
     settings.write("22\n")
 
