@@ -52,7 +52,6 @@ class Census:
         rests_told: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cgroup_root = cgroup_root
         self._hierarchy = None if cgroup_root is None else Hierarchy(cgroup_root)
         self._proc_root = proc_root
         self._identities = identities
@@ -106,7 +105,6 @@ class Census:
             files=files,
             process_table=process_table,
             cgroups=cgroups,
-            closed=self._hierarchy.closed if self._hierarchy is not None else (),
             instances=instances,
             containers=containers,
             ended=self._ended(containers, names, deaths) if cgroups else (),
@@ -138,9 +136,7 @@ class Census:
         except ReadError as error:
             self._status.down(str(error))
             return []
-        closed = self._hierarchy.closed
-        more = f" and {len(closed) - 1} more" if closed[1:] else ""
-        self._status.up(f"{self._cgroup_root}{closed[0]}{more}: {_CLOSED}" if closed else "")
+        self._status.up()
         return cgroups
 
     def _instances(self, cgroups: list[Cgroup]) -> list[Instance]:
@@ -213,7 +209,6 @@ class Census:
         return runtime, _info(identity, image)
 
 
-_CLOSED = "what is in there is missing, for its owner closed it to others; reading it needs CAP_DAC_READ_SEARCH"
 _RESTING = ("created", "restarting", "exited", "dead")
 _RUNNING = ("running", "paused")
 

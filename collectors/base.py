@@ -177,8 +177,6 @@ class Node:
     sandboxes: Mapping[ContainerKey, tuple[str, ...]] = field(default_factory=dict)
     resting: Mapping[str, int] | None = field(default_factory=dict)
     malformed: list[Malformed] = field(default_factory=list)
-    closed: Sequence[str] = ()
-    """The cgroups that are not among these, nor what is below them, for their owners closed them to the agent: by path."""
     scans: list[Processes] = field(default_factory=list)
     """The process scan of this pass, once it is made; a list, so that a Node that replaces this one has it too."""
     samples: Samples = field(default_factory=Samples)

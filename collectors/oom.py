@@ -1,6 +1,6 @@
 """OOM kills: the count of record, from memory.events and the kernel log together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from collectors.base import Instance, Node, Sample, counter, event_counter
@@ -52,7 +52,6 @@ class Oom:
         self._grouped: set[str] = set()
         self._groups: dict[int, tuple[MemoryEvents, int | None]] = {}
         self._has_events = False
-        self._hidden: Sequence[str] = ()
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count for every container that runs or ran lately, born at 0, and one per scope."""
@@ -60,7 +59,6 @@ class Oom:
             return  # nobody could see a kill: absent, not 0
         with self._ledger.round() as this_round:
             self._read_all(node, this_round)
-            self._hidden = node.closed
             sighted = bool(node.cgroups)  # else the walk of the tree failed: nobody has ended, and what is found later is not newly born
             if sighted:
                 for key in self._names.keys() - node.names.keys():
@@ -98,12 +96,7 @@ class Oom:
         if self._local_events and (instance.cgroup.has_children or instance.cgroup.inode in self._nested):
             nested = self._nested[instance.cgroup.inode] = self._with_nested(node, instance.cgroup)
             events = _sum((events, *nested.values()))
-        reading = self._reading(node, instance.cgroup, events)
-        return this_round.read(instance.id, instance.cgroup.inode, reading, was_hidden=self._was_hidden(instance.cgroup))
-
-    def _was_hidden(self, cgroup: Cgroup) -> bool:
-        """Whether the last pass could not see it: what has been opened since may be old, and its kills history."""
-        return any(f"{cgroup.path}/".startswith(f"{path}/") for path in self._hidden)
+        return this_round.read(instance.id, instance.cgroup.inode, self._reading(node, instance.cgroup, events))
 
     def _read_top(self, node: Node, cgroup: Cgroup, this_round: Round) -> str:
         """Give one top-level cgroup's count to the ledger; return the scope of kills that no container tells of: `oom` rises at limits."""
@@ -115,7 +108,7 @@ class Oom:
             reading = self._reading(node, cgroup, events)
         else:
             reading = Reading(events.oom_kill, None if self._has_groups(node, cgroup, events.oom_kill, this_round) else 0)
-        this_round.read_top(cgroup.path, cgroup.inode, reading, was_hidden=self._was_hidden(cgroup))
+        this_round.read_top(cgroup.path, cgroup.inode, reading)
         ooms = events.oom or 0
         oldest, before = self._top_ooms.get(cgroup.path, (0, 0))
         self._top_ooms[cgroup.path] = before, ooms

@@ -1,11 +1,5 @@
 """What all tests share."""
 
-import os
-import stat
-from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import pytest
 from hypothesis import settings
 
@@ -18,23 +12,3 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a change of the page be accepted: its diff is then the review; and let the README's picture be taken anew."""
     parser.addoption("--update-golden", action="store_true", help="write the golden pages of tests/nodes anew instead of comparing them")
     parser.addoption("--update-screenshots", action="store_true", help="take the picture in dashboards/pictures anew")
-
-
-@pytest.fixture
-def unprivileged() -> Iterator[Path]:
-    """Yield a directory of this process, which for the test is nobody that may pass over the modes of files."""
-    user = os.geteuid()
-    with TemporaryDirectory() as directory:
-        if user == 0:
-            os.chown(directory, _NOBODY, -1)
-            os.seteuid(_NOBODY)
-        try:
-            yield Path(directory)
-        finally:
-            for path, names, _ in os.walk(directory):
-                for name in names:
-                    os.chmod(f"{path}/{name}", stat.S_IRWXU)
-            os.seteuid(user)
-
-
-_NOBODY = 65534

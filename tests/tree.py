@@ -179,8 +179,7 @@ def node(
     """Look at root/cgroup and root/proc as one pass does. Containers are all cgroups with a container's path whose key is in `names`."""
     proc_root = root / "proc"
     (root / "cgroup").mkdir(exist_ok=True)
-    hierarchy = cgroupfs.Hierarchy(str(root / "cgroup"))
-    cgroups = hierarchy.walk()
+    cgroups = cgroupfs.Hierarchy(str(root / "cgroup")).walk()
     instances = [
         Instance(identifier, cgroup)
         for cgroup in cgroups
@@ -191,7 +190,6 @@ def node(
         files=KernelFiles(0) if files is None else files,
         process_table=ProcessTable(str(proc_root), 0) if process_table is None else process_table,
         cgroups=cgroups,
-        closed=hierarchy.closed,
         instances=instances,
         containers=[
             Container(names[one.id.key], one.id, one.cgroup, (infos or {}).get(one.id.key, Info()))

@@ -59,16 +59,15 @@ class Round:
             inside = (instance for _, instance in self._counts.instances.all() if instance.path.startswith(f"{path}/"))
             return self._counts.tops.has_groups(path) or any(instance.groups is None for instance in inside)
 
-    def read_top(self, path: str, inode: int, reading: Reading, *, was_hidden: bool = False) -> None:
-        """Take one reading of memory.events of a cgroup right below the root. `was_hidden`: it may be older than its first reading."""
+    def read_top(self, path: str, inode: int, reading: Reading) -> None:
+        """Take one reading of memory.events of a cgroup right below the root."""
         with self._lock:
-            self._counts.tops.read(path, inode, reading, born_at_0=self._counts.started and not was_hidden)
+            self._counts.tops.read(path, inode, reading, born_at_0=self._counts.started)
 
-    def read(self, container: ContainerId, inode: int, reading: Reading, *, was_hidden: bool = False) -> bool:
+    def read(self, container: ContainerId, inode: int, reading: Reading) -> bool:
         """Take one reading of memory.events of an instance. True when it tells of a kill and not of whose limit was hit (`scope_of`)."""
-        born_at_0 = self._counts.started and not was_hidden
         with self._lock:
-            return self._counts.instances.read(container, inode, reading, born_at_0=born_at_0, this_round=self._number)
+            return self._counts.instances.read(container, inode, reading, born_at_0=self._counts.started, this_round=self._number)
 
     def settle(self, names: Mapping[ContainerKey, Labels], *, sighted: bool = True, living: Collection[str] | None = None) -> Totals:
         """Sum up after all readings. `sighted`: all instances were there to be read, so one that was not among them is not born yet.

@@ -8,11 +8,10 @@ Source: Documentation/admin-guide/cgroup-v2.rst.
 import errno
 import os
 import re
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from collectors.kernel.files import Forbidden, KernelFiles, ReadError, explain, parse_once, read_once
+from collectors.kernel.files import KernelFiles, ReadError, explain, parse_once, read_once
 from collectors.kernel.formats import amount, flat, lines, nested, single
 
 
@@ -66,12 +65,9 @@ class Hierarchy:
         self._root = root
         self._last: dict[str, tuple[Cgroup, Sequence[str]]] = {}
         """What the last walk found by path, with the names of its children."""
-        self.closed: list[str] = []
-        """Paths of the cgroups that the last walk could not look into, for want of CAP_DAC_READ_SEARCH."""
 
     def walk(self) -> list[Cgroup]:
-        """Return every cgroup from the root ("/") down. One that vanishes meanwhile is left out, and so is, with all below, one that its
-        owner closed to others: whoever is given a cgroup may close it, and that must cost nobody else.
+        """Return every cgroup from the root ("/") down. One that vanishes meanwhile is left out.
 
         Raises ReadError for the root, and when a listing fails for another reason: the containers below would seem to have ended.
         """
@@ -80,28 +76,19 @@ class Hierarchy:
         except OSError as error:
             raise explain(error, self._root) from error
         found: dict[str, tuple[Cgroup, Sequence[str]]] = {}
-        closed = []
         while pending:
             path, status = pending.pop()
             cgroup, names = self._last.get(path, (None, ()))
             # kernfs counts a directory's links as 2 + its children: most have none, and if so many are known and there, these are all.
             children = _those_there(self._root + path, names) if len(names) == status.st_nlink - 2 else None
-            try:
-                if not status.st_mode & stat.S_IXOTH:  # the kernel makes them 0755
-                    _enter(self._root + path)
-                if children is None:
-                    children = _children(self._root + path)
-                    names = [name for name, _ in children]
-            except Forbidden:
-                if not path:
-                    raise
-                closed.append(path)
-                continue
+            if children is None:
+                children = _children(self._root + path)
+                names = [name for name, _ in children]
             if cgroup is None or cgroup.inode != status.st_ino or cgroup.has_children != bool(children):
                 cgroup = Cgroup(path or "/", self._root + path, status.st_ino, bool(children))
             found[cgroup.path if path else ""] = cgroup, names  # of equal text the one that is held anyway
             pending.extend([(f"{path}/{name}", child) for name, child in children])
-        self._last, self.closed = found, sorted(closed)
+        self._last = found
         return [cgroup for cgroup, _ in found.values()]
 
 
@@ -111,16 +98,6 @@ def _those_there(directory: str, names: Sequence[str]) -> list[tuple[str, os.sta
         return [(name, os.stat(f"{directory}/{name}")) for name in names]
     except OSError:
         return None
-
-
-def _enter(directory: str) -> None:
-    """Raise Forbidden if what is in a directory may not be looked up."""
-    try:
-        os.stat(f"{directory}/.")
-    except PermissionError as error:
-        raise explain(error, directory) from error
-    except OSError:
-        return
 
 
 def _children(directory: str) -> list[tuple[str, os.stat_result]]:

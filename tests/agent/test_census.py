@@ -301,22 +301,6 @@ def test_a_nested_container_that_imitates_an_unnamed_one_does_not_replace_it(hos
     assert exported["a" * 12] == f"/docker/{WEB}"
 
 
-def test_what_is_closed_to_the_agent_is_said_and_costs_no_other(unprivileged: Path) -> None:
-    """The source is up, with a note for as long as it lasts."""
-    host = Host(unprivileged)
-    host.start(f"docker/{WEB}")
-    host.start(f"closed/{DB}")
-    (host.root / "closed").chmod(0)
-
-    assert [each.id.key for each in host.take().instances] == [WEB]
-    assert host.status.is_up
-    assert host.status.reason.startswith(f"{host.root}/closed: what is in there is missing")
-
-    (host.root / "closed").chmod(0o755)
-    assert {each.id.key for each in host.take().instances} == {WEB, DB}
-    assert (host.status.is_up, host.status.reason) == (True, "")
-
-
 def test_a_tree_that_cannot_be_read_makes_the_source_blind_and_the_names_stay(host: Host) -> None:
     """The counters are served all the same; the reason is on the status page."""
     host.identities.put("docker", {WEB: Identity(("", "", "web"))})
