@@ -93,12 +93,17 @@ def test_exec_sessions_are_who_came_from_outside(docker: DockerClient, run: Run,
     wait_for_value(coroner, SESSIONS, 1, container="entered")
     parent = start_session(docker, container, "sh", "-c", "sleep 1002 & sleep 1002; true")
     wait_for_value(coroner, SESSIONS, 2, container="entered")
+
+    def started() -> int:
+        pids = (cgroup(container) / "cgroup.procs").read_text().split()
+        return [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids].count(b"sleep\x001002\x00")
+
+    wait_for(lambda: started() == 2, 60, "the session has not started both")
     end_session(docker, parent)
     wait_for_value(coroner, SESSIONS, 1, container="entered")
     end_session(docker, alone)
     wait_for_value(coroner, SESSIONS, 0, container="entered")
-    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (cgroup(container) / "cgroup.procs").read_text().split()]
-    assert commands.count(b"sleep\x001002\x00") == 2, "they outlive their session, as children of the container's init"
+    assert started() == 2, "they outlive their session, as children of the container's init"
 
 
 def test_a_health_check_is_a_session_while_it_runs(run: Run, agent: StartAgent) -> None:

@@ -67,6 +67,7 @@ def judged(docker: DockerClient, pods: MakePods, tmp_path_factory: pytest.TempPa
             lambda: traced(start, directory / "full", f"--path.exits={EXITS}", "--source.layers", "--source.signals", *lists.flags),
             lambda: traced(start, directory / "syslog", f"--path.kmsg={NO_DEVICE}", "--docker.url="),
         )
+        wait_for(lambda: full.value("coroner_source_up", source="docker") == 1, 60, lambda: full.log)  # or a check could not look
         check(directory / "asking", f"--web.listen-address={address(full)}")
         with docker_containers(docker) as run, pods() as pod:
             volumes = {tree: {"bind": tree, "mode": "ro"} for tree in PYTHON_TREES}
