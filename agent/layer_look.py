@@ -36,6 +36,8 @@ class Root:
     upper: bytes | None = None
     """Its writable layer, as a path from the root of PID 1 of the node; None: it has none, or it is not believed."""
     problem: str = ""
+    is_early: bool = False
+    """It is starting: its runtime has not given it a root of its own yet."""
 
 
 def look(proc_root: str, directory: str, pace: Pace) -> Look:
@@ -50,6 +52,9 @@ def root_of(proc_root: str, directory: str) -> Root:
     """Find the root of the container with this cgroup directory."""
     try:
         root = _root(proc_root, directory)
+        # Were it believed, the node's own layer would be taken for the container's, on a node whose root is an overlay.
+        if root is not None and root == root_mount(f"{proc_root}/1/mountinfo"):
+            return Root(is_early=True)
         if root is None or root.upper is None:
             return Root(root.kind if root else "")
         # Whoever may mount could make any directory of the node look like its layer: only what PID 1 of the node sees mounted is believed.

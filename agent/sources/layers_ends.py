@@ -23,7 +23,8 @@ MOST = 10_000
 MOST_WAITING = 100
 """Ends. In a crash loop of many only the latest are measured: their layers are what is still there."""
 _SETTLED_SECONDS = 1.0
-"""After its birth a container's init has its own root, and runs the container's program."""
+"""After its birth a container's init has its own root, and runs the container's program; on a busy node it takes longer, so whoever has not
+is looked at again after twice as long each time."""
 _RETRY_SECONDS = 30.0
 _SHARE = 0.25
 _MOST_SECONDS = 10.0
@@ -44,7 +45,7 @@ class LayerEnds:
         self._uppers: OrderedDict[int, bytes | None] = OrderedDict()
         """Inode of a container's cgroup -> its writable layer; None: it has none that can be measured."""
         self._tried: dict[int, float] = {}
-        self._births: deque[tuple[int, str]] = deque(maxlen=MOST)
+        self._births: deque[tuple[int, str, float]] = deque(maxlen=MOST)
         self._ends: deque[Emptied] = deque(maxlen=MOST_WAITING)
         self._sizes: Mapping[ContainerKey, int] = {}
         self._woken = asyncio.Event()
@@ -57,7 +58,7 @@ class LayerEnds:
     def born(self, fact: Born) -> None:
         """Look up, soon, where the layer of a container is whose cgroup was just made."""
         if not fact.container.is_nested and fact.cgroup.inode:
-            asyncio.get_running_loop().call_later(_SETTLED_SECONDS, self._look_at, fact.cgroup.inode, fact.cgroup.directory)
+            self._look_after(_SETTLED_SECONDS, fact.cgroup.inode, fact.cgroup.directory)
 
     def ended(self, fact: Emptied | Exited) -> None:
         """Measure the layer of a container whose last process has ended."""
@@ -77,7 +78,7 @@ class LayerEnds:
         self._tried = {inode: tried for inode, tried in self._tried.items() if inode in running and now - tried < _RETRY_SECONDS}
         for inode, directory in running.items():
             if inode not in self._uppers and inode not in self._tried:
-                self._look_at(inode, directory)
+                self._look_at(inode, directory, _SETTLED_SECONDS)
         if not self._sizes.keys() <= node.names.keys():
             self._sizes = {key: size for key, size in self._sizes.items() if key in node.names}
 
@@ -96,22 +97,28 @@ class LayerEnds:
                 self._woken.clear()
                 await self._woken.wait()
 
-    def _look_at(self, inode: int, directory: str) -> None:
+    def _look_after(self, seconds: float, inode: int, directory: str) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._look_at, inode, directory, seconds)
+
+    def _look_at(self, inode: int, directory: str, waited: float) -> None:
         self._tried[inode] = self._clock()
-        self._births.append((inode, directory))
+        self._births.append((inode, directory, waited))
         self._woken.set()
 
-    def _find(self, loop: asyncio.AbstractEventLoop, inode: int, directory: str) -> None:
+    def _find(self, loop: asyncio.AbstractEventLoop, inode: int, directory: str, waited: float) -> None:
         """Find where a layer is, in a thread."""
         try:
             root = root_of(self._proc_root, directory)
         except Exception as error:  # noqa: BLE001 - nothing that goes wrong with one container stops the others
             self._fail(error)
         else:
-            loop.call_soon_threadsafe(self._found, inode, root)
+            if root.is_early and waited < _RETRY_SECONDS:
+                loop.call_soon_threadsafe(self._look_after, 2 * waited, inode, directory)
+            loop.call_soon_threadsafe(self._found, inode, directory, root)
 
-    def _found(self, inode: int, root: Root) -> None:
+    def _found(self, inode: int, directory: str, root: Root) -> None:
         if root.kind:  # else it is starting, or has ended
+            log.debug("layer is known", extra={"path": directory})
             self._uppers[inode] = root.upper
             if len(self._uppers) > MOST:
                 self._uppers.popitem(last=False)

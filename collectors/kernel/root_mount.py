@@ -17,10 +17,12 @@ class RootMount:
 
     device: bytes
     """major:minor."""
+    directory: bytes
+    """Path in the file system of what is mounted, as the kernel escapes it."""
     kind: str
     """The file system's name, such as overlay, btrfs, ext4, or fuse.NAME."""
     upper: bytes | None
-    """Writable layer of an overlay, an absolute path as its mounter saw it; None: it has none, or is no overlay."""
+    """Writable layer of an overlay, an absolute path as its mounter saw it; None: it has none, or is no overlay or a part of one."""
 
 
 def root_mount(path: str) -> RootMount | None:
@@ -45,7 +47,8 @@ def _mounts(raw: bytes, having: bytes = b"") -> Iterator[tuple[bytes, RootMount]
     for entry in entries(raw, having):
         kind = unescaped(entry.kind).decode(errors="replace")
         if _KIND.fullmatch(kind):
-            yield entry.point, RootMount(entry.device, kind, _upper(entry.all_options) if kind == "overlay" else None)
+            is_whole_overlay = kind == "overlay" and entry.root == b"/"
+            yield entry.point, RootMount(entry.device, entry.root, kind, _upper(entry.all_options) if is_whole_overlay else None)
 
 
 def _upper(options: bytes) -> bytes | None:

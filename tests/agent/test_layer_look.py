@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent import layer_look, layer_walk
-from agent.layer_look import FOREIGN, HIDDEN, Look, look
+from agent.layer_look import FOREIGN, HIDDEN, Look, Root, look, root_of
 from agent.layer_walk import Pace
 from collectors.kernel.files import Unsupported
 from collectors.kernel.root_mount import root_mount
@@ -81,6 +81,23 @@ def test_of_another_root_only_the_kind_is_known(tmp_path: Path, line: str, kind:
 def test_an_overlay_that_the_node_does_not_have_is_not_walked(tmp_path: Path, line: str) -> None:
     """A container that may mount could ask how large any directory of the node is."""
     assert seen(host(tmp_path, mountinfo=line)) == Look(Layer("overlay"), problem=HIDDEN)
+
+
+@pytest.mark.parametrize("upper", [UPPER, "/mnt/upper"])
+@pytest.mark.parametrize(
+    "line", ["29 1 8:1 / / rw - ext4 /dev/sda1 rw\n", "29 1 0:20 / / rw - overlay overlay rw,lowerdir=/,upperdir={},workdir=/w\n"]
+)
+def test_the_nodes_root_is_no_containers(tmp_path: Path, line: str, upper: str) -> None:
+    """It is starting: its runtime gives it its own after its init is there."""
+    host(tmp_path, mountinfo=line.format(upper), node=line.format(upper) + mount("/var/lib/docker/overlay2/7f3c/merged"))
+
+    assert seen(tmp_path) == Look()
+    assert root_of(f"{tmp_path}/proc", f"{tmp_path}/cgroup{docker(A)}") == Root(is_early=True)
+
+
+def test_a_directory_of_the_nodes_file_system_may_be_a_containers_root(tmp_path: Path) -> None:
+    """As Docker's driver vfs makes them."""
+    assert seen(host(tmp_path, mountinfo="741 612 8:1 /var/lib/docker/vfs/dir/7f3c / rw - ext4 /dev/sda1 rw\n")) == Look(Layer("ext4"))
 
 
 @pytest.mark.parametrize("procs", ["", "701\n"])

@@ -204,6 +204,26 @@ async def test_one_that_was_just_born_is_looked_up_before_any_census(host: Host,
     assert host.looked == [A]
 
 
+async def test_one_that_has_no_root_of_its_own_yet_is_looked_up_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it has, also if no census is taken meanwhile; its runtime may take its time on a busy node."""
+    monkeypatch.setattr(layers_ends, "_SETTLED_SECONDS", 0.001)
+    looked = []
+
+    def root_of(_proc_root: str, directory: str) -> Root:
+        looked.append(directory)
+        return Root(is_early=True) if len(looked) < 4 else Root("overlay", UPPER.encode())
+
+    monkeypatch.setattr(layers_ends, "root_of", root_of)
+    async with host.followed():
+        host.source.ends.born(Born(**host.fact(A, 1.0)))
+        await host.until(lambda: host.inodes[A] in host.source.ends._uppers)
+        host.source.ends.ended(host.end(A, LATER))
+        await host.until(lambda: bool(host.measured()))
+
+    assert host.measured() == [(A, host.size())]
+    assert len(looked) == 4
+
+
 async def test_one_without_a_layer_is_looked_at_again_and_not_measured(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may only be starting; of another file system there is nothing to measure, ever."""
     looked: list[str] = []

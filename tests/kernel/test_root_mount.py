@@ -21,26 +21,27 @@ REST = (
     "743 741 0:56 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755\n"
     "750 741 8:1 /var/lib/docker/containers/7f3c/hosts /etc/hosts rw,relatime - ext4 /dev/sda1 rw\n"
 )
-ROOT = RootMount(b"0:52", "overlay", f"{LAYER}/diff".encode())
+ROOT = RootMount(b"0:52", b"/", "overlay", f"{LAYER}/diff".encode())
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         (OVERLAY, ROOT),
-        ("741 612 0:52 / / ro,relatime - overlay overlay ro,lowerdir=/a:/b\n", RootMount(b"0:52", "overlay", None)),
-        ("741 612 0:52 / / rw - overlay none rw,lowerdir=/a,upperdir=b/diff,workdir=/w\n", RootMount(b"0:52", "overlay", None)),
+        ("741 612 0:52 / / ro,relatime - overlay overlay ro,lowerdir=/a:/b\n", RootMount(b"0:52", b"/", "overlay", None)),
+        ("741 612 0:52 / / rw - overlay none rw,lowerdir=/a,upperdir=b/diff,workdir=/w\n", RootMount(b"0:52", b"/", "overlay", None)),
         (
             "741 612 0:52 / / rw - overlay  rw,lowerdir=l/A,upperdir=/u,workdir=/w,uuid=on,userxattr\n",
-            RootMount(b"0:52", "overlay", b"/u"),
+            RootMount(b"0:52", b"/", "overlay", b"/u"),
         ),
         (
             "90 80 0:40 /@/containers/1 / rw,relatime shared:1 - btrfs /dev/sda2 rw,subvol=/@/1,upperdir=/x\n",
-            RootMount(b"0:40", "btrfs", None),
+            RootMount(b"0:40", b"/@/containers/1", "btrfs", None),
         ),
-        ("90 80 253:7 / / rw,relatime - ext4 /dev/mapper/docker-8:1-12-ab rw,stripe=16\n", RootMount(b"253:7", "ext4", None)),
-        ("90 80 0:61 / / rw - fuse.fuse-overlayfs fuse-overlayfs rw,user_id=0\n", RootMount(b"0:61", "fuse.fuse-overlayfs", None)),
-        ("90 80 0:61 / / rw - zfs pool/a\\040b rw,xattr\n", RootMount(b"0:61", "zfs", None)),
+        ("90 80 253:7 / / rw,relatime - ext4 /dev/mapper/docker-8:1-12-ab rw,stripe=16\n", RootMount(b"253:7", b"/", "ext4", None)),
+        ("90 80 0:61 / / rw - fuse.fuse-overlayfs fuse-overlayfs rw,user_id=0\n", RootMount(b"0:61", b"/", "fuse.fuse-overlayfs", None)),
+        (OVERLAY.replace(" / / ", " /part / ", 1), RootMount(b"0:52", b"/part", "overlay", None)),
+        ("90 80 0:61 / / rw - zfs pool/a\\040b rw,xattr\n", RootMount(b"0:61", b"/", "zfs", None)),
     ],
 )
 def test_the_kind_and_the_writable_layer_of_a_root(line: str, expected: RootMount) -> None:
@@ -52,7 +53,7 @@ def test_paths_have_escapes_of_the_kernel_around_those_of_overlayfs() -> None:
     """As 6.18 prints the upperdir `/sp ace,c:o/=`: a comma is never between options unless it stands as itself."""
     line = rb"741 612 0:52 / / rw - overlay overlay rw,lowerdir=/l,upperdir=/sp\040ace\134\054c\134:o/\075,workdir=/w" + b"\n"
 
-    assert parse_root(line) == RootMount(b"0:52", "overlay", b"/sp ace,c:o/=")
+    assert parse_root(line) == RootMount(b"0:52", b"/", "overlay", b"/sp ace,c:o/=")
 
 
 def test_what_was_mounted_over_the_root_later_is_not_the_root() -> None:
@@ -100,7 +101,7 @@ def test_every_path_comes_out_as_it_went_in(path: bytes) -> None:
 
     found = parse_root(b"741 612 0:52 / / rw - overlay overlay rw,lowerdir=/l,upperdir=" + shown + b",workdir=/w\n")
 
-    assert found == RootMount(b"0:52", "overlay", path)
+    assert found == RootMount(b"0:52", b"/", "overlay", path)
 
 
 def test_only_the_head_of_a_containers_table_is_read(tmp_path: Path) -> None:
@@ -126,9 +127,9 @@ def test_the_nodes_table_has_the_same_overlay_elsewhere(tmp_path: Path) -> None:
     line = OVERLAY.replace(" / / ", f" / {LAYER}/merged ", 1)
     table.write_text("29 1 8:1 / / rw - ext4 /dev/sda1 rw\n" + line)
     assert has_overlay(str(table), ROOT)
-    assert not has_overlay(str(table), RootMount(b"0:53", "overlay", ROOT.upper))
-    assert not has_overlay(str(table), RootMount(b"0:52", "overlay", b"/etc"))
-    assert not has_overlay(str(table), RootMount(b"0:52", "overlay", None))
+    assert not has_overlay(str(table), RootMount(b"0:53", b"/", "overlay", ROOT.upper))
+    assert not has_overlay(str(table), RootMount(b"0:52", b"/", "overlay", b"/etc"))
+    assert not has_overlay(str(table), RootMount(b"0:52", b"/", "overlay", None))
 
     table.write_text(f"29 1 0:53 / /tmp/{'0:52'}\\040x rw - overlay 0:52 rw,upperdir={LAYER}/diff\n{line.rstrip()}")
     assert not has_overlay(str(table), ROOT)

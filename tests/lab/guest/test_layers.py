@@ -1,10 +1,13 @@
 """Writable layers of Docker's containers, as large as the node's own files say."""
 
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from docker.models.containers import Container
 
-from tests.lab.guest.node import Run, StartAgent, in_parallel, wait_for
+from tests.lab.guest.node import PODMAN_URL, Agent, Podman, Run, StartAgent, in_parallel, wait_for
 
 MIB = 1 << 20
 LIMITED = ["setpriv", "--inh-caps=-all"]
@@ -13,10 +16,19 @@ WRITE = "dd if=/dev/zero of={path} bs=1M count=5 2>/dev/null"
 
 
 def on_disk(container: Container) -> int:
-    """Return what is allocated in the directory in which Docker keeps what a container has written, as du does."""
-    upper = Path(container.attrs["GraphDriver"]["Data"]["UpperDir"])
+    """Return what is allocated in the directory in which Docker keeps what a container has written."""
+    return disk_usage(Path(container.attrs["GraphDriver"]["Data"]["UpperDir"]))
+
+
+def disk_usage(upper: Path) -> int:
+    """Return what is allocated in a directory, as du does."""
     found = {status.st_ino: 512 * status.st_blocks for path in (upper, *upper.rglob("*")) for status in [path.lstat()]}
     return sum(found.values())
+
+
+def looked_up(agent: Agent) -> list[str]:
+    """Return the cgroups of containers, the earliest first, of which the agent knows what to measure at their ends."""
+    return re.findall(r'msg="layer is known" path=(\S+)', agent.log)
 
 
 def has(container: Container, path: str) -> bool:
@@ -82,3 +94,35 @@ def test_the_capabilities_of_the_daemonset_do_and_without_them_it_is_said(agent:
     wait_for(lambda: none.value("coroner_source_up", source="layers") == 0, 60, none.log)
     assert "CAP_SYS_PTRACE" in none.get("/")
     assert none.value("coroner_container_writable_layer_bytes", container="closed") is None
+
+
+def test_while_a_container_has_the_nodes_root_still_that_is_not_taken_for_its_own(
+    agent: StartAgent, podman: Podman, tmp_path: Path
+) -> None:
+    """A hook holds it where a busy node may: its init is there, without a root of its own yet. The lab's own is an overlay."""
+    held, go = tmp_path / "held", tmp_path / "go"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"touch {held}; while [ ! -e {go} ]; do sleep 0.1; done"]}
+    stages = {"version": "1.0.0", "hook": hook, "when": {"always": True}, "stages": ["createRuntime"]}
+    (tmp_path / "hold.json").write_text(json.dumps(stages))
+    coroner = agent("--source.layers", f"--docker.url={PODMAN_URL}", "--log.level=debug")
+    wait_for(lambda: coroner.value("coroner_source_up", source="docker") == 1, 60, "Podman is not heard")
+    run = ("run", "--detach", "--network=none")
+    script = f"{WRITE.format(path='/data')}; >/done; sleep 1000"
+
+    with ThreadPoolExecutor() as pool:
+        starting = pool.submit(podman, f"--hooks-dir={tmp_path}", *run, "--name=early", "busybox", "sh", "-c", script)
+        wait_for(held.exists, 60, "the hook does not run")
+        later = podman(*run, "--name=later", "busybox", "sleep", "1000")
+        wait_for(lambda: looked_up(coroner), 60, f"{coroner.log}\nno layer was looked up")
+        assert later in looked_up(coroner)[0]
+        assert coroner.value("coroner_container_root_filesystem_info", container="early", kind="overlay") is None
+        go.touch()
+        early = starting.result()
+    wait_for(lambda: any(early in path for path in looked_up(coroner)), 120, f"{coroner.log}\nits layer was not looked up again")
+    upper = Path(podman("inspect", "--format={{.GraphDriver.Data.UpperDir}}", "early"))
+    wait_for((upper / "done").exists, 60, "it has not written")
+    podman("kill", "early")
+    size = disk_usage(upper)
+    assert size >= 5 * MIB
+    wait_for(lambda: coroner.value("coroner_container_writable_layer_bytes", container="early") == size, 60, coroner.log)
+    assert coroner.value("coroner_layer_walks_total", result="gone") == 0
