@@ -18,6 +18,7 @@ from collectors.leftovers import Leftovers
 from collectors.life import Life
 from collectors.lifecycle import Lifecycle
 from collectors.memory import Memory
+from collectors.node_pressure import NodePressure
 from collectors.oom import Oom
 from collectors.pids import Pids
 from collectors.pressure import Pressure
@@ -44,6 +45,7 @@ NAMES = (
     "layers",
     "leftovers",
     "host",
+    "node_pressure",
     "findings",
 )
 
@@ -86,5 +88,6 @@ def all_collectors(
         Layers(layers, layer_ends),
         Leftovers(),
         Host(),
+        NodePressure(),
         findings or Findings(),
     )

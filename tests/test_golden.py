@@ -177,6 +177,7 @@ def test_without_cgroup_v2_the_rest_is_served() -> None:
     assert sources("no-cgroup-v2")["proc",] == 1
     assert sum(values("no-cgroup-v2", "coroner_pid_namespace_zombies").values()) == 2
     assert values("no-cgroup-v2", "coroner_node_threads") == {(): 120}
+    assert values("no-cgroup-v2", "coroner_node_pressure_cpu_waiting_seconds_total") == {(): 1.20034}
     assert not values("no-cgroup-v2", "coroner_container_memory_usage_bytes")
     assert not failed("no-cgroup-v2")
 
@@ -201,6 +202,7 @@ def test_broken_files_cost_their_own_value_and_the_success() -> None:
 def test_broken_files_fail_the_collectors_that_read_them_and_no_other() -> None:
     """A file that a kernel does not have is no failure; of half a process table there is no count."""
     fail = {"lifecycle", "memory", "headroom", "cpu", "io", "pids", "zombies", "sessions", "services", "init", "oom", "leftovers", "host"}
+    fail |= {"node_pressure"}
     work = {"pressure", "life", "layers", "isolation"}
     assert failed("broken") & (fail | work) == fail
     assert not values("broken", "coroner_pid_namespace_zombies")

@@ -294,13 +294,14 @@ class Pressure:
 
 def pressure(files: KernelFiles, directory: str, resource: str) -> Pressure:
     """Pressure stall totals of `cpu`, `memory` or `io` (RESOURCE.pressure; Documentation/accounting/psi.rst)."""
-    return files.parsed(directory, f"{resource}.pressure", _pressure)
+    return files.parsed(directory, f"{resource}.pressure", pressure_totals)
 
 
 _TOTAL = re.compile(rb"^(some|full) .*\btotal=(-?\d+)(?=[ \n])", re.MULTILINE)
 
 
-def _pressure(raw: bytes) -> Pressure:
+def pressure_totals(raw: bytes) -> Pressure:
+    """Parse what the files of cgroups and /proc/pressure have alike; ValueError if it is something else."""
     # One of four numbers a line is wanted, and three such files change on every read: a table takes three times as long.
     totals = dict(_TOTAL.findall(raw))
     some, full = totals.get(b"some"), totals.get(b"full")

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from collectors.kernel.files import Gone, Malformed, ReadError, Unsupported, read_once
+from collectors.kernel.cgroupfs import Pressure, pressure_totals
+from collectors.kernel.files import Gone, Malformed, ReadError, Unsupported, parse_once, read_once
 from collectors.kernel.formats import lines
 
 
@@ -31,6 +32,11 @@ def memory_cgroups_are_off(root: str) -> bool:
     except ReadError:
         return False
     return any(line.startswith(b"memory\t") and line.endswith(b"\t0") for line in raw.splitlines())
+
+
+def pressure(root: str, resource: str) -> Pressure:
+    """Pressure stall totals of the whole node since it booted: `cpu`, `memory` or `io` (/proc/pressure/RESOURCE). Raises ReadError."""
+    return parse_once(f"{root}/pressure/{resource}", pressure_totals)
 
 
 def _number(path: str, raw: bytes, field: Callable[[bytes], bytes]) -> int:

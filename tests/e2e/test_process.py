@@ -96,6 +96,9 @@ def test_one_page_can_be_printed_without_a_server() -> None:
     assert families["coroner_pid_namespace_processes"].samples[0].value >= 1
     assert families["coroner_node_threads"].samples[0].value >= 1
     assert {sample.labels["source"] for sample in families["coroner_source_up"].samples} == {"cgroup", "proc", "kmsg", "exits"}
+    pressure = {name.removeprefix("coroner_node_pressure_") for name in families if name.startswith("coroner_node_pressure_")}
+    measured = {"cpu_waiting_seconds", *(f"{of}_{kind}_seconds" for of in ("memory", "io") for kind in ("waiting", "stalled"))}
+    assert pressure == (measured if Path("/proc/pressure/cpu").exists() else set()), "what this kernel has, and nothing else"
 
 
 def test_one_page_can_be_printed_in_openmetrics_and_a_setting_may_stand_before_the_command() -> None:

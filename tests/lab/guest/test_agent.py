@@ -103,6 +103,17 @@ def test_a_paused_container_is_frozen_and_counted_as_paused(shared_agent: Agent,
     wait_for(lambda: shared_agent.value("coroner_container_frozen", container="still") == 0, 30, "still frozen")
 
 
+def test_a_kernel_without_psi_has_no_pressure_and_nothing_has_failed(shared_agent: Agent, run: Run) -> None:
+    """Neither of the node nor of a container: absent, not 0. Of a kernel that has it the host's own tests read /proc/pressure."""
+    assert not Path("/proc/pressure").exists()
+    run("sleep", "1000", name="unhurried")
+    wait_for(lambda: shared_agent.value("coroner_container_threads", container="unhurried"), 30, "not running")
+
+    assert {name for name, _ in shared_agent.scrape() if "_pressure_" in name} == set()
+    assert shared_agent.value("coroner_scrape_collector_success", collector="node_pressure") == 1
+    assert shared_agent.value("coroner_scrape_collector_success", collector="pressure") == 1
+
+
 def durations(page: str) -> str:
     """What the collectors of a page took: equal to the last digit only if two pages show the same pass."""
     return "\n".join(re.findall("^coroner_scrape_collector_duration_seconds.*$", page, re.MULTILINE))

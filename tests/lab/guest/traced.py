@@ -40,6 +40,7 @@ MATRIX = (
     Reads("proc", r"/proc/PID/ns/\w+", ("ns/",)),
     *_files("proc", "/proc/self", "fd", "limits", "statm"),
     *_files("proc", "/proc", "stat", "loadavg", "partitions", "cgroups", "meminfo", "sys/vm/swappiness"),
+    *_files("proc", "/proc", "pressure/cpu", "pressure/memory", "pressure/io"),
     *_files("proc", "/proc", "sys/kernel/pid_max", "sys/kernel/threads-max", "sys/kernel/random/boot_id"),
     *_files("proc", "/proc", "sys/fs/inotify/max_user_watches"),
     Reads("kmsg", r"/dev/kmsg", ("/dev/kmsg",)),
