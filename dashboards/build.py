@@ -11,19 +11,32 @@ HERE = Path(__file__).parent
 GROUPS = ("pids", "zombies", "oom", "deaths", "life", "node", "agent")
 BOARDS = {"fleet": fleet.BOARD, "container": container.BOARD, "node": node.BOARD}
 
+_NODE = ("cluster", "job", "instance")
+_CONTAINER = ("namespace", "pod", "container")
+
 # namespace and pod are empty outside Kubernetes, and container where a whole pod runs in one cgroup: only what is set is printed.
 _POD = "{{ with $labels.namespace }}{{ . }}/{{ end }}{{ $labels.pod }}"
 _NAME = _POD + "{{ if and $labels.pod $labels.container }}/{{ end }}{{ $labels.container }}"
 _CHOSEN = "var-cluster={{ urlquery $labels.cluster }}&var-instance={{ urlquery $labels.instance }}"
-_OF_CONTAINER = "&".join(f"var-{name}={{{{ urlquery $labels.{name} }}}}" for name in ("namespace", "pod", "container"))
+_OF_CONTAINER = "&".join(f"var-{name}={{{{ urlquery $labels.{name} }}}}" for name in _CONTAINER)
+
+
+def _last(metric: str, *names: str) -> str:
+    """Return what a template asks for the counter of an alert's own labels: what it was last, also when its series has just ended."""
+    matchers = ", ".join(f"{name}=%q" for name in names)
+    return f'printf "last_over_time({metric}{{{matchers}}}[12m]) > 0" {" ".join(f"$labels.{name}" for name in names)} | query'
+
+
 TEXTS = {
     "container_name": _NAME,
     "container": _NAME + " on {{ $labels.instance }}",
     "runbooks": "https://github.com/coroner-agent/coroner/blob/main/dashboards/runbooks",
     "container_dashboard": f"/d/coroner-container?{_CHOSEN}&{_OF_CONTAINER}",
     "node_dashboard": f"/d/coroner-node?{_CHOSEN}",
-    "same_container": "cluster, job, instance, namespace, pod, container",
-    "same_node": "cluster, job, instance",
+    "same_container": ", ".join((*_NODE, *_CONTAINER)),
+    "same_node": ", ".join(_NODE),
+    "kills_of_container": _last("coroner_container_oom_kills_total", *_NODE, *_CONTAINER),
+    "kills_of_scope": _last("coroner_oom_kills_total", *_NODE, "scope"),
 }
 """What rules/*.yaml.in write as @NAME@, beside the thresholds."""
 

@@ -78,6 +78,7 @@ _NOW = (
         "min(container:coroner_container_threads_limit:seconds_left_deriv1h{C})",
         "Seconds until zombies, if as many are added as in the last hour, have taken what is left of the limit.",
         unit="s",
+        least=THRESHOLDS["forecast_seconds"],
         runbook="coronerzombiesnearpidlimit",
         none="no growth",
     ),
@@ -243,6 +244,7 @@ _PIDS = (
         "Zombies by parent",
         {f"{WHO} ({{{{parent}}}})": f"sum by ({BY_CONTAINER}, parent) (coroner_container_zombies{{C}})"},
         "Who fails to wait for them: PID 1 (init: its children, and orphans that it adopted) or another process.",
+        steps=(THRESHOLDS["zombies"],),
         runbook="coronerzombiegrowth",
     ),
     graph(

@@ -193,6 +193,7 @@ _PIDS = (
         "Zombies by container",
         {WHO: "topk(10, container:coroner_container_zombies:sum{C}) > 0"},
         "Processes that have ended and wait for their parent: the ten containers with most.",
+        steps=(THRESHOLDS["zombies"],),
         runbook="coronerzombiegrowth",
         link=link_to_container(),
         none="no zombies",

@@ -2,8 +2,21 @@
 
 from dashboards.agent_panels import AGENT, CASEBOOK, SIGHT
 from dashboards.board import Rows, board
-from dashboards.panels import WIDE, graph, stat, table
+from dashboards.panels import WIDE, Panel, graph, stat, table
 from dashboards.thresholds import THRESHOLDS
+
+
+def _pressure(of: str, kinds: tuple[str, ...], about: str) -> Panel:
+    name = {"cpu": "CPU", "memory": "Memory", "io": "I/O"}[of]
+    return graph(
+        f"{name} pressure of the node",
+        {f"{{{{instance}}}} {kind}": f"rate(coroner_node_pressure_{of}_{kind}_seconds_total{{N}}[$__rate_interval])" for kind in kinds},
+        f"{about} No data where the kernel has no PSI.",
+        unit="percentunit",
+        steps=(THRESHOLDS["memory_stalled"],) if of == "memory" else (),
+        runbook="memory-stalled" if of == "memory" else "",
+    )
+
 
 _NOW = (
     stat(
@@ -114,6 +127,7 @@ _NODE = (
             "{{instance}} overlay mounts": "coroner_leftover_overlay_mounts{N}",
         },
         "Cgroups without a process, shims without a container, overlay mounts of nobody, for a minute or more.",
+        steps=(1,),
         runbook="leftovers",
         none="not known",
     ),
@@ -126,6 +140,11 @@ _NODE = (
         "What is wrong with the node, and which rules cannot look: their silence proves nothing.",
         yes_or_no=("blind",),
     ),
+    _pressure(
+        "memory", ("waiting", "stalled"), "Part of the time in which some task (waiting) or all of them (stalled) waited for memory."
+    ),
+    _pressure("cpu", ("waiting",), "Part of the time in which some task waited for a CPU while others ran."),
+    _pressure("io", ("waiting", "stalled"), "Part of the time in which some task (waiting) or all of them (stalled) waited for I/O."),
     table(
         "PID namespaces",
         {

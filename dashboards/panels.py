@@ -52,13 +52,25 @@ def link_to_node(whose: str = "__field.labels") -> dict[str, Any]:
 
 
 def stat(
-    title: str, queries: Queries, about: str, *, unit: str = "short", steps: Sequence[float] = (), runbook: str = "", none: str = "no data"
+    title: str,
+    queries: Queries,
+    about: str,
+    *,
+    unit: str = "short",
+    steps: Sequence[float] = (),
+    least: float | None = None,
+    runbook: str = "",
+    none: str = "no data",
 ) -> Panel:
-    """Return a single number, asked now; it is green, orange from the first of `steps` on and red from the last."""
+    """Return a single number, asked now; it is green, orange from the first of `steps` on and red from the last.
+
+    Of what should rather be much it is red below `least`.
+    """
     panel = _panel("stat", title, queries, about, unit=unit, runbook=runbook, now=True)
-    panel["fieldConfig"]["defaults"] |= {"thresholds": _thresholds(steps), "color": {"mode": "thresholds"}, "noValue": none} | _whole(unit)
+    shown = {"thresholds": _thresholds(steps, least), "color": {"mode": "thresholds"}, "noValue": none}
+    panel["fieldConfig"]["defaults"] |= shown | _whole(unit)
     panel["options"] = {
-        "colorMode": "background" if steps else "value",
+        "colorMode": "background" if steps or least is not None else "value",
         "graphMode": "none",
         "justifyMode": "auto",
         "orientation": "auto",
@@ -207,7 +219,9 @@ def _link(title: str, url: str) -> dict[str, Any]:
     return {"targetBlank": url.startswith("https:"), "title": title, "url": url}
 
 
-def _thresholds(steps: Sequence[float]) -> dict[str, Any]:
+def _thresholds(steps: Sequence[float], least: float | None = None) -> dict[str, Any]:
+    if least is not None:
+        return {"mode": "absolute", "steps": [{"color": "red", "value": None}, {"color": "green", "value": least}]}
     colours = ["red"] if len(steps) == 1 else ["orange", "red"]
     above = [{"color": colour, "value": value} for colour, value in zip(colours, steps, strict=False)]
     return {"mode": "absolute", "steps": [{"color": "green", "value": None}, *above]}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,70 @@ TARGETS += [
 ON_NO_PANEL: dict[str, str] = {}
 """Metrics of the catalogue that no dashboard shows, and why."""
 
+NO_THRESHOLDS: dict[str, dict[str, set[str]]] = {
+    "its rows are what is wrong, or past a threshold: there is nothing else in it": {
+        "fleet": {
+            *("Findings by rule", "Containers with findings", "Nodes with findings, and blind rules", "Who was OOM-killed", "Crash loops"),
+            *("OOM kills by workload", "Zombies outside of containers"),
+        },
+        "container": {"What the rules find", "Whom the OOM killer would take"},
+        "node": {"What the rules find", "Created and never started"},
+    },
+    "it tells facts, of which none is too much": {
+        "fleet": {"Agents"},
+        "container": {"Who it is", "How it is isolated", "PID 1", "Facts in numbers", "Root file system"},
+        "node": {"Versions"},
+    },
+    "each bar is an event, and bars of two minutes cannot say that they come too often: the alerts look at longer times": {
+        "fleet": {"Deaths by cause", "OOM kills by whose limit was hit", "Forced kills by container", "Refused forks"},
+        "container": {"Memory events", "OOM kills, when", "Refused forks", "Deaths by cause"},
+        "node": {
+            *("OOM kills by whose limit was hit", "Source restarts", "Lost events", "Transactions", "How exit statuses were learnt"),
+            *("Exits that the kernel did not tell", "What was read at the end", "Bundles and layers"),
+        },
+    },
+    "its limits are lines too, and each container or node has another": {
+        "container": {"Memory", "CPU", "Threads", "Last stop"},
+        "node": {"PID table"},
+    },
+    "of a bigger node or container more is right; where a part of a limit can be told another panel has it": {
+        "fleet": {"Zombies", "Containers by state"},
+        "container": {
+            *("Headroom", "Bytes read and written", "Read and write operations", "Its PID namespaces", "Sessions and services"),
+            "Writable layer",
+        },
+        "node": {
+            *("Containers by state", "Zombies", "PID namespaces", "Kernel log", "Names", "Watches and unknown candidates", "Open cases"),
+            "Samples of a page",
+        },
+    },
+    "a busy processor or disk is waited for, and that alone is no trouble": {
+        "container": {"CPU pressure", "I/O pressure"},
+        "node": {"CPU pressure of the node", "I/O pressure of the node"},
+    },
+    "what is too long is set elsewhere: each container's grace period, each job's scrape timeout": {
+        "fleet": {"How long stops take"},
+        "node": {"Scrapes", "Duration of collectors"},
+    },
+    "to be old is no fault: it may run for years, or wait for events that are rare": {
+        "container": {"Running for", "Age of the oldest zombie"},
+        "node": {"Last answer of a source"},
+    },
+    "somebody may have wanted it": {"container": {"Deaths", "Pauses"}},
+}
+"""Panels without thresholds, and why: for what a series should not reach there is a number in thresholds.py, or 1."""
+
 NOT_OURS = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "process_cpu_seconds_total", "process_resident_memory_bytes"}
 """Prometheus' own of each scrape, and those that prometheus_client has of the agent's process."""
 
 EVERY_BOARD = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 EVERY_PANEL = pytest.mark.parametrize("panel", [panel for _, panel in PANELS], ids=[f"{name}-{panel['title']}" for name, panel in PANELS])
+
+
+def thresholds(panel: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps of a panel, the one without a lower end included; none if that is the only one."""
+    steps: list[dict[str, Any]] = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])
+    return steps if len(steps) > 1 else []
 
 
 def variables_of(board: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -159,6 +219,30 @@ def test_panel_is_complete(panel: dict[str, Any]) -> None:
     assert panel["targets"]
     assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     assert [panel["datasource"], *(target["datasource"] for target in panel["targets"])] == [DATASOURCE] * (1 + len(panel["targets"]))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_panel_has_thresholds_or_a_reason_why_it_has_none(name: str) -> None:
+    """A new panel gets a threshold, or somebody says why there cannot be one; and who has one is no longer excused."""
+    without = {panel["title"] for board, panel in PANELS if board == name and not thresholds(panel)}
+    excused = Counter(title for boards in NO_THRESHOLDS.values() for title in boards.get(name, ()))
+
+    assert without == excused.keys()
+    assert set(excused.values()) == {1}, "one reason each"
+
+
+@EVERY_PANEL
+def test_thresholds_of_a_graph_are_drawn_and_those_of_a_number_are_its_colour(panel: dict[str, Any]) -> None:
+    """Steps that nobody sees would be none; they rise, and the first of them has no lower end."""
+    if steps := thresholds(panel):
+        assert [steps[0]["value"], *sorted(step["value"] for step in steps[1:])] == [None, *(step["value"] for step in steps[1:])]
+        match panel["type"]:
+            case "timeseries":
+                assert panel["fieldConfig"]["defaults"]["custom"]["thresholdsStyle"] == {"mode": "dashed"}
+            case "stat":
+                assert panel["options"]["colorMode"] == "background"
+            case kind:
+                assert kind == "state-timeline"
 
 
 @pytest.mark.parametrize(("name", "shown"), [("fleet", False), ("container", True)])
