@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.casebook import FILE, CaseKey, peek
@@ -370,6 +370,7 @@ def lines(numbers: list[int], comm: bytes, home: bytes, *, is_old: bool) -> list
     return [counters, (6, report % (home, home, comm, pid, uid)), (3, kill % (pid, comm, sizes, uid, tables, adj))]
 
 
+@settings(max_examples=50)
 @given(
     kills=st.lists(st.tuples(st.lists(NUMBERS, min_size=11, max_size=11), NAMES, HOMES, st.booleans()), min_size=1, max_size=3),
     late=st.booleans(),

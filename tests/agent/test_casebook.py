@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.casebook import FILE, KEEP_SECONDS, TIDY_SECONDS, Casebook, peek, peek_deaths
@@ -171,6 +171,7 @@ def test_only_what_has_changed_is_written_and_nothing_else_is_forgotten(desk: De
     assert desk.kept() == replace(changed, identities={("shop", "web-0", "web"): 77})
 
 
+@settings(max_examples=50)
 @given(st.text(st.characters(), min_size=1))
 @example("/docker/\udcff")
 @example("\0")

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.casebook import FILE, KEEP_SECONDS, CannotPeek, Casebook, CaseKey, peek, peek_deaths, peek_verdicts, schema
@@ -535,6 +535,7 @@ def test_a_poisoned_open_case_is_set_aside_and_the_others_are_kept(desk: Desk) -
     assert again(desk).open_cases() == {(BOOT, A, 1): "facts"}
 
 
+@settings(max_examples=50)
 @given(st.text(st.characters(), min_size=1))
 @example("/docker/\udcff")
 @example('\0"]')

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.casebook import CaseKey
@@ -39,6 +39,7 @@ STEPS = st.one_of(
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(STEPS, max_size=25))
 @example([("fill", 0), ("close", 1), ("close", 2), ("kill", 0), ("close", 1), ("wait", 0), ("close", 1)])
 @example([("close", 1), ("lock", 0), ("close", 1), ("close", 2), ("wait", 0), ("close", 2), ("kill", 0), ("close", 2)])

@@ -10,7 +10,7 @@ from typing import Any
 from unicodedata import category
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.casebook import Casebook
@@ -245,6 +245,7 @@ rows = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=50)
 @example([{**FORCED, "evidence": ["a\u0300" * 100]}], 56)
 @given(st.lists(rows, max_size=3), nothing_or(st.integers(0, 200)))
 def test_any_row_is_a_line_of_printable_text(found: list[dict[str, Any]], width: int | None) -> None:

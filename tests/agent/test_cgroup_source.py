@@ -714,7 +714,7 @@ def fill(directory: Path, names: list[bytes]) -> None:
         tree(directory, FULL)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(st.lists(names.filter(lambda name: name not in (b".", b"..")), min_size=1, max_size=3), max_size=8))
 def test_names_are_data(paths: list[list[bytes]]) -> None:
     """Whatever directories are called, births and deaths are those that a walk sees, and everything is watched."""

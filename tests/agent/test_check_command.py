@@ -65,7 +65,7 @@ def agent() -> Iterator[Callable[[bytes], str]]:
 
     def start(body: bytes) -> str:
         server = HTTPServer(("127.0.0.1", 0), type("Answering", (Agent,), {"body": body}))
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         servers.append(server)
         return f"127.0.0.1:{server.server_port}"
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.sources.docker_lives import MOST_DEAD, Lives, Look, age_of
@@ -259,6 +259,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(
     rows=st.lists(st.fixed_dictionaries({"Id": JSON, "State": JSON, "Status": JSON, "Labels": JSON})),
     events=st.lists(st.tuples(JSON, JSON, st.floats(0, 10**10))),

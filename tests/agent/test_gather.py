@@ -409,4 +409,7 @@ async def test_who_is_shown_a_pass_and_fails_stops_no_other_and_no_page(census: 
     await one.look(5)
 
     assert len(seen) == 4
-    assert [record.message for record in caplog.records] == ["a pass was not taken note of"] * 2
+    said = [
+        record.message for record in caplog.records if record.name == "agent.gather"
+    ]  # asyncio complains of those before, when it likes
+    assert said == ["a pass was not taken note of"] * 2

@@ -440,7 +440,7 @@ async def test_the_device_is_taken_when_it_comes(monkeypatch: pytest.MonkeyPatch
 STEPS = st.lists(st.sampled_from(["kill", "kill", "report", "hello", "forged", "fail", "device", "syslog", "read"]), max_size=30)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(STEPS, st.sampled_from([1, 100]), st.booleans())
 async def test_whichever_way_the_log_is_read_a_kill_counts_once(steps: list[str], after_us: int, jumps: bool) -> None:
     """The device comes and goes among kills and failures: each kill counts once, in order, whether read here or there."""
@@ -480,7 +480,7 @@ async def test_whichever_way_the_log_is_read_a_kill_counts_once(steps: list[str]
     assert follower.pids == expected
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.tuples(st.lists(st.sampled_from(["up", "down"]), max_size=4), st.sampled_from(["device", "syslog"])), max_size=6))
 async def test_whichever_way_the_next_agent_reads_it_goes_on_where_the_last_one_was(agents: list[tuple[list[str], str]]) -> None:
     """Kills while an agent is up and while it is down: each counts once, whether it and the next one have the device or syslog(2)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.web.asked import WebFile
@@ -160,6 +160,7 @@ trees = st.recursive(
 keys = st.sampled_from(["tls_server_config", "http_server_config", "basic_auth_users", "headers", "cert_file", "client_allowed_sans"])
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(keys, trees | st.dictionaries(keys, trees)))
 def test_any_file_is_answered(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
     """With a configuration, or with problems of one line each."""

@@ -27,6 +27,11 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
 _CATALOGUE_ROW = re.compile(r"^\|\s*`(coroner_[a-z0-9_]+)", re.MULTILINE)
 
 
+def parsed(file: Path) -> Any:
+    """Return what a file of YAML holds: with libyaml, where PyYAML has it, in a tenth of the time."""
+    return yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return all panels that show something: not the rows."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
@@ -57,7 +62,7 @@ def dashboard_queries(paths: Sequence[Path] = DASHBOARDS, variables: Mapping[str
 @functools.cache
 def recorded() -> dict[str, str]:
     """Return the expression of every series that the rules record."""
-    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    groups = parsed(ALERTS)["groups"]
     return {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}
 
 
@@ -96,4 +101,5 @@ def promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False)
+    environment = os.environ | {"GOGC": "300"}  # collects garbage less often, which is a quarter of its work
+    return subprocess.run([program, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=240, check=False)

@@ -1,4 +1,4 @@
-"""Five hours of nodes: one that is healthy, though much happens there, raises no alert, and each trouble raises its own.
+"""Hours of nodes: one that is healthy, though much happens there, raises no alert, and each trouble raises its own.
 
 The pages of the healthy one are those of a real kernel with a real Docker and containerd (`python -m tests.nodes.healthy_node`). promtool
 evaluates the rules over them as Prometheus does: with `for` and `keep_firing_for`, with what is recorded, and with series that end, which
@@ -8,19 +8,22 @@ blocks cannot say.
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.dashboards.queries import ALERTS, ROOT, asked_metrics, promtool
-from tests.dashboards.test_alerts import RULES
+from tests.dashboards.test_alerts import RULES, expanded
 from tests.nodes.pages import INTERVAL, Values, healthy, played, recording
 
 HOURS = 5
+LONG_ENOUGH = 2
+"""Hours after which pages that stay the same have nothing to tell any more: no rule looks back for longer than one."""
 HALF_AN_HOUR = 1800
-EVERY = 2
-"""Prometheus scrapes every other page: every 14 s, as most do, and half the work."""
-EVALUATION = 30
-"""Seconds between two evaluations."""
+EVERY = 3
+"""Prometheus scrapes every third page, and so all of them within three rounds: every 21 s, between what most do and its default."""
+EVALUATION = 60
+"""Seconds between two evaluations, Prometheus' default: no rule that fires at once looks at less than ten minutes."""
 NODE = 'job="coroner",instance="node-1"'
 ASKED = set().union(*(asked_metrics(rule["expr"]) for rule in RULES))
 
@@ -33,11 +36,20 @@ class Raised(NamedTuple):
 
 
 def spelled(series: Values) -> str:
-    """Return the values as promtool reads them. Of a series that is no longer on the page Prometheus notes the end."""
+    """Return the values as promtool reads them. Of a series that is no longer on the page Prometheus notes the end.
+
+    What stays the same is spelled once: promtool takes as long to read millions of words as to evaluate them.
+    """
     words = []
     before: float | None = None
-    for value in series:
-        words.append(f"{value:.15g}" if value is not None else "_" if before is None else "stale")
+    for value, run in groupby(series):
+        count = len(list(run))
+        if value is not None:
+            words.append(f"{value:.15g}x{count - 1}")
+        elif before is None:
+            words.append(f"_x{count}")
+        else:
+            words += ["stale", *([f"_x{count - 1}"] if count > 1 else [])]
         before = value
     return " ".join(words)
 
@@ -69,6 +81,13 @@ def _named(labels: str) -> str:
     return " ".join(have[name] for name in ("alertname", "container", "source") if have.get(name))
 
 
+def test_what_stays_the_same_is_spelled_once_and_read_as_often_as_it_was_scraped() -> None:
+    """The end of a series is noted at its first missing scrape."""
+    series: Values = [None, None, 1, 1, 1, 2.5, None, None, None, 3, None]
+    assert spelled(series) == "_x2 1x2 2.5x0 stale _x2 3x0 stale"
+    assert expanded(spelled(series)) == series
+
+
 def test_a_healthy_node_raises_no_alert(tmp_path: Path) -> None:
     """Zombies that are reaped in time are pending meanwhile, so the rules do look."""
     series = played(healthy(NODE), HOURS)
@@ -82,7 +101,7 @@ def test_pages_that_stay_the_same_raise_alerts_for_what_is_wrong_on_them_all_the
     series: dict[str, Values] = {}
     for node in ("docker-6.1", "kubernetes-5.10"):
         page = (ROOT / "tests" / "nodes" / node / "golden.prom").read_text()
-        series |= played(recording([page], 1_700_000_000, f'job="coroner",instance="{node}"'), HOURS)
+        series |= played(recording([page], 1_700_000_000, f'job="coroner",instance="{node}"'), LONG_ENOUGH)
     for metric in ("deaths", "oom_kills"):
         assert any(values[0] for name, values in series.items() if name.startswith(f"coroner_container_{metric}_total"))
     assert raised(series, tmp_path).firing == {
@@ -115,7 +134,7 @@ def test_the_recording_is_of_a_healthy_node_on_which_much_happens() -> None:
 
 def test_trouble_on_a_healthy_node_raises_the_alerts_for_it_and_no_other(tmp_path: Path) -> None:
     """Each begins after half an hour, in a container of its own: so the test above can fail."""
-    series = played(healthy(NODE), 2)
+    series = played(healthy(NODE), LONG_ENOUGH)
     change(series, "coroner_container_zombies", 'container="memory",parent="init"', lambda value, minute: value + minute)
     change(series, "coroner_container_oom_kills_total", 'container="cpu"', lambda value, _: value + 1)
     change(series, "coroner_container_forced_kills_total", 'container="files"', lambda value, _: value + 1)

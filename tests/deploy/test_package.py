@@ -64,7 +64,7 @@ def test_wheel_is_the_agent_and_nothing_else(wheel: Path) -> None:
 def test_wheel_serves_a_page_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     """With the libraries at the versions and hashes of the image, and without a module of this checkout."""
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
-    pip = [sys.executable, "-m", "pip", f"--python={tmp_path}/venv/bin/python", "install", "--quiet"]
+    pip = [sys.executable, "-m", "pip", f"--python={tmp_path}/venv/bin/python", "install", "--quiet", "--no-compile"]
     run(*pip, "--only-binary=:all:", "--require-hashes", "--no-deps", "--requirement", ROOT / "deploy" / "agent.lock")
     run(*pip, "--no-deps", "--no-index", wheel)
     run(sys.executable, "-m", "pip", f"--python={tmp_path}/venv/bin/python", "check")

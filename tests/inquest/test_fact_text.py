@@ -38,7 +38,7 @@ def test_what_is_read_back_has_the_same_verdict(death: Death) -> None:
 
 
 @given(st.lists(FACTS, max_size=10))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_facts_of_any_content_are_kept(facts: list[Fact]) -> None:
     """As far as they can be true; the text is ASCII, whatever a container wrote."""
     text = to_text(facts)
@@ -106,7 +106,7 @@ def test_what_is_wrong_is_said(text: str, fault: str) -> None:
 
 
 @given(JSON | st.builds(lambda facts: {"container": "a", "facts": facts}, st.lists(JSON)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_nothing_but_valueerror_is_raised(kept: Any) -> None:
     """Whatever stands in the casebook; what is read can be judged."""
     try:

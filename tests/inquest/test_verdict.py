@@ -100,7 +100,7 @@ def test_each_condition_of_each_rule_is_needed(index: int, need: int, monkeypatc
 
 
 @given(st.data())
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_order_and_repetition_change_nothing(data: st.DataObject) -> None:
     """Facts arrive as they like."""
     death = data.draw(st.sampled_from(DEATHS))
@@ -110,7 +110,7 @@ def test_order_and_repetition_change_nothing(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_fewer_facts_make_unknown_not_wrong(data: st.DataObject) -> None:
     """And what is certain stays so, however much is told on top."""
     death = data.draw(st.sampled_from(DEATHS))
@@ -124,15 +124,19 @@ def test_fewer_facts_make_unknown_not_wrong(data: st.DataObject) -> None:
         assert verdict.cause == earlier.cause, (earlier, verdict)
 
 
+_SECONDS = st.floats(-10, 100) | st.sampled_from([0.0, 39.9, 40.0, 40.1])
+_STATES = st.sampled_from(["starting", "healthy", "unhealthy"])
+_SIZES = st.builds(layer, st.floats(40, 50), st.none() | st.integers(0))
+OPINIONS = st.lists(st.builds(oom, _SECONDS) | st.builds(health, _SECONDS, _STATES) | _SIZES, max_size=4)
+"""Made once: to make a strategy takes longer than to draw from it."""
+
+
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_opinions_decide_nothing(data: st.DataObject) -> None:
     """What a runtime says of OOM kills and of health, whenever it is, and how large the layer was."""
     death = data.draw(st.sampled_from(DEATHS))
-    seconds = st.floats(-10, 100) | st.sampled_from([0.0, 39.9, 40.0, 40.1])
-    states = st.sampled_from(["starting", "healthy", "unhealthy"])
-    sizes = st.builds(layer, st.floats(40, 50), st.none() | st.integers(0))
-    more = data.draw(st.lists(st.builds(oom, seconds) | st.builds(health, seconds, states) | sizes, max_size=4))
+    more = data.draw(OPINIONS)
     verdict, plain = judge((*death.facts, *more)), judge(death.facts)
 
     for name in ("cause", "rule", "missing", "ended", "exit_code", "signal", "stop_requested", "grace_seconds"):
