@@ -98,7 +98,7 @@ def _security_context(context: Spec) -> dict[str, Any]:
         "readonly_rootfs": context["readOnlyRootFilesystem"],
         "capabilities": {"add_capabilities": context["capabilities"].get("add", []), "drop_capabilities": context["capabilities"]["drop"]},
         "seccomp": {"profile_type": context["seccompProfile"]["type"]},
-        "apparmor": {"profile_type": context["appArmorProfile"]["type"]},
+        **({"apparmor": {"profile_type": context["appArmorProfile"]["type"]}} if "appArmorProfile" in context else {}),
         "masked_paths": MASKED,
         "readonly_paths": READ_ONLY,
     }
