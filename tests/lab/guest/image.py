@@ -31,7 +31,7 @@ DOCKER = ["/usr/bin/docker", f"--host={DOCKER_URL}"]
 def build(docker: DockerClient) -> None:
     """Have dockerd build it, from bases that are made of this machine's files."""
     with (MADE / bases.FILE).open("rb") as file:
-        docker.images.load(file)
+        docker.images.load(file.read())  # as one piece: the client would send a file 8 KiB at a time
     arguments = {
         "BUILD_BASE": bases.BUILD_BASE,
         "RUN_BASE": bases.RUN_BASE,
@@ -65,16 +65,18 @@ def hand_over(image: str) -> None:
 
 
 class Page:
-    """The pages of an agent, which has a port of its own, and the spec that it runs by: the manifest's but for what `change` takes."""
+    """The pages of an agent, which has a port of its own, and the spec that it runs by: the manifest's but for what `change` takes, and
+    with these flags more.
+    """
 
-    def __init__(self, port: int, change: Callable[[Spec], object]) -> None:
+    def __init__(self, port: int, change: Callable[[Spec], object], *flags: str) -> None:
         self.port = port
         self.spec = copy.deepcopy(SPEC)
         change(self.spec)
         [container] = self.spec["containers"]
         container["args"] = [
             f"--web.listen-address=127.0.0.1:{port}" if arg == "--web.listen-address=:10911" else arg for arg in container["args"]
-        ]
+        ] + list(flags)
 
     def get(self, path: str = "/metrics") -> str:
         """Return a page, empty as long as it does not answer."""
@@ -92,6 +94,10 @@ class Page:
         """Return coroner_source_up of these."""
         page = samples(self.get())
         return {source: page.get(("coroner_source_up", frozenset({("source", source)}))) for source in sources}
+
+    def metrics(self) -> set[str]:
+        """Return the names of all that is on its page."""
+        return {name for name, _ in samples(self.get())}
 
     def value(self, metric: str, **labels: str) -> float | None:
         """Return the value of the one series that has these labels, None if there is none."""
@@ -133,5 +139,5 @@ def confinement(pid: int) -> dict[str, int]:
 
 def confined(spec: Spec) -> dict[str, int]:
     """Return what it should: seccomp 2 is a filter, here the runtime's default."""
-    added = spec["containers"][0]["securityContext"]["capabilities"]["add"]
+    added = spec["containers"][0]["securityContext"]["capabilities"].get("add", [])
     return {"seccomp": 2, "no_new_privs": 1, "capabilities": sum(1 << CAPABILITIES[name] for name in added)}

@@ -4,10 +4,12 @@ containerd's CRI runs it as the kubelet has it run (pod_spec.py), but in the net
 with the mounts that a Docker host has.
 """
 
+import io
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,95 +18,44 @@ from docker import DockerClient
 from docker.models.containers import Container
 
 import agent
+from tests.deploy import sbom
+from tests.deploy.locks import for_this_platform
 from tests.lab.guest import cri
 from tests.lab.guest.bases import RUN_BASE
 from tests.lab.guest.cri import Cri, MakePods, Pod, PodContainer, Program
 from tests.lab.guest.image import IMAGE, MADE, Page, build, confined, confinement, docker_options, hand_over
 from tests.lab.guest.node import CGROUPS, PYTHON_TREES, Run, in_parallel, python_command, samples, wait_for
-from tests.lab.guest.pod_spec import Spec, config
+from tests.lab.guest.pod_spec import config
+from tests.lab.guest.taken_away import (
+    CANDIDATE,
+    HIDING,
+    ISOLATED,
+    ISOLATION,
+    LAYERS,
+    LOSABLE,
+    NOT_COMPARED,
+    PROCESSES_ALONE,
+    SEEN,
+    VARIANTS,
+)
 
 PATHS = {"/var/lib/containerd/io.containerd.grpc.v1.cri": cri.EXITS}
 """What is elsewhere in the lab."""
 DOCKER_SOURCES = ("cgroup", "proc", "kmsg", "exits")
 SOURCES = (*DOCKER_SOURCES, "oci", "exit_files")
-ISOLATION = "coroner_container_isolation_info"
-
 CARELESS = Program(
-    python_command("import os, signal\nfor _ in range(2):\n    os.fork() or os._exit(0)\nsignal.pause()"), mounts=PYTHON_TREES
+    python_command(
+        "import os, signal\nfor _ in range(2):\n    os.fork() or os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))\nwhile True:\n    signal.pause()"
+    ),
+    mounts=PYTHON_TREES,
 )
-HUNGRY = Program(["sh", "-c", "tail /dev/zero; sleep 1000"], memory=30 << 20, oom_group=False)
+HUNGRY = Program(["sh", "-c", "tail /dev/zero & exec sleep 1000"], memory=30 << 20, oom_group=False)
+"""Its victim stays a zombie, or it were a race who looks at it first."""
+CLOSE = "mkdir /closed; chown 1000 /closed; chmod 700 /closed"
+FULL = Program(["sh", "-c", f"{CLOSE}; dd if=/dev/zero of=/dev/shm/file bs=64k count=448; exec sleep 1000"], memory=30 << 20)
+"""What is in its memory belongs to none of its processes; and it has closed a directory of its own to everybody else."""
 FAILING = Program(["sh", "-c", "exit 3"])
-
-
-def without_capability(name: str) -> Callable[[Spec], None]:
-    """Return what takes one of the three away."""
-    return lambda spec: spec["containers"][0]["securityContext"]["capabilities"]["add"].remove(name)
-
-
-def without_mount(name: str) -> Callable[[Spec], None]:
-    """Return what takes a mount away."""
-
-    def change(spec: Spec) -> None:
-        mounts = spec["containers"][0]["volumeMounts"]
-        mounts[:] = [mount for mount in mounts if mount["name"] != name]
-
-    return change
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What is taken away, the sources that then are not 1, what the log names, and what is seen otherwise than by the one that has all."""
-
-    change: Callable[[Spec], object] = lambda _: None
-    blind: Mapping[str, float | None] = field(default_factory=dict)
-    named: str = ""
-    sees: Mapping[str, Any] = field(default_factory=dict)
-
-
-A_RACE = object()
-SEEN = {
-    "names": True,
-    "zombies": 2,
-    "zombies of the namespace": 2,
-    "namespaces of the node": True,
-    "kills": 1,
-    "kills by scope": 1,
-    "victims": ["tail"],
-    "deaths": 1,
-    "verdict": ("error", 3),
-    "casebook": 1,
-}
-"""What is found out by who has all that the manifest grants (Node.sees)."""
-VARIANTS = {
-    "all": Variant(),
-    "no-ptrace": Variant(
-        without_capability("SYS_PTRACE"),
-        {"proc": 0},
-        "CAP_SYS_PTRACE",
-        {"zombies of the namespace": None, "namespaces of the node": False},
-    ),
-    "no-syslog": Variant(without_capability("SYSLOG"), {"kmsg": 0}, "CAP_SYSLOG", {"victims": []}),
-    "no-dac": Variant(without_capability("DAC_READ_SEARCH")),
-    "no-pid": Variant(lambda spec: spec.update(hostPID=False), {"exits": 0}, "hostPID"),
-    "no-proc": Variant(
-        without_mount("proc"),
-        {"proc": 0, "exits": 0},
-        "/host/proc",
-        {"zombies": None, "zombies of the namespace": None, "namespaces of the node": False, "casebook": 0},
-    ),
-    "no-cgroup": Variant(
-        without_mount("cgroup"),
-        {"cgroup": 0, "exits": None},
-        "/host/sys/fs/cgroup",
-        {"zombies": None, "namespaces of the node": False, "victims": []},
-    ),
-    "no-bundles": Variant(without_mount("bundles"), {"oci": 0}, "/run/containerd/io.containerd.runtime.v2.task", {"names": False}),
-    "no-exits": Variant(
-        without_mount("exits"), {"exit_files": 0}, "/var/lib/containerd/io.containerd.grpc.v1.cri", {"deaths": A_RACE, "verdict": A_RACE}
-    ),
-    "no-state": Variant(without_mount("state"), {}, "casebook", {"casebook": 0}),
-}
-"""The rows of the table in deploy/README.md. Without exits the kernel tells the status, if the runtime is slower than the agent."""
 IN_DOCKER = ("all", "no-syslog", "no-pid")
 """Those in which Docker is another: its seccomp profile, and who is PID 1."""
 
@@ -125,7 +76,12 @@ def like_a_node() -> Iterator[None]:
     Path("/proc/sys/kernel/dmesg_restrict").write_text("1")
     for mounted in ("/proc", "/sys/fs/cgroup", "/run"):
         subprocess.run(["mount", "-n", "--make-shared", mounted], check=True)
+    for place, option in ((HIDING, "hidepid=4"), (PROCESSES_ALONE, "subset=pid")):
+        Path(place).mkdir()
+        subprocess.run(["mount", "-n", "-t", "proc", "-o", option, "proc", place], check=True)
     yield
+    for place in (HIDING, PROCESSES_ALONE):
+        subprocess.run(["umount", "-n", "--lazy", place], check=True)
     for mounted in ("/proc", "/sys/fs/cgroup", "/run"):
         subprocess.run(["mount", "-n", "--make-private", mounted], check=True)
     Path("/proc/sys/kernel/dmesg_restrict").write_text("0")
@@ -144,7 +100,7 @@ def in_docker(docker: DockerClient, image: str) -> Iterator[dict[str, InDocker]]
     """Agents that Docker runs, all of them ready."""
     started: dict[str, InDocker] = {}
     for number, name in enumerate(IN_DOCKER):
-        page = Page(11000 + number, VARIANTS[name].change)
+        page = Page(11000 + number, VARIANTS[name].change, *VARIANTS[name].flags)
         options = docker_options(page.spec, f"/var/lib/coroner/docker-{name}")
         started[name] = InDocker(page, docker.containers.run(image, detach=True, name=f"coroner-{name}", **options))
     try:
@@ -178,24 +134,33 @@ class Node:
             about = [each for each in page.api(kind) if ours[container].items() <= each.items()]
             return [tuple(each[key] for key in keys) if keys[1:] else each[keys[0]] for each in about]
 
-        host = [have.get("host_namespaces") for name, have, _ in every if name == ISOLATION and ours["careless"].items() <= have.items()]
+        def labels(metric: str, container: str) -> dict[str, str]:
+            return next((have for name, have, _ in every if name == metric and have.items() >= ours[container].items()), {})
+
         return {
             "names": not nameless,
             "zombies": value("coroner_container_zombies", "careless", parent="init"),
             "zombies of the namespace": value("coroner_pid_namespace_zombies", "careless"),
-            "namespaces of the node": any(host),
+            "handles its stop signal": value("coroner_container_init_handles_stop_signal", "careless"),
+            "isolation": {label: said for label, said in labels(ISOLATION, "careless").items() if label in ISOLATED},
             "kills": value("coroner_container_oom_kills_total", "hungry"),
             "kills by scope": value("coroner_oom_kills_total", scope="container"),
             "victims": told("victims", "hungry", "comm"),
+            "PIDs of victims": any(told("victims", "hungry", "namespace_pid")),
+            "next victim": labels(CANDIDATE, "full").get("comm"),
+            "limits without a next victim": value("coroner_oom_candidates_unknown"),
             "deaths": value("coroner_container_deaths_total", "failing", cause="error"),
             "verdict": next(iter(told("verdicts", "failing", "cause", "exit_code")), None),
             "casebook": value("coroner_casebook_up"),
+            "layers": {name for name in LAYERS if value("coroner_container_writable_layer_bytes", name) is not None},
+            "failed": {have["collector"] for name, have, up in every if name == "coroner_scrape_collector_success" and not up},
         }
 
     def differs(self, name: str) -> dict[str, Any]:
         """Return what one sees and should not, or the other way round."""
-        expected, found = {**SEEN, **VARIANTS[name].sees}, self.sees(self.agents[name][0])
-        return {key: (found[key], wanted) for key, wanted in expected.items() if wanted is not A_RACE and found[key] != wanted}
+        expected, page = {**SEEN, **VARIANTS[name].sees}, self.agents[name][0]
+        found = {**self.sees(page), "lost": {name for name in self.agents["all"][0].metrics() - page.metrics() if name.startswith(LOSABLE)}}
+        return {key: (found[key], wanted) for key, wanted in expected.items() if wanted is not NOT_COMPARED and found[key] != wanted}
 
 
 @pytest.fixture(scope="module")
@@ -205,18 +170,19 @@ def node(docker: DockerClient, image: str, pods: MakePods, cri_client: Cri) -> I
     wait_for(lambda: cri_client.has_images(image), 30, "CRI did not notice the image")
     told = {"spec.nodeName": "lab", "status.hostIP": "127.0.0.1"}
     with pods() as pod:
-        pages = {name: Page(12000 + number, variant.change) for number, (name, variant) in enumerate(VARIANTS.items())}
+        pages = {name: Page(12000 + number, variant.change, *variant.flags) for number, (name, variant) in enumerate(VARIANTS.items())}
         hosts = {host: pod(name, namespace="coroner", host_pid=host) for host, name in ((True, "coroner"), (False, "coroner-no-pid"))}
 
         def start(name: str, page: Page) -> PodContainer:
-            paths = {**PATHS, "/var/lib/coroner": f"/var/lib/coroner/{name}"}  # one agent uses a directory at a time
+            state = {"/var/lib/coroner": f"/var/lib/coroner/{name}"}  # one agent uses a directory at a time
+            paths = {**PATHS, **VARIANTS[name].paths, **state}
             return hosts[page.spec["hostPID"]].start(name, config(page.spec, paths=paths, node=told))
 
         containers = in_parallel(*(lambda n=n, p=p: start(n, p) for n, p in pages.items()))
         agents = {name: (pages[name], container) for name, container in zip(pages, containers, strict=True)}
         for page, container in agents.values():
             wait_for(lambda p=page: p.get("/readyz"), 60, lambda c=container: c.log)  # type: ignore[misc] # defaults
-        web = pod("web", containers={"careless": CARELESS, "hungry": HUNGRY, "failing": FAILING})
+        web = pod("web", containers={"careless": CARELESS, "hungry": HUNGRY, "full": FULL, "failing": FAILING})
         node = Node(agents, web)
         wait_for(lambda: not node.differs("all"), 60, lambda: f"{node.differs('all')}\n{agents['all'][1].log}")
         yield node
@@ -229,6 +195,18 @@ def test_image_says_what_it_is(docker: DockerClient, image: str) -> None:
     labels = docker.images.get(image).labels
     assert labels["org.opencontainers.image.version"] == agent.__version__
     assert labels["org.opencontainers.image.revision"] == "0123"
+
+
+def test_image_says_what_is_in_it(docker: DockerClient, image: str) -> None:
+    """What the agent's lock names, and none of what it was built with."""
+    container = docker.containers.create(image)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(b"".join(container.get_archive("/opt/coroner/coroner.cdx.json")[0]))) as archive:
+            file = archive.extractfile("coroner.cdx.json")
+            assert file
+            sbom.check(file.read().decode(), for_this_platform("agent"))
+    finally:
+        container.remove()
 
 
 def test_in_docker_a_kill_is_named_and_kept(in_docker: dict[str, InDocker], run: Run) -> None:
@@ -248,10 +226,9 @@ def test_in_docker_a_kill_is_named_and_kept(in_docker: dict[str, InDocker], run:
 def test_in_docker_what_is_taken_away_costs_what_the_table_says(in_docker: dict[str, InDocker], name: str) -> None:
     """The agent runs, and says on the page and in its log what it is blind for."""
     variant = VARIANTS[name]
-    up = in_docker[name].page.up(DOCKER_SOURCES)
-    log = in_docker[name].container.logs().decode()  # after the page: what a pass finds is said by then
-    assert up == {**dict.fromkeys(DOCKER_SOURCES, 1), **variant.blind}, log
-    assert variant.named in log
+    page, container = in_docker[name].page, in_docker[name].container
+    wait_for(lambda: variant.is_said(container.logs().decode()), 30, lambda: container.logs().decode())
+    assert page.up(DOCKER_SOURCES) == {**dict.fromkeys(DOCKER_SOURCES, 1), **variant.blind}, container.logs().decode()
 
 
 def test_it_stops_when_it_is_told_to(in_docker: dict[str, InDocker]) -> None:
@@ -268,8 +245,9 @@ def test_in_a_pod_what_is_taken_away_costs_what_the_table_says(node: Node, name:
     variant = VARIANTS[name]
     page, container = node.agents[name]
     wait_for(lambda: not node.differs(name), 30, lambda: f"{node.differs(name)}\n{container.log}")  # who has no name gets it after 10 s
-    assert page.up(SOURCES) == {**dict.fromkeys(SOURCES, 1), **variant.blind}, container.log
-    assert variant.named in container.log
+    wait_for(lambda: variant.is_said(container.log), 30, lambda: container.log)
+    up = {**dict.fromkeys(SOURCES, 1), "layers": 1 if variant.layers else None, **variant.blind}
+    assert page.up(tuple(up)) == up, container.log
     assert confinement(container.pids[0]) == confined(page.spec)
 
 
