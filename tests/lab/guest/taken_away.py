@@ -135,7 +135,7 @@ VARIANTS = {
     "no-proc": Variant(
         without_mount("proc"),
         {"proc": 0, "exits": 0},
-        ["/host/proc"],
+        ["/host/proc: ", "collector=host ", "collector=zombies "],
         WITHOUT_PROCESSES
         | {
             "casebook": 0,
@@ -143,9 +143,15 @@ VARIANTS = {
             "lost": {ISOLATION, *OF_ISOLATION, *OF_NAMESPACES, *OF_CANDIDATES, *OF_PROCESSES, *OF_NODE},
         },
     ),
-    "hidden": Variant(without_capability("SYS_PTRACE"), {"proc": 0}, ["hidepid=ptraceable"], WITHOUT_PROCESSES, paths={"/proc": HIDING}),
+    "hidden": Variant(
+        without_capability("SYS_PTRACE"),
+        {"proc": 0},
+        ["hidepid=ptraceable", "collector=zombies "],
+        WITHOUT_PROCESSES,
+        paths={"/proc": HIDING},
+    ),
     "no-node-files": Variant(
-        named=["boot_id"],
+        named=["boot_id", "collector=host "],
         sees={**WITHOUT_CANDIDATES, "casebook": 0, "failed": {"host"}, "lost": OF_CANDIDATES | OF_NODE},
         paths={"/proc": PROCESSES_ALONE},
     ),
