@@ -22,6 +22,7 @@ from collectors.inquest.fact_text import from_text, to_text
 from collectors.inquest.facts import Exited, Fact, Removed, Watched
 from collectors.inquest.kill_state import Labels
 from collectors.inquest.verdict import Verdict, judge
+from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
 
 MOST_OPEN = 10_000
@@ -126,8 +127,8 @@ class Cases:
     def see(self, node: Node) -> None:
         """Take what a pass has found: names, and that a case of the agent before this one has ended unseen if its cgroup is not there."""
         self._names, self._sandboxes = node.names, node.sandboxes
-        if not node.cgroups:
-            return
+        if not node.cgroups or any(container_id.parse(path) is None for path in node.hidden):
+            return  # it may be there, where nobody can see it
         living = {(instance.id.key, instance.cgroup.inode) for instance in node.instances}
         for key, cases in self._open.items():
             for case in cases:

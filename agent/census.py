@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from agent.former import Formers
 from agent.identities import Identities, Identity
@@ -13,7 +13,7 @@ from collectors.inquest.kill_state import Labels
 from collectors.kernel import cgroupfs, container_id
 from collectors.kernel.cgroupfs import Cgroup, Hierarchy
 from collectors.kernel.container_id import ContainerId, ContainerKey
-from collectors.kernel.files import KernelFiles, ReadError
+from collectors.kernel.files import Forbidden, KernelFiles, ReadError
 from collectors.kernel.last_words import Death, last_read
 from collectors.kernel.procfs import ProcessTable
 
@@ -52,6 +52,7 @@ class Census:
         rests_told: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._cgroup_root = cgroup_root
         self._hierarchy = None if cgroup_root is None else Hierarchy(cgroup_root)
         self._proc_root = proc_root
         self._identities = identities
@@ -60,7 +61,7 @@ class Census:
         self.ahead = 0.0
         """Seconds that naming is ahead of the clock: who looks once cannot wait for names that do not come."""
         self._own_cgroup_inode = own_cgroup_inode
-        self._unnamed = 0
+        self._unnamed: int | None = None
         self._naming = Naming(names or {}, clock(), killed)
         self._rests_told = rests_told
         self._killed = killed
@@ -68,6 +69,7 @@ class Census:
         self._deaths = deaths
         self._unheard: dict[ContainerKey, Death] = {}
         self._before: list[Instance] = []
+        self._closed = ""
         self._formers = Formers()
         self._older_than_agent: frozenset[ContainerKey] | None = None
         self.older_than_agent: frozenset[Labels] = frozenset()
@@ -78,6 +80,9 @@ class Census:
         now = self._clock() + self.ahead
         identities = self._identities.known
         cgroups = self._walk()
+        hidden, uncovered = frozenset[str](), frozenset[int]()
+        if self._hierarchy is not None and cgroups:
+            hidden, uncovered = self._hierarchy.hidden, self._hierarchy.uncovered
         process_table.cgroup_namespace = next((cgroup.path for cgroup in cgroups if cgroup.inode == self._own_cgroup_inode), "/")
         instances = self._instances(cgroups)
         self._keep_what_was_read(instances, files)
@@ -88,10 +93,13 @@ class Census:
         names, sandboxes = self._naming.labels(identities)
         if self._older_than_agent is None and cgroups:
             self._older_than_agent = frozenset(living)
+        elif uncovered and self._older_than_agent is not None:
+            self._older_than_agent |= {instance.id.key for instance in instances if instance.cgroup.inode in uncovered}
         self.older_than_agent = frozenset(names[key] for key in self._older_than_agent or () if key in names)
         containers = self._exported(instances, names, identities)
         deaths = self._all_deaths()
-        self._unnamed = sum(self._naming.is_unnamed(instance.id.key, identities.get(instance.id.key)) for instance in instances)
+        unnamed = sum(self._naming.is_unnamed(instance.id.key, identities.get(instance.id.key)) for instance in instances)
+        self._unnamed = unnamed if cgroups and not hidden else None
         # Without a tree the runtime's word is all there is, and without a cgroup, as of what runs in a virtual machine.
         resting = Counter(
             identity.state
@@ -113,6 +121,8 @@ class Census:
             ),
             names=names,
             sandboxes=sandboxes,
+            hidden=hidden,
+            uncovered=uncovered,
             resting=resting if self._rests_told() else None,
         )
 
@@ -122,11 +132,18 @@ class Census:
         moved, self._naming.moved = self._naming.moved, []
         return moved
 
+    def refused(self, files: Sequence[Forbidden]) -> None:
+        """Take which files of cgroups a whole pass could not read, and say so."""
+        self._closed = files[0].path if files else ""
+        if self._status.is_up:
+            self._say()
+
     def samples(self) -> Iterable[Sample]:
         """Yield how well naming works."""
         yield HITS, (), self._naming.hits
         yield MISSES, (), self._naming.misses
-        yield UNNAMED, (), self._unnamed
+        if self._unnamed is not None:
+            yield UNNAMED, (), self._unnamed
 
     def _walk(self) -> list[Cgroup]:
         if self._hierarchy is None:
@@ -136,8 +153,14 @@ class Census:
         except ReadError as error:
             self._status.down(str(error))
             return []
-        self._status.up()
+        self._say()
         return cgroups
+
+    def _say(self) -> None:
+        """Say that the tree can be read, and one place of it that is closed, if any is."""
+        hidden = self._hierarchy.hidden if self._hierarchy is not None else ()
+        path = f"{self._cgroup_root}{min(hidden)}" if hidden else self._closed
+        self._status.up(f"{path}: {_CLOSED}" if path else "")
 
     def _instances(self, cgroups: list[Cgroup]) -> list[Instance]:
         before, self._identifiers = self._identifiers, {}
@@ -209,6 +232,7 @@ class Census:
         return runtime, _info(identity, image)
 
 
+_CLOSED = "its owner closed it, so what it would tell is missing, and counts that it belongs to; to read it takes CAP_DAC_READ_SEARCH"
 _RESTING = ("created", "restarting", "exited", "dead")
 _RUNNING = ("running", "paused")
 

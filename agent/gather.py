@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import SimpleQueue
@@ -17,7 +18,7 @@ from agent.words import UNEXPECTED, in_words
 from collectors.base import Collector, Node, Samples, gauge
 from collectors.inquest.kill_state import Labels
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.files import KernelFiles, descriptor_budget
+from collectors.kernel.files import Forbidden, KernelFiles, descriptor_budget
 from collectors.kernel.procfs import ProcessTable
 
 T = TypeVar("T")
@@ -209,19 +210,23 @@ class Gather:
         samples = Samples()
         failures: dict[str, str] = {}
         node, failures["census"] = await self._take_census(deadline)
+        refused: dict[str, Sequence[Forbidden]] = {}
         if node is not None:
-            node = replace(node, samples=samples, failures=failures)
+            node = replace(node, samples=samples, failures=failures, refused=refused)
         for collector in self._collectors:
             started = self._clock()
             if node is not None:
                 node = self._with_files(node)
             failure = failures[collector.name] = await self._one(collector, node, deadline, samples)
+            if node is not None and node.closed:
+                refused[collector.name] = tuple(node.closed)
             if collector.name in self._stuck:
                 started = self._stuck[collector.name][1]
             seconds = self._clock() - started
             samples.add([(SUCCESS, (collector.name,), int(not failure)), (DURATION, (collector.name,), seconds)])
         failures = {name: failure for name, failure in failures.items() if failure}
         if node is not None:
+            self._show(lambda: self._census.refused([error for errors in refused.values() for error in errors]), "census")
             self._show(lambda: self._assess(node, failures), "assess")
         self._report(failures)
         return Pass.of(node, samples, failures)
@@ -257,6 +262,7 @@ class Gather:
         if node is None:
             return "there is no census of the node to work on"
         node.malformed.clear()
+        node.closed.clear()
         try:
             # Made whole in the thread: half a collector is never shown.
             samples.add(await self._within(collector.name, deadline, lambda: Samples(collector.collect(node))))
@@ -264,7 +270,7 @@ class Gather:
             return str(error)
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(collector.name, error)
-        return "; ".join(map(str, node.malformed[:3]))
+        return "; ".join(map(str, (*node.malformed, *_closed_everywhere(node))[:3]))
 
     async def _within(self, name: str, deadline: float, job: Callable[[], T]) -> T:
         """Run a job, waiting for it at most half of the time that is left, so that the next ones have some. Raises Late."""
@@ -301,3 +307,9 @@ class Gather:
             log.info("collector works again", extra={"collector": name})
         self._failures = {name: (failure, self._raised.get(name)) for name, failure in failures.items()}
         self._raised.clear()
+
+
+def _closed_everywhere(node: Node) -> Iterable[Forbidden]:
+    """Return one refusal of each file that no cgroup lets be read: that is a privilege which the agent lacks, and no container's doing."""
+    by_name = {os.path.basename(error.path): error for error in node.closed}
+    return (error for name, error in by_name.items() if node.files.is_closed_everywhere(name))

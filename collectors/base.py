@@ -1,7 +1,7 @@
 """What every collector shares: how a metric is declared, and what a pass sees (Node, Container)."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, repeat
@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeVar
 from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
-from collectors.kernel.files import Gone, KernelFiles, Malformed, ReadError, Unsupported
+from collectors.kernel.files import Forbidden, Gone, KernelFiles, Malformed, ReadError, Unsupported
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.pid_namespaces import owners
 from collectors.kernel.processes import Processes
@@ -176,7 +176,15 @@ class Node:
     names: Mapping[ContainerKey, tuple[str, ...]] = field(default_factory=dict)
     sandboxes: Mapping[ContainerKey, tuple[str, ...]] = field(default_factory=dict)
     resting: Mapping[str, int] | None = field(default_factory=dict)
+    hidden: Collection[str] = frozenset()
+    """Paths of the cgroups whose owners closed them to the agent: there may be more in them, or less, than what was seen before."""
+    uncovered: Collection[int] = frozenset()
+    """Inodes of those that were hidden before anybody saw them: they may be older than they seem."""
     malformed: list[Malformed] = field(default_factory=list)
+    closed: list[Forbidden] = field(default_factory=list)
+    """Files of cgroups that were closed to the collector that runs: what it counts over all containers is then not known."""
+    refused: Mapping[str, Sequence[Forbidden]] = field(default_factory=dict)
+    """The same of the collectors before this one in this pass, by name."""
     scans: list[Processes] = field(default_factory=list)
     """The process scan of this pass, once it is made; a list, so that a Node that replaces this one has it too."""
     samples: Samples = field(default_factory=Samples)
@@ -217,16 +225,21 @@ class Node:
     def read(self, reader: Callable[[KernelFiles, str], T], cgroup: Cgroup) -> T | None:
         """Read one file of one cgroup; None when the container has ended or the kernel lacks the file: the series is then absent.
 
-        A malformed file costs this one value and fails the collector's success metric; Forbidden and the rest are raised, for they
-        would be the same for every container.
+        A malformed file costs this one value and fails the collector's success metric. So does one that its owner closed to the agent,
+        but it fails nothing unless it is closed everywhere. The rest is raised, for it would be the same for every container.
         """
         try:
             return reader(self.files, cgroup.directory)
-        except (Gone, Unsupported):
+        except (Gone, Unsupported, Malformed, Forbidden) as error:
+            self.note(error)
             return None
-        except Malformed as error:
+
+    def note(self, error: ReadError) -> None:
+        """Take note of a file without a value, if that is not as it should be."""
+        if isinstance(error, Malformed):
             self.malformed.append(error)
-            return None
+        elif isinstance(error, Forbidden):
+            self.closed.append(error)
 
 
 class Collector(Protocol):

@@ -3,13 +3,15 @@
 The page, `coroner check`, /api/v1/findings and Prometheus all show this one examination, so they cannot disagree.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from collectors.base import CONTAINER, Node, Sample, Samples, gauge
 from collectors.inquest.finding import NODE, SEVERITIES, Finding, Recent, Rule, Severity, View
 from collectors.inquest.finding_rules import RULES
+from collectors.kernel.container_id import ancestors
 
 __all__ = ["NODE", "RULES", "SEVERITIES", "Examination", "Finding", "Findings", "Rule", "Severity", "blinded", "examine"]
 
@@ -58,12 +60,15 @@ def examine(
     failures: Mapping[str, str] | None = None,
     blind: Mapping[str, str] | None = None,
     recent: Recent | None = None,
+    closed: Mapping[str, str] | None = None,
+    partly_seen: Collection[tuple[str, ...]] = frozenset(),
     rules: Sequence[Rule] = RULES,
 ) -> Examination:
     """Apply the rules to the samples of one pass, in which every collector that ran has its success.
 
     `now` is in seconds of the wall clock. `failures` says why collectors failed, `blind` why sources are; `recent`
-    counts the deaths of the last 20 minutes. Pure; raises nothing.
+    counts the deaths of the last 20 minutes. `closed` says what was closed to collectors, or in sources: it costs no finding but of what
+    the containers that were only `partly_seen` do not have. Pure; raises nothing.
     """
     view = View({metric.name: column for metric, column in Samples.of(samples).columns.items()}, now, recent)
     ran = view.values(SUCCESS)
@@ -82,7 +87,9 @@ def examine(
             found = {}
             reasons.append(f"the rule failed, please report it: {type(error).__name__}: {error}")
         if not (reasons and rule.finds_absence):
-            findings += [_finding(rule, labels, evidence) for labels, evidence in found.items()]
+            unsure = partly_seen if rule.finds_absence else ()
+            findings += [_finding(rule, labels, evidence) for labels, evidence in found.items() if labels not in unsure]
+        reasons += [f"{name}: {closed[name]}" for name in (*rule.collectors, *rule.sources) if name in closed] if closed else []
         if reasons:
             unseen.append((rule.id, "; ".join(reasons)))
         elif rule.witness and not view.has(rule.witness) and (_is_of_node(rule) or any(map(view.has, _LIVING))):
@@ -110,6 +117,25 @@ def _finding(rule: Rule, labels: tuple[str, ...], evidence: str) -> Finding:
     return Finding((namespace, pod, container), rule.id, rule.severity, evidence, rule.why, rule.fix, runbook)
 
 
+def _closed(node: Node) -> dict[str, str]:
+    """Say of collectors which file was closed to them, and of the cgroups which directory."""
+    closed = {name: str(errors[0]) for name, errors in node.refused.items()}
+    return {**closed, "cgroup": f"{min(node.hidden)} is closed to the agent, which lacks CAP_DAC_READ_SEARCH"} if node.hidden else closed
+
+
+def _partly_seen(node: Node) -> set[tuple[str, ...]]:
+    """Return the labels of the containers of which some file was closed, their own or one of a cgroup above."""
+    places = {os.path.dirname(error.path) for errors in node.refused.values() for error in errors}
+    if not places:
+        return set()
+    root = next((cgroup.directory for cgroup in node.cgroups if cgroup.path == "/"), "")
+    return {
+        container.labels
+        for container in node.containers
+        if not places.isdisjoint(root + path for path in (container.cgroup.path, *ancestors(container.cgroup.path)))
+    }
+
+
 def _is_of_node(rule: Rule) -> bool:
     return not rule.witness.startswith("coroner_container_")
 
@@ -134,7 +160,15 @@ class Findings:
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield 1 for each finding, and for each rule whether it could look."""
-        latest = examine(node.samples, now=self._clock(), failures=node.failures, blind=self._blind(node), recent=self._recent())
+        latest = examine(
+            node.samples,
+            now=self._clock(),
+            failures=node.failures,
+            blind=self._blind(node),
+            recent=self._recent(),
+            closed=_closed(node),
+            partly_seen=_partly_seen(node),
+        )
         self.latest = latest
         for finding in latest.findings:
             if finding.labels == NODE:

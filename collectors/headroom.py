@@ -9,7 +9,7 @@ from collectors.inquest.scope import scope_of_limit
 from collectors.kernel import badness, cgroupfs
 from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ancestors
-from collectors.kernel.files import Gone, Malformed, ReadError, Unsupported, parse_once
+from collectors.kernel.files import Forbidden, Gone, Malformed, ReadError, Unsupported, parse_once
 from collectors.kernel.hidepid import require_sight
 from collectors.kernel.process_cgroup import parse_cgroup, rebase
 
@@ -61,7 +61,7 @@ _UNLIMITED = _Limit(Cgroup("/", "", 0, has_children=True), inf, inf)
 
 
 class _Unknown(Exception):
-    """The process is not the one that its cgroup lists."""
+    """The process is not the one that its cgroup lists, or a file that matters is closed."""
 
 
 class Headroom:
@@ -83,7 +83,8 @@ class Headroom:
                 yield NEAREST, labels, limit.bytes
         if cgroups:
             near = [limit for limit in limits.values() if limit is not None and limit.free * NEAR <= limit.bytes < inf]
-            yield from _candidates(node, near, cgroups)
+            is_whole = not (node.hidden or node.closed)  # else limits that are closed may be near too
+            yield from (sample for sample in _candidates(node, near, cgroups) if is_whole or sample[0] is not UNKNOWN)
 
 
 def _nearest(node: Node, path: str, limits: dict[str, _Limit | None], nearest: dict[str, _Limit | None]) -> _Limit | None:
@@ -110,10 +111,8 @@ def _limit(node: Node, cgroup: Cgroup) -> _Limit | None:
         limit = cgroupfs.memory_max(node.files, cgroup.directory)
     except Unsupported:  # the memory controller is not on here
         return _UNLIMITED
-    except Gone:
-        return None
-    except Malformed as error:
-        node.malformed.append(error)
+    except (Gone, Malformed, Forbidden) as error:
+        node.note(error)
         return None
     if limit is None:
         return _UNLIMITED
@@ -171,24 +170,27 @@ def _candidates(node: Node, near: list[_Limit], cgroups: Mapping[str, Cgroup]) -
 
 
 def _processes(node: Node, cgroups: list[Cgroup]) -> dict[int, Cgroup] | None:
-    """List the processes of these cgroups; None for too many, and when one is outside of the agent's PID namespace."""
+    """List the processes of these cgroups; None for too many, when one is outside of the agent's PID namespace, or what is closed."""
     found: dict[int, Cgroup] = {}
     for cgroup in cgroups:
-        if len(cgroups) + len(found) > MOST:
+        if len(cgroups) + len(found) > MOST or cgroup.path in node.hidden:
             return None
         try:
             found.update(dict.fromkeys(cgroupfs.processes(cgroup.directory), cgroup))
         except (Gone, Unsupported):  # it has ended, or is a threaded one: the cgroup above lists its processes
             continue
-        except Malformed as error:
-            node.malformed.append(error)
+        except (Malformed, Forbidden) as error:
+            node.note(error)
             return None
     return None if 0 in found else found
 
 
 def _total(node: Node, limit: _Limit) -> int:
-    """Bytes that may be used under the limit, swap included (mm/memcontrol.c mem_cgroup_get_max). Raises ReadError."""
+    """Bytes that may be used under the limit, swap included (mm/memcontrol.c mem_cgroup_get_max). Raises ReadError, and _Unknown."""
+    closed = len(node.closed)
     swap, allowed = badness.usable_swap(node.proc_root) * 1024, node.read(cgroupfs.memory_swap_max, limit.cgroup)
+    if len(node.closed) > closed:
+        raise _Unknown
     return int(limit.bytes) + (swap if allowed is None else min(swap, allowed))
 
 
@@ -205,13 +207,13 @@ def _role(node: Node, pid: int, home: Cgroup) -> str:
 
 def _takes(node: Node, cgroups: Mapping[str, Cgroup], home: str, container: str, limit: str) -> str:
     """Tell what ends with the process: the highest cgroup below the limit with memory.oom.group (mem_cgroup_get_oom_group)."""
-    takes = "process"
+    takes, closed = "process", len(node.closed)
     for path in _upwards(home):
         if node.read(cgroupfs.memory_oom_group, cgroups[path]):
             takes = "container" if len(path) <= len(container) else "group"
         if path == limit:
             break
-    return takes
+    return takes if len(node.closed) == closed else "unknown"
 
 
 def _upwards(path: str) -> tuple[str, ...]:

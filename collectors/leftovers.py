@@ -73,9 +73,10 @@ class Leftovers:
         now = self._clock()
         yield from _dying(node)
         if node.cgroups:
-            malformed = len(node.malformed)
+            bad = len(node.malformed), len(node.closed)
             old = self._empty.old([one.cgroup.inode for one in node.instances if _is_left(node, one)], now)
-            if old is not None and len(node.malformed) == malformed:  # a count of some is a wrong count
+            # A count of some is a wrong count.
+            if old is not None and not node.hidden and (len(node.malformed), len(node.closed)) == bad:
                 yield CGROUPS, (), len(old)
         try:
             processes = node.processes
@@ -135,8 +136,8 @@ def _is_left(node: Node, instance: Instance) -> bool:
 def _containers_without(missing: Iterable[str], node: Node, processes: Processes) -> dict[str, set[ContainerKey]]:
     """Return the containers whose shim is there, without the sandboxes of pods, by each missing daemon of theirs."""
     found: dict[str, set[ContainerKey]] = defaultdict(set)
-    # On every node some daemon is missing: the shims' children are looked at only if a container needs it.
-    if any(needed_daemons(instance.id).intersection(missing) for instance in node.instances):
+    # On every node some daemon is missing: the shims' children are looked at only if a container needs it, or one that is hidden may.
+    if node.hidden or any(needed_daemons(instance.id).intersection(missing) for instance in node.instances):
         for container in _kept_by_shims(node, processes):
             if container.key not in node.sandboxes:
                 for daemon in needed_daemons(container).intersection(missing):

@@ -69,7 +69,10 @@ class Life:
         if self._freezes.is_told:
             now = self._clock()
             self._pauses.add(node.names, lambda key: ((frozen := self._freezes.of(key)).times, frozen.until(now)))
+            hidden = {labels for key, labels in node.names.items() if self._freezes.is_hidden(key)}
             for labels in dict.fromkeys(node.names.values()):
+                if labels in hidden:
+                    continue
                 times, seconds = self._pauses.of(labels)
                 yield PAUSES, labels, times
                 yield PAUSED, labels, seconds

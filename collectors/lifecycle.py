@@ -62,6 +62,9 @@ class Lifecycle:
                 states["paused" if events.frozen else "running"] += 1
             if instance.cgroup.inode in labels_of and events.frozen is not None:
                 yield FROZEN, labels_of[instance.cgroup.inode], int(events.frozen)
+        if node.hidden or node.closed:  # what is closed may be more of them, running or paused
+            for state in _KERNELS_WORD:
+                del states[state]
         for state, count in states.items():
             yield CONTAINERS, (state,), count
 

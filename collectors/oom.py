@@ -52,6 +52,12 @@ class Oom:
         self._grouped: set[str] = set()
         self._groups: dict[int, tuple[MemoryEvents, int | None]] = {}
         self._has_events = False
+        self._closed: set[str] = set()
+        """Paths of the cgroups whose kills the last round could not read."""
+        self._maybe_old: set[int] = set()
+        """Inodes of those of which that was once so: what they have counted when they are read first is history."""
+        self._unread: set[ContainerKey] = set()
+        """Containers of which it was so when they were there last."""
 
     def collect(self, node: Node) -> Iterable[Sample]:
         """Yield a count for every container that runs or ran lately, born at 0, and one per scope."""
@@ -65,16 +71,23 @@ class Oom:
                     self._ledger.close(key, self._names[key])
                 self._names = node.names
             living = {instance.id.key for instance in node.instances}
-            totals = this_round.settle(node.names, sighted=sighted, living=living if sighted else None)
+            tops = {_top(path) for path in (*self._closed, *node.hidden)}
+            totals = this_round.settle(node.names, sighted=sighted, living=living if sighted else None, waiting=tops)
         if not (self._has_events or self._ledger.log_is_followed):
             return  # there is no memory.events either, as on a host whose memory controller belongs to cgroup v1
         if self._has_events or not memory_cgroups_are_off(node.proc_root):  # then the log has no victim's cgroup: "/" for all
+            # Of these only the log would tell.
+            unknown = set() if self._ledger.log_is_followed else {labels for key, labels in node.names.items() if key in self._unread}
             for labels, count in totals.by_container.items():
-                yield KILLS, labels, count
-        for scope, count in totals.by_scope.items():
-            yield NODE_KILLS, (scope,), count
+                if labels not in unknown:
+                    yield KILLS, labels, count
+        # What is closed is in the count of its top-level cgroup, if that is not closed itself, and counts what is below it.
+        if self._ledger.log_is_followed or all(top in self._top_ooms and top not in self._closed for top in tops):
+            for scope, count in totals.by_scope.items():
+                yield NODE_KILLS, (scope,), count
 
     def _read_all(self, node: Node, this_round: Round) -> None:
+        self._closed = {above for path in node.hidden for above in (path, *ancestors(path))} if self._local_events else set()
         tops = [cgroup for cgroup in node.cgroups if is_top_cgroup(cgroup.path)]
         known = [cgroup for cgroup in tops if this_round.knows_top(cgroup.path)]
         for cgroup in known:
@@ -89,18 +102,30 @@ class Oom:
 
     def _read(self, node: Node, instance: Instance, this_round: Round) -> bool:
         """Give one instance's counts to the ledger; true when they tell of a kill, but not of whose limit was hit."""
-        events = node.read(cgroupfs.memory_events, instance.cgroup)
+        events = self._events(node, instance.cgroup)
         if events is None or events.oom_kill is None:
             return False
         self._has_events = True
         if self._local_events and (instance.cgroup.has_children or instance.cgroup.inode in self._nested):
             nested = self._nested[instance.cgroup.inode] = self._with_nested(node, instance.cgroup)
             events = _sum((events, *nested.values()))
-        return this_round.read(instance.id, instance.cgroup.inode, self._reading(node, instance.cgroup, events))
+            if any(other.path in self._closed for other in node.cgroups if other.path.startswith(f"{instance.cgroup.path}/")):
+                self._closed.add(instance.cgroup.path)
+        inode = instance.cgroup.inode
+        is_new = inode not in self._maybe_old and inode not in node.uncovered
+        return this_round.read(instance.id, inode, self._reading(node, instance.cgroup, events), is_new=is_new)
+
+    def _events(self, node: Node, cgroup: Cgroup) -> MemoryEvents | None:
+        closed = len(node.closed)
+        events = node.read(cgroupfs.memory_events, cgroup)
+        if len(node.closed) > closed:
+            self._closed.add(cgroup.path)
+            self._maybe_old.add(cgroup.inode)
+        return events
 
     def _read_top(self, node: Node, cgroup: Cgroup, this_round: Round) -> str:
         """Give one top-level cgroup's count to the ledger; return the scope of kills that no container tells of: `oom` rises at limits."""
-        events = None if self._local_events else node.read(cgroupfs.memory_events, cgroup)
+        events = None if self._local_events else self._events(node, cgroup)
         if events is None or events.oom_kill is None:
             return "ancestor"
         self._has_events = True
@@ -108,7 +133,7 @@ class Oom:
             reading = self._reading(node, cgroup, events)
         else:
             reading = Reading(events.oom_kill, None if self._has_groups(node, cgroup, events.oom_kill, this_round) else 0)
-        this_round.read_top(cgroup.path, cgroup.inode, reading)
+        this_round.read_top(cgroup.path, cgroup.inode, reading, is_new=cgroup.inode not in self._maybe_old)
         ooms = events.oom or 0
         oldest, before = self._top_ooms.get(cgroup.path, (0, 0))
         self._top_ooms[cgroup.path] = before, ooms
@@ -119,7 +144,9 @@ class Oom:
         if cgroup.path not in self._grouped and self._top_kills.get(cgroup.path) != kills:
             self._top_kills[cgroup.path] = kills
             below = (each for each in node.cgroups if f"{each.path}/".startswith(f"{cgroup.path}/"))
-            if this_round.has_groups(cgroup.path) or any(node.read(cgroupfs.memory_oom_group, each) for each in below):
+            closed = len(node.closed)
+            is_group = this_round.has_groups(cgroup.path) or any(node.read(cgroupfs.memory_oom_group, each) for each in below)
+            if is_group or len(node.closed) > closed or any(_top(path) == cgroup.path for path in node.hidden):
                 self._grouped.add(cgroup.path)
         return cgroup.path in self._grouped
 
@@ -135,7 +162,7 @@ class Oom:
         """Return the counts of what is nested in a container by inode, and the sum of those that are gone: it may make any number."""
         before = self._nested.get(cgroup.inode, {})
         there = [other for other in node.cgroups if other.path.startswith(f"{cgroup.path}/")]
-        counts = {other.inode: node.read(cgroupfs.memory_events, other) or before.get(other.inode) for other in there}
+        counts = {other.inode: self._events(node, other) or before.get(other.inode) for other in there}
         nested = {inode: events for inode, events in counts.items() if events is not None}
         gone = [events for inode, events in before.items() if inode not in counts]
         return {**nested, _GONE: _sum(gone)} if gone else nested
@@ -164,6 +191,10 @@ class Oom:
         self._nested = {inode: nested for inode, nested in self._nested.items() if inode in present}
         self._ooms = {inode: ooms for inode, ooms in self._ooms.items() if inode in present}
         self._groups = {inode: known for inode, known in self._groups.items() if inode in present}
+        self._maybe_old &= present
+        if self._unread or self._closed:
+            there = {instance.id.key: instance.cgroup.path in self._closed for instance in node.instances}
+            self._unread = {key for key in {*self._unread, *there} if there.get(key, key in self._unread and key in node.names)}
         for cgroup in node.cgroups:
             if cgroup.has_children and cgroup.inode not in self._ooms:
                 self._has_risen(node, cgroup)
@@ -174,6 +205,12 @@ def read_last(ledger: KillLedger, container: ContainerId, cgroup: Cgroup, words:
     events = words.memory_events
     if events is not None and events.oom_kill:
         ledger.read_last(container, cgroup.inode, Reading(events.oom_kill, words.group_kills, events.oom or 0))
+
+
+def _top(path: str) -> str:
+    """Return the path of the cgroup right below the root that one is, or is in."""
+    *_, top = (path, *ancestors(path))
+    return top
 
 
 def _sum(events: Iterable[MemoryEvents]) -> MemoryEvents:

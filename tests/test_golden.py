@@ -217,6 +217,31 @@ def test_what_is_forbidden_is_said_and_not_counted_as_zero() -> None:
     assert values("forbidden", "coroner_pid_namespace_processes") == {("4026531836",): 3, ("unknown",): 2}
 
 
+def test_what_is_closed_costs_its_owner_alone_and_no_count_is_too_small() -> None:
+    """Every series that a container has beside those who closed something is there, and nothing that only all of them could tell."""
+    page = golden.families((golden.HERE / "closed" / "golden.prom").read_text(encoding="utf-8"))
+    shown = {name: {dict(labels).get("container") for labels in family[2]} for name, family in page.items()}
+    whole = golden.families((golden.HERE / "broken" / "golden.prom").read_text(encoding="utf-8"))
+
+    assert {name for name, family in whole.items() if any(dict(labels).get("container") == "sound" for labels in family[2])} <= {
+        name for name, containers in shown.items() if "open" in containers
+    }
+    assert {name for name, containers in shown.items() if "open" in containers and "shy" not in containers} == {
+        *(f"coroner_container_memory_{level}_bytes" for level in ("limit", "headroom", "nearest_limit")),
+        *(f"coroner_container_memory_events_{key}" for key in ("low", "high", "max", "oom", "oom_kill", "oom_group_kill")),
+        "coroner_container_oom_kills",
+    }
+    assert shown["coroner_container_info"] == shown["coroner_container_deaths"] == {"open", "shy", "shut"}
+    assert values("closed", "coroner_containers") == {("created",): 0, ("exited",): 0}
+    counts = {"coroner_leftover_cgroups", "coroner_oom_candidates_unknown", "coroner_oom_kills", "coroner_containers_unnamed"}
+    assert not counts & page.keys()
+    assert sum(values("closed", "coroner_pid_namespace_zombies").values()) == 4, "for these /proc is enough"
+    assert sources("closed")["cgroup",] == 1
+    assert not failed("closed")
+    looked = {rule for (rule,), looked in values("closed", "coroner_finding_looked").items() if looked}
+    assert looked == {"node-pid-table-near", "node-zombies", "created-never-started"}
+
+
 def test_golden_pages_do_not_depend_on_the_checkout(tmp_path: Path) -> None:
     """Another file system lists a directory in another order and gives other inode numbers."""
 

@@ -175,11 +175,13 @@ def node(
     ended: Sequence[Ended] = (),
     files: KernelFiles | None = None,
     process_table: ProcessTable | None = None,
+    hierarchy: cgroupfs.Hierarchy | None = None,
 ) -> Node:
     """Look at root/cgroup and root/proc as one pass does. Containers are all cgroups with a container's path whose key is in `names`."""
     proc_root = root / "proc"
     (root / "cgroup").mkdir(exist_ok=True)
-    cgroups = cgroupfs.Hierarchy(str(root / "cgroup")).walk()
+    hierarchy = hierarchy or cgroupfs.Hierarchy(str(root / "cgroup"))
+    cgroups = hierarchy.walk()
     instances = [
         Instance(identifier, cgroup)
         for cgroup in cgroups
@@ -190,6 +192,8 @@ def node(
         files=KernelFiles(0) if files is None else files,
         process_table=ProcessTable(str(proc_root), 0) if process_table is None else process_table,
         cgroups=cgroups,
+        hidden=hierarchy.hidden,
+        uncovered=hierarchy.uncovered,
         instances=instances,
         containers=[
             Container(names[one.id.key], one.id, one.cgroup, (infos or {}).get(one.id.key, Info()))
@@ -231,6 +235,18 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
     monkeypatch.setattr(os, "open", fail)
+
+
+def close(monkeypatch: pytest.MonkeyPatch, *paths: str | Path) -> None:
+    """Close these files to this process, as their owner can who is not root."""
+    call, closed = os.open, {str(path) for path in paths}
+
+    def guarded(path: str, flags: int, *, dir_fd: int | None = None) -> int:
+        if path in closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return call(path, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", guarded)
 
 
 def open_descriptors() -> int:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import takewhile
 
 from agent.inotify import IN_CREATE, IN_DELETE, IN_IGNORED, IN_ISDIR, IN_MODIFY, IN_ONLYDIR, IN_Q_OVERFLOW, Inotify
@@ -38,6 +38,7 @@ METRICS = (INOTIFY_UP,)
 MOST_CGROUPS = 20_000
 """Cgroups that are watched at most: whoever may make some may make many."""
 
+_HIDDEN = -1
 _BIRTHS = IN_CREATE | IN_DELETE | IN_ONLYDIR
 _TURN_SECONDS = 0.005
 """How long the event loop is kept from its other work."""
@@ -72,6 +73,7 @@ class CgroupSource:
         self._visits: OrderedDict[str, bool] = OrderedDict()
         self._is_settled = False
         self._census: Node | None = None
+        self._uncovered: Collection[int] = frozenset()
         self._woken = asyncio.Event()
 
     def last_words(self) -> Mapping[ContainerKey, Death]:
@@ -135,6 +137,7 @@ class CgroupSource:
         node, self._census = self._census, None
         if node is None:
             return
+        self._uncovered = node.uncovered
         self._watches.open(self._woken.set)
         present = self._instances.present
         found = {cgroup.path for cgroup in node.cgroups}
@@ -193,6 +196,10 @@ class CgroupSource:
     def _visit_container(self, path: str, identifier: ContainerId, *, was_created: bool) -> None:
         directory = self._root + path
         inode = _inode(directory)
+        if inode == _HIDDEN:
+            if path in self._watches.unwatched:
+                self._watches.watch(path, f"{directory}/cgroup.events", IN_MODIFY)  # which says why not
+            return
         instance = self._instances.present.get(path)
         if instance is not None and instance.cgroup.inode != inode:
             self._removed(instance)
@@ -200,7 +207,7 @@ class CgroupSource:
         if inode is None and not was_created:
             self._watches.forget(path)
             return
-        is_birth = was_created or self._is_settled
+        is_birth = was_created or (self._is_settled and inode not in self._uncovered)
         if instance is None:
             instance = self._instances.appeared(identifier, Cgroup(path, directory, inode or 0, has_children=False), is_birth=is_birth)
         is_spare = identifier.host_id and len(self._watches.watched) >= self._most // 2  # one container may make many of these
@@ -217,9 +224,12 @@ class CgroupSource:
         cgroup = instance.cgroup
         events = _events(cgroup.directory)
         if events is None:
+            self.freezes.hide(instance.id.key)
             return
         words = LastWords() if events.populated or instance.words is not None else last_words.read(cgroup)
         inode = _inode(cgroup.directory)
+        if inode == _HIDDEN:
+            return
         if inode not in (cgroup.inode, None):  # what was read is another one's, which has the same path
             self._visits[cgroup.path] = True
         elif events.populated:
@@ -258,8 +268,11 @@ def _events(directory: str) -> CgroupEvents | None:
 
 
 def _inode(directory: str) -> int | None:
+    """Return the inode of a cgroup; None if it is gone, and _HIDDEN if one above is closed, so that nobody can tell."""
     try:
         return os.stat(directory).st_ino
+    except PermissionError:
+        return _HIDDEN
     except OSError:
         return None
 

@@ -74,7 +74,7 @@ class CgroupWatches:
                 yield path, event
 
     def watch(self, path: str, file: str, mask: int) -> bool:
-        """Have inotify tell of a file of the cgroup at a path, if it can; return whether the file is there."""
+        """Have inotify tell of a file of the cgroup at a path, if it can; return whether the file is there, or may be."""
         if self._inotify is not None and not self._is_refused:
             try:
                 if path not in self.watched and len(self.watched) >= self._most:
@@ -85,9 +85,11 @@ class CgroupWatches:
             except (FileNotFoundError, NotADirectoryError):
                 self.forget(path)
                 return False
+            except PermissionError:  # its owner closed it, which costs no other its watch
+                self.problem = f"{file} is closed, and to watch it takes CAP_DAC_READ_SEARCH"
             except OSError as error:
                 self._refuse(remedy(error))
-        if not os.path.exists(file):
+        if _is_gone(file):
             self.forget(path)
             return False
         if path not in self.watched:
@@ -118,3 +120,13 @@ class CgroupWatches:
 
     def _refuse(self, problem: str) -> None:
         self._is_refused, self.problem = True, problem
+
+
+def _is_gone(file: str) -> bool:
+    try:
+        os.stat(file)
+    except PermissionError:  # nobody can tell
+        return False
+    except (OSError, ValueError):
+        return True
+    return False

@@ -35,9 +35,21 @@ class Freezes:
         self.is_told = False
         """Whether this kernel says at all who is frozen (5.2)."""
         self._frozen: OrderedDict[ContainerKey, Frozen] = OrderedDict()
+        self._hidden: OrderedDict[ContainerKey, None] = OrderedDict()
+
+    def hide(self, key: ContainerKey) -> None:
+        """Note that a container cannot be read any more."""
+        self._hidden[key] = None
+        if len(self._hidden) > MOST:
+            self._hidden.popitem(last=False)
+
+    def is_hidden(self, key: ContainerKey) -> bool:
+        """Whether nobody knows how often a container was frozen."""
+        return key in self._hidden
 
     def see(self, key: ContainerKey, now: float, *, is_frozen: bool | None, is_history: bool = False) -> None:
         """Take a reading of a container with processes. `is_history`: how it was found at first, which is no freeze to count."""
+        self._hidden.pop(key, None)
         if is_frozen is None:
             return
         self.is_told = True

@@ -59,25 +59,38 @@ class Round:
             inside = (instance for _, instance in self._counts.instances.all() if instance.path.startswith(f"{path}/"))
             return self._counts.tops.has_groups(path) or any(instance.groups is None for instance in inside)
 
-    def read_top(self, path: str, inode: int, reading: Reading) -> None:
-        """Take one reading of memory.events of a cgroup right below the root."""
+    def read_top(self, path: str, inode: int, reading: Reading, *, is_new: bool = True) -> None:
+        """Take one reading of memory.events of a cgroup right below the root. Of one that is not known, `is_new` says whether it is new."""
         with self._lock:
-            self._counts.tops.read(path, inode, reading, born_at_0=self._counts.started)
+            self._counts.tops.read(path, inode, reading, born_at_0=self._counts.started and is_new)
 
-    def read(self, container: ContainerId, inode: int, reading: Reading) -> bool:
-        """Take one reading of memory.events of an instance. True when it tells of a kill and not of whose limit was hit (`scope_of`)."""
+    def read(self, container: ContainerId, inode: int, reading: Reading, *, is_new: bool = True) -> bool:
+        """Take one reading of memory.events of an instance. True when it tells of a kill and not of whose limit was hit (`scope_of`).
+
+        `is_new` as above: it may be one that could not be read before.
+        """
+        born_at_0 = self._counts.started and is_new
         with self._lock:
-            return self._counts.instances.read(container, inode, reading, born_at_0=self._counts.started, this_round=self._number)
+            return self._counts.instances.read(container, inode, reading, born_at_0=born_at_0, this_round=self._number)
 
-    def settle(self, names: Mapping[ContainerKey, Labels], *, sighted: bool = True, living: Collection[str] | None = None) -> Totals:
+    def settle(
+        self,
+        names: Mapping[ContainerKey, Labels],
+        *,
+        sighted: bool = True,
+        living: Collection[str] | None = None,
+        waiting: Collection[str] = frozenset(),
+    ) -> Totals:
         """Sum up after all readings. `sighted`: all instances were there to be read, so one that was not among them is not born yet.
 
-        `living` are the keys of instances; others without a name and without a kill are forgotten.
+        `living` are the keys of instances; others without a name and without a kill are forgotten. `waiting` are the paths of top-level
+        cgroups in which something could not be read: it may still tell of a kill that they have risen for.
         """
         counts = self._counts
         with self._lock:
             counts.started |= sighted
-            unnamed = counts.sums.unnamed_of_ended + counts.instances.guess(self.scope_of) + counts.tops.guess(self.scope_of, self._number)
+            unnamed = counts.sums.unnamed_of_ended + counts.instances.guess(self.scope_of)
+            unnamed += counts.tops.guess(self.scope_of, self._number, waiting)
             counts.sums.attribute(self._without_cgroup, unnamed)
             if sighted:
                 counts.prune(names, living)

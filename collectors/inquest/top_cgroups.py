@@ -4,7 +4,7 @@ Its container was gone before anybody read it, and the kernel log does not say w
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from collectors.inquest.tally import Reading, Tally
@@ -112,13 +112,14 @@ class TopCgroups:
             return scope
         return self.by_path.setdefault(top, TopCgroup()).count(scope, read_in)
 
-    def guess(self, scope_of: Mapping[str, str], this_round: int) -> int:
+    def guess(self, scope_of: Mapping[str, str], this_round: int, waiting: Collection[str] = frozenset()) -> int:
         """Count what has risen and is known nowhere below; return how many kills nothing below tells of.
 
-        `scope_of` says whose limit was hit, by path. Once the log should have told and did not, a kill is nobody's for good.
+        `scope_of` says whose limit was hit, by path. Once the log should have told and did not, a kill is nobody's for good; but not while
+        one of `waiting`, which are paths, has something in it that cannot be read for now.
         """
         for path, top in self.by_path.items():
-            if top.guessed.total() and this_round >= top.guessed_in + _ROUNDS:
+            if top.guessed.total() and this_round >= top.guessed_in + _ROUNDS and path not in waiting:
                 self._unattributed.update(top.guessed)
                 top.guessed.clear()
             top.guess(scope_of.get(path, "ancestor"), this_round)

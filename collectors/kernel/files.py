@@ -218,6 +218,11 @@ class KernelFiles:
         value: T = file.value
         return value
 
+    def is_closed_everywhere(self, name: str) -> bool:
+        """Whether several files of this name were asked for, and none was ever read: that is no single owner's doing."""
+        files = [files[name] for files in self._directories.values() if name in files]
+        return len(files) > 1 and all(file.hash is None for file in files)
+
     def remembered(self, directory: str, name: str) -> Any:
         """Return what directory/name was parsed to last, None if it never was; it may be gone since, but for retain()."""
         file = self._directories.get(directory, {}).get(name)

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from collectors.kernel.cgroupfs import Cgroup, MemoryEvents, memory_events, memory_oom_group
 from collectors.kernel.container_id import ancestors
-from collectors.kernel.files import Gone, KernelFiles, Malformed, ReadError, Unsupported
+from collectors.kernel.files import Forbidden, Gone, KernelFiles, Malformed, ReadError, Unsupported
 
 _MOST_INSIDE = 1000
 """Cgroups that are looked at in a container: it may make any number of them."""
@@ -19,7 +19,7 @@ def group_kills(files: KernelFiles, cgroup: Cgroup, events: MemoryEvents, *, loc
     """Most kills that oom_kill of this cgroup may have counted twice; 0 where no group is set. To be called after `events` were read.
 
     None is any number: a group is set, or nobody can tell any more, and the kernel does not count them (before 5.17). `local_events`:
-    oom_group_kill is not counted above (memory_localevents). Raises Forbidden, and plain ReadError.
+    oom_group_kill is not counted above (memory_localevents). Raises plain ReadError.
     """
     highest, root = None, cgroup.directory.removesuffix(cgroup.path)
     for directory in (cgroup.directory, *(root + path for path in ancestors(cgroup.path)), root):
@@ -28,6 +28,9 @@ def group_kills(files: KernelFiles, cgroup: Cgroup, events: MemoryEvents, *, loc
                 highest = directory
         except (Gone, Malformed) as error:
             if directory == cgroup.directory and isinstance(error, Gone) and events.oom_group_kill is None:
+                return None
+        except Forbidden:  # its own group is counted in it; one above may be set
+            if directory != cgroup.directory or events.oom_group_kill is None:
                 return None
         except Unsupported:  # the root, or before 4.19
             pass
@@ -45,12 +48,23 @@ def _is_group_inside(files: KernelFiles, directory: str) -> bool:
     """Whether a cgroup below is a group, or may be: systemd in a container sets that for its services (OOMPolicy=kill)."""
     pending, seen = [directory], 0
     while pending:
-        with suppress(OSError), os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                    seen += 1
-                    with suppress(ReadError):
-                        if seen > _MOST_INSIDE or memory_oom_group(files, entry.path):
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                        seen += 1
+                        if seen > _MOST_INSIDE or _may_be_group(files, entry.path):
                             return True
+        except PermissionError:
+            return True
+        except OSError:
+            continue
     return False
+
+
+def _may_be_group(files: KernelFiles, directory: str) -> bool:
+    try:
+        return memory_oom_group(files, directory)
+    except ReadError as error:
+        return isinstance(error, Forbidden)

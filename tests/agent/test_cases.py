@@ -33,6 +33,7 @@ from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import KernelFiles
 from collectors.kernel.procfs import ProcessTable
+from tests.tree import docker
 
 ID = "a1" * 32
 KEY = ContainerKey(ID)
@@ -403,6 +404,18 @@ def test_a_case_of_the_agent_before_whose_cgroup_is_gone_is_unknown_when_nobody_
     agent.tell(*life(1001))
     agent.restart()
     agent.cases.see(node())
+    agent.wait(LONGEST_SECONDS + 1)
+    assert agent.deaths == {"unknown": 1}
+
+
+def test_a_case_of_the_agent_before_that_may_be_where_nobody_can_see_it_is_no_death(agent: Agent) -> None:
+    """Until all can be seen again. What is hidden in a container is no case, so that hides none."""
+    agent.tell(*life(1001))
+    agent.restart()
+    agent.cases.see(replace(node(), hidden={"/user.slice"}))
+    agent.wait(LONGEST_SECONDS + 1)
+    assert agent.deaths == {}
+    agent.cases.see(replace(node(), hidden={docker("b" * 64)}))
     agent.wait(LONGEST_SECONDS + 1)
     assert agent.deaths == {"unknown": 1}
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.census import PAUSE_MOST_BYTES, Census
+from agent.census import PAUSE_MOST_BYTES, UNNAMED, Census
 from agent.identities import KEEP_DEAD_SECONDS, Identities, Identity
 from agent.naming import NAME_WITHIN_SECONDS, SETTLED_SECONDS
 from agent.status import Status
 from collectors.base import Node
 from collectors.kernel import cgroupfs
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.files import KernelFiles
+from collectors.kernel.files import Forbidden, KernelFiles
 from collectors.kernel.last_words import Death, LastWords
 from collectors.kernel.procfs import ProcessTable
 
@@ -299,6 +299,75 @@ def test_a_nested_container_that_imitates_an_unnamed_one_does_not_replace_it(hos
     exported = {container.labels[2]: container.cgroup.path for container in host.take().containers}
 
     assert exported["a" * 12] == f"/docker/{WEB}"
+
+
+@pytest.fixture
+def closable(unprivileged: Path) -> Host:
+    """A host with two containers, of which one is in a directory that can be closed."""
+    host = Host(unprivileged)
+    host.identities.put("docker", {WEB: Identity(("", "", "web")), DB: Identity(("", "", "db"))})
+    host.start(f"docker/{WEB}")
+    host.start(f"closed/{DB}")
+    return host
+
+
+def test_what_is_closed_to_the_agent_is_said_and_nobody_has_ended(closable: Host) -> None:
+    """The source is up, with a note for as long as it lasts."""
+    assert closable.exported() == ["web", "db"]
+    (closable.root / "closed").chmod(0)
+
+    node = closable.take()
+    assert {container.labels[2] for container in node.containers} == {"web", "db"}
+    assert (node.hidden, node.uncovered, node.ended) == ({"/closed"}, frozenset(), [])
+    assert UNNAMED not in {metric for metric, _, _ in closable.census.samples()}, "there may be more"
+    assert closable.status.is_up
+    assert closable.status.reason.startswith(f"{closable.root}/closed: its owner closed it")
+    assert "CAP_DAC_READ_SEARCH" in closable.status.reason
+
+    (closable.root / "closed").chmod(0o755)
+    closable.stop(f"closed/{DB}")
+    assert closable.ended().keys() == {"db"}
+    assert (closable.status.is_up, closable.status.reason) == (True, "")
+
+
+def test_what_was_hidden_from_the_beginning_is_older_than_the_agent(closable: Host) -> None:
+    """Whenever it is seen; what is made later is not."""
+    (closable.root / "closed").chmod(0)
+    assert closable.exported() == ["web"]
+    (closable.root / "closed").chmod(0o755)
+    closable.start("closed/" + 64 * "e")
+
+    for _ in range(2):
+        node = closable.take()
+        assert node.uncovered == {closable.inode(f"closed/{DB}"), closable.inode("closed/" + 64 * "e")}
+    assert closable.census.older_than_agent == {("", "", "web"), ("", "", "db")}
+    closable.start("closed/" + 64 * "f")
+    assert closable.inode("closed/" + 64 * "f") not in closable.take().uncovered
+
+
+def test_a_tree_of_which_all_is_closed_makes_the_source_blind(closable: Host) -> None:
+    """That is no owner's doing."""
+    for name in ("closed", "docker"):
+        (closable.root / name).chmod(0)
+
+    assert closable.take().cgroups == []
+    assert (closable.status.is_up, closable.take().hidden) == (False, frozenset())
+    assert UNNAMED not in {metric for metric, _, _ in closable.census.samples()}, "nobody knows"
+    assert "Permission denied: run the agent as root" in closable.status.reason
+
+
+def test_files_that_a_pass_could_not_read_are_said_as_long_as_it_cannot(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """Once in the log, also if there are censuses in between that nobody collects from."""
+    host.take()
+    with caplog.at_level("INFO", "agent.status"):
+        for _ in range(3):
+            host.census.refused([Forbidden("/a/cpu.stat", "denied"), Forbidden("/a/io.stat", "denied")])
+            host.take()
+        assert host.status.is_up
+        assert host.status.reason.startswith("/a/cpu.stat: its owner closed it")
+        host.census.refused([])
+    assert host.status.reason == ""
+    assert [vars(record)["note"][:12] for record in caplog.records] == ["/a/cpu.stat:", "complete"]
 
 
 def test_a_tree_that_cannot_be_read_makes_the_source_blind_and_the_names_stay(host: Host) -> None:

@@ -70,6 +70,7 @@ class Host:
             wall=lambda: WALL + self.now,
         )
         self.status = self.source.status
+        self._hierarchy = cgroupfs.Hierarchy(str(self.root))
 
     def _tell(self, fact: Told) -> None:
         assert isinstance(fact, Born | Emptied)
@@ -125,13 +126,21 @@ class Host:
 
     def census(self) -> Node:
         """Walk the tree as a pass does."""
-        cgroups = cgroupfs.Hierarchy(str(self.root)).walk()
+        cgroups = self._hierarchy.walk()
         instances = [
             Instance(identifier, cgroup)
             for cgroup in cgroups
             if (identifier := container_id.parse(cgroup.path)) is not None and identifier.container_path == cgroup.path
         ]
-        return Node("/nowhere", KernelFiles(0), ProcessTable("/nowhere", 0), cgroups=cgroups, instances=instances)
+        return Node(
+            "/nowhere",
+            KernelFiles(0),
+            ProcessTable("/nowhere", 0),
+            cgroups=cgroups,
+            instances=instances,
+            hidden=self._hierarchy.hidden,
+            uncovered=self._hierarchy.uncovered,
+        )
 
     async def walk(self) -> None:
         """Let the source compare itself with the tree, and finish."""
@@ -519,6 +528,78 @@ async def test_a_walk_that_failed_ends_nobody(host: Host) -> None:
         await host.until(lambda: host.source._census is None and not host.source._visits)
 
         assert set(host.source._instances.present) == {docker(A)}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_container_that_is_closed_has_not_ended_and_costs_no_other_its_watch(unprivileged: Path, *, is_known: bool) -> None:
+    """Who closes himself is not heard of, unless he was watched before; that is said, and his end is seen all the same."""
+    host = Host(unprivileged)
+    host.start(docker(A))
+    host.start(docker(B))
+    own = host.root / docker(A)[1:]
+    own.chmod(0o755 if is_known else 0)
+    async with host.follow():
+        own.chmod(0)
+        for _ in range(2):
+            await host.walk()
+        assert set(host.source._instances.present) == {docker(A), docker(B)}
+        assert host.value(INOTIFY_UP) == int(is_known)
+        assert host.source.freezes.is_hidden(A) != is_known, "of one that is watched nothing has changed"
+        assert not host.source.freezes.is_hidden(B)
+        assert (f"{own}/cgroup.events is closed, and to watch it takes CAP_DAC_READ_SEARCH" in host.status.reason) != is_known
+        host.populate(docker(B), 0)
+        await host.until(lambda: deaths(host))
+        assert (deaths(host), host.born) == ({B: WORDS}, [])
+
+        own.chmod(0o755)
+        await host.walk()
+        await host.until(lambda: host.status.is_up)
+        assert not host.source.freezes.is_hidden(A)
+        host.remove(docker(A))
+        await host.until(lambda: docker(A) not in host.source._instances.present)
+        assert A in [key for key, _ in host.ended]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_what_is_in_a_closed_directory_has_neither_ended_nor_begun(unprivileged: Path, *, is_known: bool) -> None:
+    """What was seen in it before is there until it is opened; what is seen then may have been there for long."""
+    host = Host(unprivileged)
+    inside, directory = f"/closed/{C}", host.root / "closed"
+    host.start(docker(B))
+    host.start(inside)
+    directory.chmod(0o755 if is_known else 0)
+    async with host.follow():
+        directory.chmod(0)
+        for _ in range(2):
+            await host.walk()
+        assert set(host.source._instances.present) == {docker(B), *([inside] if is_known else [])}
+        host.start(docker(A))
+        await host.until(lambda: host.born)
+
+        directory.chmod(0o755)
+        await host.walk()
+        await host.until(lambda: inside in host.source._watches.watched)
+        assert (host.ended, host.born) == ([], [A])
+        host.remove(inside)
+        await host.until(lambda: host.ended)
+        assert [key for key, _ in host.ended] == [C]
+
+
+async def test_what_is_closed_twice_is_said_as_long_as_it_lasts(unprivileged: Path) -> None:
+    """Itself, and what it is in."""
+    host = Host(unprivileged)
+    host.start(docker(A))
+    host.start(f"/open/{B}")
+    (host.root / docker(A)[1:]).chmod(0)
+    async with host.follow():
+        (host.root / "docker").chmod(0)
+        for _ in range(2):
+            await host.walk()
+            assert "/cgroup.events is closed, and to watch it takes CAP_DAC_READ_SEARCH" in host.status.reason
+        (host.root / "docker").chmod(0o755)
+        (host.root / docker(A)[1:]).chmod(0o755)
+        await host.walk()
+        await host.until(lambda: host.status.is_up)
 
 
 async def test_without_inotify_walks_are_all_there_is(tmp_path: Path) -> None:

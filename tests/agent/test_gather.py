@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,8 +14,11 @@ from agent.census import Census
 from agent.gather import DURATION, SUCCESS, Gather, Pass, Unseen
 from agent.words import UNEXPECTED
 from collectors.base import Collector, Node, Sample, Samples, gauge
+from collectors.kernel import cgroupfs
+from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.files import Forbidden, KernelFiles, Malformed
 from collectors.kernel.procfs import ProcessTable
+from tests.tree import close, tree
 
 VALUE = gauge("coroner_test_value", "A value.", ("collector",))
 
@@ -25,6 +29,11 @@ class FakeCensus:
     def __init__(self) -> None:
         self.taken = 0
         self.before: Callable[[], None] = lambda: None
+        self.told: list[list[str]] = []
+        """The paths of what was closed to each whole pass."""
+
+    def refused(self, files: Sequence[Forbidden]) -> None:
+        self.told.append([error.path for error in files])
 
     def take(self, files: KernelFiles, process_table: ProcessTable) -> Node:
         self.taken += 1
@@ -168,6 +177,30 @@ async def test_a_forbidden_file_fails_its_collector_and_the_message_names_path_a
     result = await gather(census, Fake("a", forbidden)).collect(5)
 
     assert result.failures["a"] == "/proc/1/stat: Permission denied: run as root"
+
+
+@pytest.mark.parametrize(("there", "closed"), [("ab", "a"), ("ab", "ab"), ("a", "a")])
+async def test_what_one_container_closed_fails_no_collector_and_what_is_closed_everywhere_does(
+    census: FakeCensus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str, closed: str
+) -> None:
+    """That is a privilege which the agent lacks, and said as such; the rest is served all the same. Of a single one nobody can tell."""
+    tree(tmp_path, {"a/cpu.stat": "usage_usec 1\nuser_usec 1\nsystem_usec 0\n", "b/cpu.stat": "usage_usec 1\nuser_usec 1\nsystem_usec 0\n"})
+    paths, success = [f"{tmp_path}/{name}/cpu.stat" for name in closed], int(closed != "ab")
+    close(monkeypatch, *paths)
+
+    def look(node: Node) -> None:
+        for name in there:
+            node.read(cgroupfs.cpu_stat, Cgroup(f"/{name}", f"{tmp_path}/{name}", 1, has_children=False))
+
+    seen: list[dict[str, list[str]]] = []
+    last = Fake("last", lambda node: seen.append({name: [each.path for each in errors] for name, errors in node.refused.items()}))
+    result = await gather(census, Fake("a", look), Fake("b"), last).collect(5)
+
+    assert successes(result) == {"a": success, "b": 1, "last": 1}
+    assert values(result) == {"a", "b", "last"}
+    assert result.failures.get("a", "").startswith("" if success else f"{paths[-1]}: Permission denied: run the agent as root")
+    assert seen == [{"a": paths}]
+    assert census.told == [paths]
 
 
 async def test_a_malformed_file_fails_the_collector_but_its_other_samples_are_served(census: FakeCensus) -> None:

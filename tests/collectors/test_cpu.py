@@ -7,9 +7,8 @@ import pytest
 from collectors.base import Ended
 from collectors.cpu import Cpu
 from collectors.kernel.cgroupfs import CpuStat
-from collectors.kernel.files import Forbidden
 from collectors.kernel.last_words import LastWords
-from tests.tree import FULL, LABELS, A, B, C, Content, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
+from tests.tree import FULL, LABELS, A, B, C, Content, cgroup, collect, docker, node, remove_cgroup, series, tree
 
 USED = {"container_cpu_usage_seconds_total": 2.5, "container_cpu_user_seconds_total": 1.5, "container_cpu_system_seconds_total": 1.0}
 WITHHELD = {
@@ -65,16 +64,6 @@ def test_a_container_that_ends_after_the_walk_costs_only_its_own_series(tmp_path
 
     assert collect(Cpu(), seen) == series(LABELS[B], USED | WITHHELD | LIMIT)
     assert seen.malformed == []
-
-
-def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be the same for every container."""
-    tree(tmp_path, cgroup(docker(A)))
-    seen = node(tmp_path)
-    forbid(monkeypatch)
-
-    with pytest.raises(Forbidden):
-        collect(Cpu(), seen)
 
 
 def test_final_times_of_the_departed_stay_and_limits_do_not(tmp_path: Path) -> None:

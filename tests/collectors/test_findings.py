@@ -1,6 +1,7 @@
 """Findings: each rule over literal samples, what makes it blind, and what a container may write."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors import all_collectors
-from collectors.base import CONTAINER, Column, Metric, Sample, Samples, gauge
+from collectors.base import CONTAINER, Collector, Column, Metric, Sample, Samples, gauge
 from collectors.deaths import DeathCounts
 from collectors.findings import FINDINGS, LOOKED, NODE, NODE_FINDINGS, RULES, Examination, Findings, Rule, blinded, examine
+from collectors.headroom import Headroom
 from collectors.inquest.finding import View
 from collectors.inquest.kills import KillLedger
+from collectors.kernel.files import Forbidden
 from collectors.life import Life
-from tests.tree import FULL, A, cgroup, docker, node, remove_cgroup, tree
+from collectors.memory import Memory
+from collectors.pids import Pids
+from tests.tree import FULL, LABELS, A, B, C, cgroup, close, collect, docker, node, remove_cgroup, tree
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_767_225_600.0
@@ -24,6 +29,7 @@ WEB = ("shop", "web-0", "web")
 JOB = ("", "", "job")
 RAN = sorted({name for rule in RULES for name in rule.collectors})
 SHORT = "coroner_container_"
+RAN_WELL = gauge("coroner_scrape_collector_success", "Help.", ("collector",))
 RECENT = "recent deaths"
 """In place of a metric: deaths of the container web by cause."""
 
@@ -263,6 +269,44 @@ def test_blind_sources_are_never_clean() -> None:
     without_cgroups = examine(samples({}), now=NOW, blind={"cgroup": "no cgroup v2"})
     others = {"node-pid-table-near", "node-zombies", "created-never-started"}
     assert dict(without_cgroups.could_not_look).keys() == {rule.id for rule in RULES} - others
+
+
+def test_what_a_container_closed_is_no_finding_about_it_and_no_other_loses_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit that is closed is not no limit; the rules whose collectors could not read it say that they did not see all."""
+    unlimited = {**FULL, "memory.max": "max\n"}
+    tree(tmp_path, {**cgroup(docker(A)), **cgroup(docker(B), unlimited), **cgroup(docker(C), unlimited)})
+    close(monkeypatch, f"{tmp_path}/cgroup{docker(A)}/memory.max", f"{tmp_path}/cgroup{docker(C)}/memory.max")
+    seen = node(tmp_path)
+    refused: dict[str, Sequence[Forbidden]] = {}
+    collectors: tuple[Collector, ...] = Memory(), Headroom(), Pids()
+    for collector in collectors:
+        seen.closed.clear()
+        seen.samples.add(collector.collect(seen))
+        seen.samples.add([(RAN_WELL, (collector.name,), 1)])
+        if seen.closed:
+            refused[collector.name] = tuple(seen.closed)
+    findings = Findings(clock=lambda: NOW)
+    shown = collect(findings, replace(seen, refused=refused))
+
+    assert {finding.labels for finding in findings.latest.findings if finding.rule == "no-memory-limit"} == {LABELS[B]}
+    reasons = dict(findings.latest.could_not_look)
+    assert re.search("^memory: .*/docker/[ac]{64}/memory.max: Permission denied", reasons["no-memory-limit"])
+    assert (shown[LOOKED.name, ("no-memory-limit",)], shown[LOOKED.name, ("pid-limit-near",)]) == (0, 1)
+
+
+def test_what_is_hidden_makes_no_rule_about_containers_clean(tmp_path: Path) -> None:
+    """It finds what it finds."""
+    tree(tmp_path, cgroup(docker(A), {**FULL, "pids.current": "100\n"}))
+    seen = replace(node(tmp_path), hidden={"/user.slice"})
+    seen.samples.add(Pids().collect(seen))
+    seen.samples.add([(RAN_WELL, ("pids",), 1)])
+    findings = Findings(clock=lambda: NOW)
+    shown = collect(findings, seen)
+
+    assert {finding.rule for finding in findings.latest.findings} == {"pid-limit-near", "fork-failures"}
+    reason = "cgroup: /user.slice is closed to the agent, which lacks CAP_DAC_READ_SEARCH"
+    assert dict(findings.latest.could_not_look) == {"pid-limit-near": reason, "fork-failures": reason}
+    assert shown[LOOKED.name, ("pid-limit-near",)] == 0
 
 
 def test_with_a_container_that_ends_between_two_collectors_nothing_is_wrong(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from agent.page import Page
 from collectors import headroom
 from collectors.headroom import Headroom
-from collectors.kernel.files import Forbidden
-from tests.tree import FULL, LABELS, A, B, C, Content, cgroup, collect, docker, forbid, node, proc, process, remove_cgroup, series, tree
+from collectors.kernel.container_id import ContainerKey
+from tests.tree import FULL, LABELS, A, B, C, Content, cgroup, close, collect, docker, node, proc, process, remove_cgroup, series, tree
 
 MIB = 1 << 20
 POD = "/kubepods/burstable/pod6f3a1c52-9d0e-4b7f-8a21-5c4de0917b33"
@@ -377,14 +377,66 @@ def test_everything_of_a_common_container(tmp_path: Path) -> None:
     )
 
 
-def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be the same for every container."""
-    tree(tmp_path, cgroup(docker(A)))
+@pytest.mark.parametrize(
+    ("path", "name", "lost"),
+    [
+        (f"{POD}/{B}", "memory.max", {B}),
+        (f"{POD}/{B}", "memory.current", set()),
+        (POD, "memory.max", {A, B, C}),
+        (f"{POD}/{B}", "cgroup.procs", set()),
+    ],
+)
+def test_what_is_closed_costs_whoever_is_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, name: str, lost: set[ContainerKey]
+) -> None:
+    """A limit that nobody can read may be the nearest; a process that nobody can list may be the worst; how many such there are is not
+    known."""
+    tree(tmp_path, in_pod(50, 40))
+    truth = collect(Headroom(), node(tmp_path))
+    close(monkeypatch, f"{tmp_path}/cgroup{path}/{name}")
     seen = node(tmp_path)
-    forbid(monkeypatch)
+    found = collect(Headroom(), seen)
 
-    with pytest.raises(Forbidden):
-        collect(Headroom(), seen)
+    assert found.items() <= truth.items() or name == "cgroup.procs"
+    assert {labels[:3] for series, labels in found if series.endswith("headroom_bytes")} == {LABELS[each] for each in {A, B, C} - lost}
+    if name == "cgroup.procs":
+        assert found["coroner_oom_candidates_unknown", ()] == 1
+        assert not any("oom_candidate_info" in series for series, _ in found)
+    elif lost:
+        assert ("coroner_oom_candidates_unknown", ()) not in found
+    assert bool(seen.closed) is (name != "memory.current"), "of one without a limit the usage is not asked for"
+
+
+@pytest.mark.parametrize("name", ["memory.oom.group", "memory.swap.max"])
+def test_what_would_be_taken_is_not_told_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Of a container that closed its group it is unknown what ends with the candidate; and the candidate, if the swap limit is closed."""
+    path = f"{POD}/{A}"
+    files = {**cgroup(path, near(99, 100, memory_oom_group="0", memory_swap_max="0"))}
+    tree(tmp_path, {**host(holder(99, path, rss=1, inside=1), holder(100, path, rss=50)), **files})
+    assert collect(Headroom(), node(tmp_path)).items() >= candidate(LABELS[A], "container", "app", "other", "process", rss=50).items()
+
+    close(monkeypatch, f"{tmp_path}/cgroup{path}/{name}")
+    expected = candidate(LABELS[A], "container", "app", "other", "unknown", rss=50) | NOBODY
+    if name == "memory.swap.max":
+        expected = {("coroner_oom_candidates_unknown", ()): 1}
+    assert collect(Headroom(), node(tmp_path)) == NEAR_A | expected
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o111])
+def test_what_is_hidden_below_a_limit_may_be_the_worst(unprivileged: Path, mode: int) -> None:
+    """Whether the limit itself can be read or not; a neighbour's is known."""
+    inner, other = f"{docker(A)}/inner", docker(B)
+    processes = holder(99, docker(A), rss=1), holder(100, inner, rss=50), holder(200, other, rss=50)
+    files = {**cgroup(docker(A), near(99)), **cgroup(inner, {**memory(1), **procs(100)}), **cgroup(other, near(200))}
+    tree(unprivileged, {**host(*processes), **files})
+    (unprivileged / f"cgroup{docker(A)}").chmod(mode)
+    seen = node(unprivileged)
+    found = collect(Headroom(), seen)
+
+    assert seen.hidden == {docker(A)}
+    assert ("coroner_oom_candidates_unknown", ()) not in found
+    assert {labels[:3] for series, labels in found if series.endswith("candidate_info")} == {LABELS[B]}
+    assert {labels[:3] for series, labels in found if series.endswith("headroom_bytes")} == {LABELS[B], *([LABELS[A]] if mode else [])}
 
 
 def test_where_proc_hides_processes_no_candidate_can_be_told(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from collectors.kernel.container_id import ContainerKey
-from collectors.kernel.files import Forbidden
 from collectors.leftovers import Leftovers
 from tests.tree import A, B, Content, cgroup, collect, docker, forbid, node, proc, process, remove_cgroup, tree
 
@@ -75,14 +74,14 @@ def test_a_slice_that_ends_after_the_walk_costs_only_its_own_series(tmp_path: Pa
     assert seen.malformed == []
 
 
-def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be the same for every slice."""
-    tree(tmp_path, cgroup("/a.slice"))
+def test_a_missing_privilege_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass says so."""
+    tree(tmp_path, cgroup("/a.slice/b.slice"))
     seen = node(tmp_path)
     forbid(monkeypatch)
 
-    with pytest.raises(Forbidden):
-        collect(Leftovers(), seen)
+    assert collect(Leftovers(), seen) == {}
+    assert {error.path for error in seen.closed} == {f"{tmp_path}/cgroup{path}/cgroup.stat" for path in ("", "/a.slice")}
 
 
 POD = "/kubepods/burstable/pod12345678-1234-1234-1234-123456789abc"
@@ -191,6 +190,17 @@ def test_a_container_that_outlives_its_daemon(tmp_path: Path, daemon: str) -> No
     assert look() == {"leftover_cgroups": 0, "leftover_shims": 0, **without_daemon(**{daemon: 1})}
     tree(tmp_path, proc(process(pid, comm=daemon.encode())))
     assert look() == {"leftover_cgroups": 0, "leftover_shims": 0, **without_daemon()}
+
+
+def test_a_container_whose_cgroup_is_hidden_outlives_its_daemon_too(unprivileged: Path) -> None:
+    """Processes tell whose it is."""
+    tree(
+        unprivileged, {**cgroup(docker(A), ALIVE), **cgroup("/a.slice/b", {}), **proc(DOCKER, shim(60, 61)), **proc(process(50, comm=b"x"))}
+    )
+    (unprivileged / "cgroup/docker").chmod(0)
+    look = Looks(unprivileged)
+
+    assert [look(), look()] == [{}, {"leftover_shims": 0, **without_daemon(dockerd=1)}]
 
 
 def test_a_pod_needs_no_dockerd_and_its_sandbox_is_no_container(tmp_path: Path) -> None:

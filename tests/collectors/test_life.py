@@ -6,7 +6,7 @@ from pathlib import Path
 from collectors.base import Node
 from collectors.inquest.execs import Execs
 from collectors.inquest.facts import Created, Started
-from collectors.inquest.freezes import Freezes
+from collectors.inquest.freezes import MOST, Freezes
 from collectors.inquest.starts import Starts
 from collectors.kernel.container_id import ContainerKey
 from collectors.life import Life
@@ -65,6 +65,26 @@ def test_pauses_begin_at_0_and_their_time_rises_on_each_page(tmp_path: Path) -> 
     freezes.end(A, 105)
     now[0] = 200.0
     assert collect(life, replace(seen, containers=(), instances=())) == pauses(LABELS[A], 1, 4) | pauses(LABELS[B], 0, 0)
+
+
+def test_the_pauses_of_what_cannot_be_read_are_not_known(tmp_path: Path) -> None:
+    """Until it can be again; nor when it is gone. Only so many are remembered."""
+    seen = looked_at(tmp_path, A, B)
+    freezes = Freezes()
+    life = Life(freezes=freezes, clock=lambda: 100.0)
+    freezes.see(B, 100, is_frozen=False)
+
+    freezes.hide(A)
+    assert collect(life, seen) == pauses(LABELS[B], 0, 0)
+    freezes.see(A, 100, is_frozen=False)
+    assert collect(life, seen) == pauses(LABELS[A], 0, 0) | pauses(LABELS[B], 0, 0)
+    freezes.hide(A)
+    assert collect(life, seen) == pauses(LABELS[B], 0, 0)
+    freezes.end(A, 101)
+    assert collect(life, seen) == pauses(LABELS[B], 0, 0)
+    for number in range(MOST):
+        freezes.hide(ContainerKey(str(number)))
+    assert not freezes.is_hidden(A)
 
 
 def test_the_counts_of_a_name_do_not_fall_when_one_of_its_lives_is_forgotten(tmp_path: Path) -> None:

@@ -3,14 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from collectors.base import Former, Info
 from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerId, ContainerKey
-from collectors.kernel.files import Forbidden
 from collectors.lifecycle import Lifecycle
-from tests.tree import LABELS, A, B, C, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
+from tests.tree import LABELS, A, B, C, cgroup, collect, docker, node, remove_cgroup, series, tree
 
 POD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12345678_1234_1234_1234_123456789abc.slice"
 WEB = f"{POD}/cri-containerd-{A}.scope"
@@ -149,13 +146,3 @@ def test_a_container_that_ends_after_the_walk_costs_only_its_own_series(tmp_path
 
     assert collect(Lifecycle(), seen) == INFO_A | INFO_B | series(LABELS[B], {"container_frozen": 0}) | states(running=1)
     assert seen.malformed == []
-
-
-def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be the same for every container."""
-    tree(tmp_path, cgroup(docker(A)))
-    seen = node(tmp_path)
-    forbid(monkeypatch)
-
-    with pytest.raises(Forbidden):
-        collect(Lifecycle(), seen)

@@ -6,10 +6,9 @@ import pytest
 
 from collectors.base import Ended
 from collectors.kernel.cgroupfs import MemoryEvents
-from collectors.kernel.files import Forbidden
 from collectors.kernel.last_words import LastWords
 from collectors.memory import Memory
-from tests.tree import FULL, LABELS, A, B, C, Content, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
+from tests.tree import FULL, LABELS, A, B, C, Content, cgroup, collect, docker, node, remove_cgroup, series, tree
 
 WHOLE = {
     "container_memory_usage_bytes": 5_000_000,
@@ -105,16 +104,6 @@ def test_a_container_that_ends_after_the_walk_costs_only_its_own_series(tmp_path
 
     assert collect(Memory(), seen) == series(LABELS[B], WHOLE)
     assert seen.malformed == []
-
-
-def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be the same for every container."""
-    tree(tmp_path, cgroup(docker(A)))
-    seen = node(tmp_path)
-    forbid(monkeypatch)
-
-    with pytest.raises(Forbidden):
-        collect(Memory(), seen)
 
 
 def test_final_events_of_the_departed_stay_and_levels_do_not(tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from collectors.kernel.files import Forbidden
 from collectors.pressure import Pressure
-from tests.tree import FULL, LABELS, A, B, Content, cgroup, collect, docker, forbid, node, remove_cgroup, series, tree
+from tests.tree import FULL, LABELS, A, B, Content, cgroup, collect, docker, node, remove_cgroup, series, tree
 
 CPU = {"container_pressure_cpu_waiting_seconds_total": 1.5, "container_pressure_cpu_stalled_seconds_total": 0.5}
 MEMORY = {"container_pressure_memory_waiting_seconds_total": 0.25, "container_pressure_memory_stalled_seconds_total": 0.125}
@@ -75,13 +74,3 @@ def test_a_container_that_ends_after_the_walk_costs_only_its_own_series(tmp_path
 
     assert collect(Pressure(), seen) == series(LABELS[B], CPU | MEMORY | IO)
     assert seen.malformed == []
-
-
-def test_a_missing_privilege_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be the same for every container."""
-    tree(tmp_path, cgroup(docker(A)))
-    seen = node(tmp_path)
-    forbid(monkeypatch)
-
-    with pytest.raises(Forbidden):
-        collect(Pressure(), seen)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,30 @@ def test_a_cgroup_that_is_gone_by_now_may_have_been_a_group(tmp_path: Path) -> N
 
     assert group_kills(KernelFiles(0), gone, OLD) is None
     assert group_kills(KernelFiles(0), gone, NEW) == 1
+
+
+def test_a_group_that_is_closed_may_be_set(unprivileged: Path) -> None:
+    """Then any number of kills may be counted twice; but its own group is counted where it is, as the kernel does from 5.17."""
+    tree(unprivileged, {"a/b/memory.oom.group": "0\n", "a/memory.oom.group": "0\n"})
+    inner = Cgroup("/a/b", f"{unprivileged}/a/b", 1, has_children=False)
+    events = MemoryEvents(0, 0, 0, 0, 4, 1)
+    (unprivileged / "a/b/memory.oom.group").chmod(0)
+    assert group_kills(KernelFiles(0), inner, events) == 1
+    assert group_kills(KernelFiles(0), inner, replace(events, oom_group_kill=None)) is None
+    (unprivileged / "a/memory.oom.group").chmod(0)
+    assert group_kills(KernelFiles(0), inner, events) is None
+
+
+@pytest.mark.parametrize(("closed", "mode"), [("a/b", 0), ("a/b", 0o111), ("a/b/memory.oom.group", 0)])
+def test_before_5_17_what_is_closed_inside_may_be_a_group(unprivileged: Path, closed: str, mode: int) -> None:
+    """It cannot be looked at."""
+    tree(unprivileged, {"a/b/memory.oom.group": "0\n", "a/memory.oom.group": "0\n"})
+    outer = Cgroup("/a", f"{unprivileged}/a", 1, has_children=True)
+    events = MemoryEvents(0, 0, 0, 0, 4, None)
+    assert group_kills(KernelFiles(0), outer, events) == 0
+    (unprivileged / closed).chmod(mode)
+    assert group_kills(KernelFiles(0), outer, events) is None
+    (unprivileged / closed).chmod(0o755)
 
 
 def test_a_container_that_makes_very_many_cgroups_stops_nobody(tmp_path: Path) -> None:
