@@ -1,12 +1,13 @@
 """What the agent may not see, or what is not there, costs only itself and is said."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.guest.node import Run, StartAgent, wait_for
+from tests.lab.guest.node import CGROUPS, WAIT, Run, StartAgent, cgroup, let_go, wait_for
 
 NO_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 NOBODY = [*NO_CAPABILITIES, "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -32,6 +33,67 @@ def test_without_any_capability_the_rest_is_served_and_the_remedy_is_named(
     unknown = coroner.value("coroner_pid_namespace_zombies", pid_namespace="unknown")
     assert unknown == 2, "a namespace that may not be read is not one without zombies"
     assert "CAP_SYSLOG" in coroner.get("/"), "the status page says it too"
+
+
+def test_what_an_owner_closes_costs_an_agent_without_the_capability_that_and_nothing_else(
+    agent: StartAgent, run: Run, restricted_kernel_log: None
+) -> None:
+    """A file of one container, the directory of another, and one that only its user may look into, as systemd gives one to a user."""
+    shy = run("sh", "-c", f"{WAIT}tail /dev/zero; sleep 1000", name="shy", mem_limit="30m")
+    shut, _ = run("sleep", "1000", name="shut"), run("sleep", "1000", name="neighbour")
+    theirs = CGROUPS / "closed"
+    for directory in (theirs, cgroup(shut)):
+        (directory / "inner").mkdir(parents=True)
+    (cgroup(shy) / "memory.events").chmod(0)  # before it is open: what an agent has open is read on
+    coroner = agent(under=NO_CAPABILITIES)
+    names = ("shy", "shut", "neighbour")
+    wait_for(lambda: all(coroner.value("coroner_container_threads", container=name) for name in names), 30, "not all measured")
+    assert coroner.value("coroner_containers", state="running") == 3
+
+    def kills() -> tuple[float | None, float | None]:
+        page = coroner.scrape()
+        by_scope = [value for (name, _), value in page.items() if name == "coroner_oom_kills_total"]
+        of_shy = coroner.value("coroner_container_oom_kills_total", container="shy")
+        return of_shy, sum(by_scope) if by_scope else None
+
+    def deaths() -> list[str]:
+        page = coroner.scrape()
+        return [dict(labels)["container"] for (name, labels), value in page.items() if name == "coroner_container_deaths_total" and value]
+
+    assert kills() == (None, 0)
+    let_go(cgroup(shy))
+    wait_for(lambda: kills() == (None, 1), 30, lambda: f"{kills()}: the node's is counted by the cgroup above, whose it is is not known")
+    assert coroner.value("coroner_container_memory_events_oom_kill_total", container="shy") is None
+    assert (coroner.value("coroner_container_memory_usage_bytes", container="shy") or 0) > 0
+    assert f"{cgroup(shy)}/memory.events: its owner closed it" in coroner.log
+    assert coroner.value("coroner_containers", state="running") == 3
+
+    os.chown(theirs, 1000, 1000)
+    theirs.chmod(0o700)
+    cgroup(shut).chmod(0)
+    for _ in range(3):
+        page = coroner.scrape()
+        shown = {name for name, _ in page}
+        assert coroner.value("coroner_source_up", source="cgroup") == 1
+        assert f"{theirs}: its owner closed it" in coroner.log
+        assert "CAP_DAC_READ_SEARCH" in coroner.get("/"), "the status page says it too"
+        assert "coroner_leftover_cgroups" not in shown, "what is hidden is not 0"
+        assert coroner.value("coroner_containers", state="running") is None
+        assert kills() == (None, 1), "the slice above tells, and is open"
+        assert all(coroner.value("coroner_container_threads", container=name) for name in ("shy", "neighbour"))
+        failed = [dict(labels)["collector"] for (name, labels), value in page.items() if name.endswith("_collector_success") and not value]
+        assert not {"cpu", "memory", "headroom", "pids", "io", "pressure", "lifecycle", "leftovers", "oom"} & {*failed}
+        assert deaths() == []
+
+    shut.remove(force=True)
+    wait_for(lambda: deaths() == ["shut"], 30, lambda: coroner.log)
+    (cgroup(shy) / "memory.events").chmod(0o644)
+    theirs.chmod(0o755)
+    wait_for(lambda: kills() == (0, 1), 30, lambda: f"{kills()}: it is counted once, and what was before the first look is history")
+    assert coroner.value("coroner_containers", state="running") == 2
+    assert deaths() == ["shut"]
+    (theirs / "inner").rmdir()
+    theirs.rmdir()
 
 
 def test_without_cgroup_v2_zombies_and_the_kernel_log_are_still_served(agent: StartAgent, run: Run, run_python: Run) -> None:
