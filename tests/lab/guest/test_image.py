@@ -254,16 +254,19 @@ def test_in_a_pod_what_is_taken_away_costs_what_the_table_says(node: Node, name:
 
 
 def test_in_a_pod_a_directory_that_its_owner_closed_takes_a_capability_to_see(node: Node) -> None:
-    """Without it a tree of which some is hidden is not taken for whole: the source is blind, and the log names the directory."""
+    """Without it what is in there is missing, with what only all can tell; the log names the directory, and all else is seen."""
     closed = CGROUPS / "closed"
     (closed / "inner").mkdir(parents=True)
     os.chown(closed, 1000, 1000)
     closed.chmod(0o700)
     try:
         page, container = node.agents["no-dac"]
-        wait_for(lambda: page.up(("cgroup",)) == {"cgroup": 0}, 60, lambda: container.log)
-        assert "/host/sys/fs/cgroup/closed: " in container.log
+        wait_for(lambda: page.value("coroner_containers", state="running") is None, 60, lambda: container.log)
+        assert "/host/sys/fs/cgroup/closed: its owner closed it" in container.log
+        assert page.up(("cgroup",)) == {"cgroup": 1}
+        assert node.differs("no-dac").keys() == {"limits without a next victim"}, f"{node.differs('no-dac')}\n{container.log}"
         all_page, all_container = node.agents["all"]
+        assert all_page.value("coroner_containers", state="running")
         assert (all_page.up(("cgroup",)), node.differs("all")) == ({"cgroup": 1}, {}), all_container.log
     finally:
         (closed / "inner").rmdir()
