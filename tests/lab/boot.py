@@ -73,7 +73,8 @@ class Machine:
             library = self._directory / "xstate.so"
             subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, HERE / "xstate.c"], check=True)
             environment["LD_PRELOAD"] = str(library)
-        kernel = ["linux.uml", f"mem={MEMORY_MIB}M", "quiet", "log_buf_len=1M", f"uml_dir={self._directory}/", "con=null", "con0=fd:0,fd:1"]
+        kernel = ["linux.uml", f"mem={MEMORY_MIB}M", "quiet", f"uml_dir={self._directory}/", "con=null", "con0=fd:0,fd:1"]
+        kernel += ["log_buf_len=256K"]  # some 2,500 records; the default holds 250, and each agent reads all that there is when it starts
         root = ["root=/dev/root", "rootfstype=hostfs", "hostfs=/", "ro"]
         init = [f"init={HERE}/init.sh", f"CORONER_LAB={self.shared}"]
         if console is None:

@@ -49,13 +49,13 @@ FORMATS = {
 }
 
 
-def wait_for(condition: Callable[[], T], seconds: float, message: str | Callable[[], str]) -> T:
+def wait_for(condition: Callable[[], T], seconds: float, message: str | Callable[[], str], *, most_pause: float = 0.5) -> T:
     """Return the condition's value as soon as it is true; fail with the message after SLOWNESS times so many seconds."""
     deadline, pause = time.monotonic() + SLOWNESS * seconds, 0.05
     while not (value := condition()):
         assert time.monotonic() < deadline, f"after {SLOWNESS * seconds} s: {message() if callable(message) else message}"
         time.sleep(pause)
-        pause = min(1.2 * pause, 0.4)  # a look is mostly a scrape, and the guest has one processor for all
+        pause = min(1.5 * pause, most_pause)  # a look is mostly a scrape, and the guest has one processor for all
     return value
 
 
@@ -231,10 +231,13 @@ class Agent(Daemon):
         return self.by_container("coroner_container_oom_kills_total")
 
     def family(self, name: str) -> dict[frozenset[tuple[str, str]], float]:
-        """Scrape; return the series of that name by their labels. Of a page asked for so often the parser need not read the rest."""
+        """Scrape; return the series of that name by their labels."""
+        return {labels: value for (_, labels), value in self.beginning(f"{name}{{", f"{name} ").items()}
+
+    def beginning(self, *names: str) -> dict[Series, float]:
+        """Scrape; return what begins with these names. Of a page asked for so often the parser need not read the rest."""
         lines = self.get("/metrics", Accept=FORMATS[False][0]).splitlines(keepends=True)
-        page = samples("".join(line for line in lines if line.startswith((f"{name}{{", f"{name} "))))
-        return {labels: value for (_, labels), value in page.items()}
+        return samples("".join(line for line in lines if line.startswith(names)))
 
 
 Run = Callable[..., Container]
