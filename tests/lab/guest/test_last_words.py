@@ -13,7 +13,7 @@ from tests.lab.guest.node import Agent, Run, StartAgent, cgroup, in_parallel, me
 
 MOST_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 EVENTS = "coroner_container_memory_events"
-QUICK = 12
+QUICK = 8
 
 # The shell reads and writes by itself: at the limit of its PIDs it could not start anything that does.
 SAY = "say() { while read -r line; do echo $line; done < /sys/fs/cgroup/$1 > /truth/$1; }; "
@@ -40,20 +40,35 @@ def live(run: Run, docker: DockerClient, tmp_path: Path) -> Live:
     return lived
 
 
-def heard(agent: Agent) -> dict[str, float]:
-    """How many containers had their last words read, and how many not."""
-    return {dict(labels)["result"]: value for (name, labels), value in agent.scrape().items() if name == "coroner_last_words_total"}
+class Shared:
+    """An agent that tests share, and how many containers it has heard since the test began. No scrape comes but those of the test."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self._before = self._heard()
+
+    def _heard(self) -> dict[str, float]:
+        return {dict(labels)["result"]: value for labels, value in self.agent.family("coroner_last_words_total").items()}
+
+    def heard(self) -> dict[str, float]:
+        """How many containers had their last words read, and how many not."""
+        return {result: value - self._before[result] for result, value in self._heard().items()}
 
 
-def test_final_counters_of_containers_that_no_scrape_saw_are_on_the_page(agent: StartAgent, live: Live) -> None:
+@pytest.fixture
+def shared(shared_agent: Agent) -> Shared:
+    """The agent that tests share; what it has heard begins anew."""
+    return Shared(shared_agent)
+
+
+def test_final_counters_of_containers_that_no_scrape_saw_are_on_the_page(shared: Shared, live: Live) -> None:
     """With `docker run --rm`: one is refused forks, one throttled, and of one the OOM killer takes two children."""
-    coroner = agent()
-    coroner.scrape()
+    coroner = shared.agent
 
     forks, spins, allocates = in_parallel(
         lambda: live(FORKS, "forks", pids_limit=8),
         lambda: live(SPINS, "spins", cpu_period=20000, cpu_quota=2000),
-        lambda: live(ALLOCATES, "allocates", mem_limit="16m"),
+        lambda: live(ALLOCATES, "allocates", mem_limit="8m"),
     )
 
     assert forks["max"] >= 1
@@ -72,13 +87,12 @@ def test_final_counters_of_containers_that_no_scrape_saw_are_on_the_page(agent: 
         assert 0 <= used - spins["usage_usec"] / 1e6 < 1
     assert coroner.value("coroner_container_memory_usage_bytes", container="allocates") is None
     assert coroner.value("coroner_container_threads", container="forks") is None
-    assert heard(coroner) == {"read": 3, "late": 0}
+    assert shared.heard() == {"read": 3, "late": 0}
 
 
-def test_final_counters_of_a_pods_container_that_no_scrape_saw_are_on_the_page(agent: StartAgent, pod: StartPod) -> None:
+def test_final_counters_of_a_pods_container_that_no_scrape_saw_are_on_the_page(shared: Shared, pod: StartPod) -> None:
     """With containerd; its sandbox is no container, alive or dead."""
-    coroner = agent("--docker.url=")
-    coroner.scrape()
+    coroner = shared.agent
 
     web = pod("web", containers={"app": Program(["sh", "-c", "tail /dev/zero; exit 3"], memory=16 << 20, oom_group=False)})
     assert web["app"].wait() == 3
@@ -87,20 +101,21 @@ def test_final_counters_of_a_pods_container_that_no_scrape_saw_are_on_the_page(a
     assert coroner.value(f"{EVENTS}_oom_kill_total", namespace="shop", pod="web", container="app") == 1
     assert coroner.value("coroner_container_memory_usage_bytes", container="app") is None
     web.stop()
-    wait_for(lambda: sum(heard(coroner).values()) == 2, 30, "the end of the sandbox was not noticed")
-    names = {dict(labels).get("container") for (_, labels), _ in coroner.scrape().items()}
-    assert names <= {None, "", "app"}
+    wait_for(lambda: sum(shared.heard().values()) == 2, 30, "the end of the sandbox was not noticed")
+    known = [dict(labels) for _, labels in coroner.scrape()]
+    assert {each["container"] for each in known if each.get("pod") == "web" and "container" in each} <= {"", "app"}
+    assert web.sandbox_id[:12] not in {each.get("container") for each in known}
 
 
-def test_a_restarted_container_counts_from_zero_as_its_cgroup_does(agent: StartAgent, run: Run, docker: DockerClient) -> None:
+def test_a_restarted_container_counts_from_zero_as_its_cgroup_does(shared: Shared, run: Run) -> None:
     """The living one is shown, not its last words of before."""
-    coroner = agent()
+    coroner = shared.agent
     script = "[ -e /once ] || { echo > /once; tail /dev/zero; }; sleep 1000"
     container = run("sh", "-c", script, name="again", mem_limit="16m")
     wait_for(lambda: coroner.value(f"{EVENTS}_oom_kill_total", container="again") == 1, 30, "the kill is not on the page")
 
     container.stop(timeout=0)
-    wait_for(lambda: heard(coroner)["read"] == 1, 30, "no last words")
+    wait_for(lambda: shared.heard()["read"] == 1, 30, "no last words")
     assert coroner.value(f"{EVENTS}_oom_kill_total", container="again") == 1
     container.start()
 
@@ -108,27 +123,24 @@ def test_a_restarted_container_counts_from_zero_as_its_cgroup_does(agent: StartA
     assert coroner.value("coroner_container_memory_limit_bytes", container="again") == 16 << 20
 
 
-def test_how_many_quick_containers_are_heard(agent: StartAgent, live: Live) -> None:
+def test_how_many_quick_containers_are_heard(shared: Shared, live: Live) -> None:
     """Each ends at once and is removed at once."""
-    coroner = agent()
-
     for batch in range(0, QUICK, 4):
         in_parallel(*(lambda n=n: live("true", f"quick{n}") for n in range(batch, batch + 4)))
 
-    wait_for(lambda: sum(heard(coroner).values()) == QUICK, 30, f"not {QUICK}: {heard(coroner)}")
-    assert heard(coroner)["read"] >= QUICK // 2, "a runtime may be faster on a busy machine, but not mostly"
+    wait_for(lambda: sum(shared.heard().values()) == QUICK, 30, lambda: f"not {QUICK}: {shared.heard()}")
+    assert shared.heard()["read"] >= QUICK // 2, "a runtime may be faster on a busy machine, but not mostly"
 
 
-def test_how_many_quick_containers_of_a_pod_are_heard(agent: StartAgent, pod: StartPod) -> None:
+def test_how_many_quick_containers_of_a_pod_are_heard(shared: Shared, pod: StartPod) -> None:
     """With containerd."""
-    coroner = agent("--docker.url=")
     quick = pod("quick")
 
     for number in range(QUICK // 2):
         quick.run(f"quick{number}", Program(["true"])).wait()
 
-    wait_for(lambda: sum(heard(coroner).values()) == QUICK // 2, 30, f"not {QUICK // 2}: {heard(coroner)}")
-    assert heard(coroner)["read"] >= QUICK // 4, "as above"
+    wait_for(lambda: sum(shared.heard().values()) == QUICK // 2, 30, lambda: f"not {QUICK // 2}: {shared.heard()}")
+    assert shared.heard()["read"] >= QUICK // 4, "as above"
 
 
 @pytest.fixture
@@ -143,9 +155,7 @@ def few_watches() -> Iterator[Callable[[int], None]]:
     MOST_WATCHES.write_text(before)
 
 
-def test_without_watches_the_walk_finds_births_and_deaths(
-    agent: StartAgent, run: Run, docker: DockerClient, few_watches: Callable[[int], None]
-) -> None:
+def test_without_watches_the_walk_finds_births_and_deaths(agent: StartAgent, run: Run, few_watches: Callable[[int], None]) -> None:
     """The limit is reached: that is said, the page is right, and with the limit raised the agent is notified again."""
     few_watches(1)
     coroner = agent()
@@ -153,7 +163,7 @@ def test_without_watches_the_walk_finds_births_and_deaths(
     assert "max_user_watches" in coroner.get("/")
     assert "max_user_watches" in coroner.log
 
-    container = run("sh", "-c", "tail /dev/zero; sleep 1000", name="unwatched", mem_limit="16m")
+    container = run("sh", "-c", "tail /dev/zero; sleep 1000", name="unwatched", mem_limit="8m")
     wait_for(lambda: coroner.value(f"{EVENTS}_oom_kill_total", container="unwatched") == 1, 30, "the kill is not on the page")
     container.remove(force=True)
     # Read by the last pass, before its end.
@@ -168,7 +178,7 @@ def test_the_walk_sees_what_lives_between_two_scrapes(agent: StartAgent, run: Ru
     """Without notifications, kernel log and scrapes: a kill in a container that lived through one walk is counted."""
     few_watches(1)
     coroner = agent("--path.kmsg=/run/no-kmsg")
-    killed = run("sh", "-c", "tail /dev/zero; sleep 1000", name="killed", mem_limit="16m")
+    killed = run("sh", "-c", "tail /dev/zero; sleep 1000", name="killed", mem_limit="8m")
     wait_for(lambda: memory_events(killed)["oom_kill"] == 1, 30, "no kill")
     later = run("sleep", "1000", name="later")
 
