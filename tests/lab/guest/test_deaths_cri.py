@@ -19,11 +19,10 @@ from tests.lab.guest import cri
 from tests.lab.guest.cri import MakePods, Pod, PodContainer, Program, StartPod
 from tests.lab.guest.deaths import Row, catches, table, wait_for_deaths, wrong
 from tests.lab.guest.kubelet import Kubelet, kubelet
-from tests.lab.guest.node import PYTHON_TREES, Agent, StartAgent, agents, in_parallel, python_command, wait_for
+from tests.lab.guest.node import HOLD, PYTHON_TREES, WAIT, Agent, StartAgent, agents, in_parallel, let_go, python_command, wait_for
 
 EXITS = f"{cri.EXITS}/containers"
 FLAGS = ("--docker.url=", f"--path.exits={EXITS}")
-WAITS = "while :; do sleep 0.1; done"
 DEAF = Program(["sleep", "1000"])
 SMALL = 16 << 20
 
@@ -47,7 +46,7 @@ def shell(script: str, **more: Any) -> Program:
 
 def on_term(script: str, **more: Any) -> Program:
     """Return what runs a script when it gets SIGTERM."""
-    return shell(f"trap '{script}' TERM; {WAITS}", **more)
+    return shell(f"trap '{script}' TERM; {HOLD}", **more)
 
 
 def kill_from_the_host(container: PodContainer) -> None:
@@ -105,7 +104,7 @@ def node(pods: MakePods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     """Bring every death about, four at a time; those of a pod that is deleted at once."""
     directory = tmp_path_factory.mktemp("deaths")
     with pods() as pod, agents(directory) as start, kubelet(directory / "kubelet") as lists:
-        alone, told = start(*FLAGS), start(*FLAGS, *lists.flags)
+        alone, told = in_parallel(lambda: start(*FLAGS), lambda: start(*FLAGS, *lists.flags))
         wait_for(lambda: told.value("coroner_source_up", source="kubernetes") == 1, 60, "the kubelet is not heard")
         started = dict(zip(("web", *GRACES), in_parallel(*(lambda name=name: pod(name) for name in ("web", *GRACES))), strict=True))
         says: dict[str, str] = {}
@@ -195,13 +194,12 @@ def test_a_kubelet_that_says_running_for_ever_keeps_no_case_open(agent: StartAge
     """Also where no other source knows the status."""
     web = pod("stale")
     coroner = agent("--docker.url=", "--path.exits=/nowhere", *node.kubelet.flags)
-    stale = web.run("stale", shell("while [ ! -e /go ]; do sleep 0.1; done; exit 3"))
+    stale = web.run("stale", shell(f"{WAIT}exit 3"))
     node.kubelet.show(web)
     wait_for(lambda: coroner.value("coroner_container_deaths_total", container="stale", cause="error") == 0, 60, "not born at 0")
     asked = node.kubelet.asked
     wait_for(lambda: node.kubelet.asked > asked, 60, "the kubelet is not asked")
-    with open(f"/proc/{min(stale.pids)}/root/go", "w"):
-        pass
+    let_go(stale.cgroup)
     [verdict] = wait_for_deaths(coroner, {"stale": 1})["stale"]
     assert verdict["cause"] == "error" or (verdict["cause"], "exit status" in verdict["missing"]) == ("unknown", True)
     assert coroner.value("coroner_container_info", container="stale", container_id=f"containerd://{stale.id}") == 1
