@@ -19,7 +19,7 @@ from collectors.kernel.files import KernelFiles
 from collectors.kernel.procfs import ProcessTable
 from collectors.leftovers import Leftovers
 from tests.lab.guest.cri import Program, StartPod
-from tests.lab.guest.node import CGROUPS, Daemon, Podman, Run, StartAgent, wait_for
+from tests.lab.guest.node import CGROUPS, Daemon, Podman, Run, StartAgent, in_parallel, wait_for
 
 NOTHING = {
     **dict.fromkeys(("leftover_cgroups", "leftover_shims", "leftover_overlay_mounts"), 0),
@@ -70,22 +70,22 @@ def without_() -> Iterator[list[Daemon]]:
 def test_a_node_that_runs_has_none(agent: StartAgent, run: Run, pod: StartPod, podman: Podman, dockerd: Daemon) -> None:
     """Docker, pods and Podman, a paused container, one that has exited and one that was only created: the agent shows 0 of each."""
     assert dockerd.process.poll() is None
-    run("sleep", "1000", name="runs")
-    run("sleep", "1000", name="paused").pause()
-    run("true", name="exited").wait()
-    pod("web", containers={"app": Program(["sleep", "1000"]), "finished": Program(["true"])})
+    in_parallel(
+        lambda: run("sleep", "1000", name="runs"),
+        lambda: run("sleep", "1000", name="paused").pause(),
+        lambda: run("true", name="exited").wait(),
+        lambda: pod("web", containers={"app": Program(["sleep", "1000"]), "finished": Program(["true"])}),
+    )
     podman("run", "--detach", "--network=none", "--name=cellar", "busybox", "sleep", "1000")
     podman("create", "--network=none", "--name=created", "busybox", "true")
     coroner = agent()
 
     def shown() -> dict[str, float]:
-        page = coroner.scrape()
-        return {" ".join((name[8:], *dict(labels).values())): value for (name, labels), value in page.items() if is_one(name)}
+        page = coroner.beginning("coroner_leftover_", "coroner_containers_without_daemon")
+        return {" ".join((name[8:], *dict(labels).values())): value for (name, labels), value in page.items()}
 
-    def is_one(name: str) -> bool:
-        return name.startswith(("coroner_leftover_", "coroner_containers_without_daemon"))
-
-    wait_for(lambda: shown().keys() == NOTHING.keys(), 120, "not all kinds are shown")
+    # For a minute nothing is old enough to be one.
+    wait_for(lambda: shown().keys() == NOTHING.keys(), 120, "not all kinds are shown", most_pause=5)
     assert shown() == NOTHING
 
 
