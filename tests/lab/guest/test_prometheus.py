@@ -9,7 +9,7 @@ from docker.models.containers import Container
 
 from tests.dashboards.queries import dashboard_queries
 from tests.lab.guest.monitoring import Alertmanager, Prometheus
-from tests.lab.guest.node import FORK_BOMB, Run, StartAgent, cgroup, in_parallel, wait_for
+from tests.lab.guest.node import FORK_BOMB, WAIT, Run, StartAgent, cgroup, in_parallel, let_go, wait_for
 
 ANSWERED_HERE = {
     "fleet": (
@@ -31,9 +31,6 @@ their queries have data in tests/dashboards/test_prometheus.py, from pages of re
 ZOMBIES = "import os, signal\nfor _ in range(9):\n    os.fork() or os._exit(0)\nsignal.pause()"
 
 MORE_ZOMBIES = "import os, time\nwhile True:\n    os.fork() or os._exit(0)\n    time.sleep(1)"
-
-WHEN_TOLD = 'trap "told=1" USR1; until [ "$told" ]; do sleep 0.2; done; '
-"""Makes a container wait for a signal."""
 
 
 def squeeze(container: Container) -> Container:
@@ -60,9 +57,9 @@ def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path, ale
     _, _, parent, _, bomb, _, _, stubborn = in_parallel(
         lambda: run_python(MORE_ZOMBIES, name="growing"),
         lambda: run_python(ZOMBIES, name="careless", mem_limit="256m", pids_limit=15),
-        lambda: run("sh", "-c", WHEN_TOLD + "tail /dev/zero; sleep 1000", name="parent", mem_limit="30m"),
+        lambda: run("sh", "-c", WAIT + "tail /dev/zero; sleep 1000", name="parent", mem_limit="8m"),
         lambda: run("sh", "-c", "while :; do :; done", name="busy", cpu_period=100_000, cpu_quota=20_000),
-        lambda: run("sh", "-c", WHEN_TOLD + FORK_BOMB, name="bomb", pids_limit=10),
+        lambda: run("sh", "-c", WAIT + FORK_BOMB, name="bomb", pids_limit=10),
         lambda: squeeze(run("sh", "-c", "while :; do head -c 6m /dev/zero | tail > /dev/null; sleep 1; done", name="squeezed")),
         lambda: run("sh", "-c", "head -c 18944k /dev/zero > /dev/shm/filler; sleep 1000", name="nearly-full", mem_limit="20m"),
         lambda: run("sh", "-c", "trap '' TERM; while :; do sleep 1; done", name="stubborn"),
@@ -72,11 +69,13 @@ def prometheus(agent: StartAgent, run: Run, run_python: Run, tmp_path: Path, ale
         seen = f'count_over_time(coroner_container_{metric}{{container="{container}"}}[1m]) > 1'
         wait_for(lambda seen=seen: server.query(seen), 60, seen)  # type: ignore[misc] # a lambda with a default
     for waiting in (parent, bomb):
-        waiting.kill(signal="SIGUSR1")
+        let_go(cgroup(waiting))
     stubborn.stop(timeout=1)
-    run("true", name="done")
-    run("sh", "-c", "exit 3", name="loop", restart_policy={"Name": "on-failure", "MaximumRetryCount": 4})
-    run("sleep", "1000", name="deaf", labels={"com.docker.compose.project": "shop", "com.docker.compose.service": "deaf"})
+    in_parallel(
+        lambda: run("true", name="done"),
+        lambda: run("sh", "-c", "exit 3", name="loop", restart_policy={"Name": "on-failure", "MaximumRetryCount": 4}),
+        lambda: run("sleep", "1000", name="deaf", labels={"com.docker.compose.project": "shop", "com.docker.compose.service": "deaf"}),
+    )
     yield server
     server.kill()
 
@@ -88,8 +87,7 @@ def test_the_increase_of_a_container_that_lives_200_ms_is_its_kill(agent: StartA
     try:
         wait_for(lambda: server.query("count_over_time(coroner_build_info[1m]) > 1"), 60, "no scrape")
         names = [f"short-{number}" for number in range(3)]
-        for name in names:
-            run("tail", "/dev/zero", name=name, mem_limit="16m", auto_remove=True)
+        in_parallel(*(lambda name=name: run("tail", "/dev/zero", name=name, mem_limit="8m", auto_remove=True) for name in names))
 
         def increases() -> dict[str, float]:
             found = server.query('round(increase(coroner_container_oom_kills_total{container=~"short.*"}[5m]))')
