@@ -8,7 +8,7 @@ import pytest
 from docker.models.containers import Container
 
 from tests.lab.guest.cri import Program, StartPod
-from tests.lab.guest.node import PYTHON_TREES, Agent, Run, StartAgent, kernel_log, python_command, wait_for
+from tests.lab.guest.node import PYTHON_TREES, Agent, Run, kernel_log, python_command, wait_for
 
 LIMIT = 80 << 20
 
@@ -52,7 +52,7 @@ def stage(app: int, *workers: tuple[object, ...]) -> str:
 
 def candidate(agent: Agent, container: str) -> dict[str, str] | None:
     """What the page says of whom it would be: scope, comm, role, takes."""
-    series = [dict(labels) for name, labels in agent.scrape() if name == "coroner_container_oom_candidate_info"]
+    series = [dict(labels) for labels in agent.family("coroner_container_oom_candidate_info")]
     found = [labels for labels in series if labels["container"] == container]
     assert len(found) <= 1
     return {name: found[0][name] for name in ("scope", "comm", "role", "takes")} if found else None
@@ -90,18 +90,19 @@ def free(agent: Agent, container: str, scope: str) -> float | None:
     ids=["biggest", "protected", "preferred", "init"],
 )
 def test_the_candidate_is_whom_the_kernel_kills(
-    agent: StartAgent, run_python: Run, app: int, workers: list[tuple[object, ...]], expected: dict[str, str]
+    shared_agent: Agent, run_python: Run, app: int, workers: list[tuple[object, ...]], expected: dict[str, str]
 ) -> None:
     """By size, by oom_score_adj, and the init, with which the container ends."""
-    coroner, before = agent(), last_record()
-    container: Container = run_python(stage(app, *workers), name="near", mem_limit=LIMIT, cap_add=["SYS_RESOURCE"])
+    coroner, before = shared_agent, last_record()
+    near = f"near-{expected['comm']}"
+    container: Container = run_python(stage(app, *workers), name=near, mem_limit=LIMIT, cap_add=["SYS_RESOURCE"])
 
-    wait_for(lambda: candidate(coroner, "near") == {"scope": "container", **expected}, 30, f"it says {candidate(coroner, 'near')}")
-    headroom = free(coroner, "near", "container")
+    wait_for(lambda: candidate(coroner, near) == {"scope": "container", **expected}, 30, f"it says {candidate(coroner, near)}")
+    headroom = free(coroner, near, "container")
     assert headroom is not None
     assert 0 < headroom < LIMIT // 10
-    assert coroner.value("coroner_container_memory_nearest_limit_bytes", container="near") == LIMIT
-    assert coroner.value("coroner_container_oom_candidate_rss_bytes", container="near")
+    assert coroner.value("coroner_container_memory_nearest_limit_bytes", container=near) == LIMIT
+    assert coroner.value("coroner_container_oom_candidate_rss_bytes", container=near)
     assert coroner.value("coroner_oom_candidates_unknown") == 0
     assert killed(before) == []
 
@@ -111,7 +112,7 @@ def test_the_candidate_is_whom_the_kernel_kills(
     assert killed(before) == [expected["comm"]]
     if expected["takes"] == "container":
         assert container.wait()["StatusCode"] == 137
-        wait_for(lambda: free(coroner, "near", "container") is None, 30, "it is gone and still has headroom")
+        wait_for(lambda: free(coroner, near, "container") is None, 30, "it is gone and still has headroom")
     else:
         container.reload()
         assert container.status == "running"
@@ -127,9 +128,9 @@ def program(code: str, memory: int = 0, *, oom_group: bool = False) -> Program:
     return Program(python_command(code), memory=memory, oom_group=oom_group, mounts=PYTHON_TREES)
 
 
-def test_the_limit_of_a_pod_is_that_of_its_containers(agent: StartAgent, pod: StartPod) -> None:
+def test_the_limit_of_a_pod_is_that_of_its_containers(shared_agent: Agent, pod: StartPod) -> None:
     """Neither container has one of its own; the greater one's worker is whom the kernel takes, so only there is a candidate."""
-    coroner, before = agent(), last_record()
+    coroner, before = shared_agent, last_record()
     pods = pod("web", memory=LIMIT, containers={"idle": program("import signal; signal.pause()")})
     app = pods.run("app", program(stage(1, ("big", 24), ("small", 4))))
 
@@ -148,9 +149,9 @@ def test_the_limit_of_a_pod_is_that_of_its_containers(agent: StartAgent, pod: St
     assert killed(before) == ["big"]
 
 
-def test_a_group_goes_as_a_whole(agent: StartAgent, pod: StartPod) -> None:
+def test_a_group_goes_as_a_whole(shared_agent: Agent, pod: StartPod) -> None:
     """The kubelet sets memory.oom.group: the worker is chosen and the container ends."""
-    coroner, before = agent(), last_record()
+    coroner, before = shared_agent, last_record()
     app = pod("web", containers={"app": program(stage(1, ("big", 24), ("small", 4)), LIMIT, oom_group=True)})["app"]
 
     expected = {"scope": "container", "comm": "big", "role": "other", "takes": "container"}
@@ -163,9 +164,9 @@ def test_a_group_goes_as_a_whole(agent: StartAgent, pod: StartPod) -> None:
     assert set(killed(before)) == {"big", "small", "app"}
 
 
-def test_a_container_in_its_pods_pid_namespace_has_no_pid_1_to_tell_its_end_by(agent: StartAgent, pod: StartPod) -> None:
+def test_a_container_in_its_pods_pid_namespace_has_no_pid_1_to_tell_its_end_by(shared_agent: Agent, pod: StartPod) -> None:
     """PID 1 is pause: the page does not say that only a process would end, and indeed the container does."""
-    coroner, before = agent(), last_record()
+    coroner, before = shared_agent, last_record()
     app = pod("web", share_pid=True, containers={"app": program(stage(30, ("small", 4)), LIMIT)})["app"]
 
     expected = {"scope": "container", "comm": "app", "role": "other", "takes": "unknown"}

@@ -39,9 +39,9 @@ def wait_until_it_rises(agent: Agent, container: str) -> None:
     wait_for(lambda: seconds(agent, container) > before, 60, "the time of a pause does not rise")
 
 
-def test_a_pause_counts_once_and_its_time_rises_while_it_lasts(run: Run, agent: StartAgent) -> None:
+def test_a_pause_counts_once_and_its_time_rises_while_it_lasts(run: Run, shared_agent: Agent) -> None:
     """By Docker or by hand: the kernel tells. It is 0 first, and stays when the container is removed while it is paused."""
-    coroner = agent()
+    coroner = shared_agent
     container = run("sleep", "1000", name="napper")
     wait_for_value(coroner, PAUSES, 0, container="napper")
     assert seconds(coroner, "napper") == 0
@@ -84,10 +84,10 @@ def end_session(docker: DockerClient, session: str) -> None:
     os.kill(docker.api.exec_inspect(session)["Pid"], signal.SIGKILL)
 
 
-def test_exec_sessions_are_who_came_from_outside(docker: DockerClient, run: Run, agent: StartAgent) -> None:
+def test_exec_sessions_are_who_came_from_outside(docker: DockerClient, run: Run, shared_agent: Agent) -> None:
     """Not what they start, which outlives them here, and not what the container itself does."""
     container = run("sh", "-c", "sleep 1000 & sleep 1000", name="entered")
-    coroner = agent()
+    coroner = shared_agent
     wait_for_value(coroner, SESSIONS, 0, container="entered")
     alone = start_session(docker, container, "sleep", "1001")
     wait_for_value(coroner, SESSIONS, 1, container="entered")
@@ -112,12 +112,14 @@ def test_a_health_check_is_a_session_while_it_runs(run: Run, agent: StartAgent) 
     wait_for_value(agent(), SESSIONS, 1, container="checked")
 
 
-def test_without_a_pid_namespace_of_its_own_a_container_says_nothing_of_sessions(docker: DockerClient, run: Run, agent: StartAgent) -> None:
+def test_without_a_pid_namespace_of_its_own_a_container_says_nothing_of_sessions(
+    docker: DockerClient, run: Run, shared_agent: Agent
+) -> None:
     """In that of the host, or of another container, which does not count it either."""
     owner = run("sleep", "1000", name="owner")
     guest = run("sleep", "1000", name="guest", pid_mode=f"container:{owner.id}")
     hostly = run("sleep", "1000", name="hostly", pid_mode="host")
-    coroner = agent()
+    coroner = shared_agent
     for container in (owner, guest, hostly):
         start_session(docker, container, "sleep", "1003")
     wait_for_value(coroner, SESSIONS, 1, container="owner")
@@ -132,10 +134,10 @@ def told(text: str) -> float:
 
 
 @pytest.mark.parametrize("is_seen", [True, False], ids=["created after the agent", "created before it"])
-def test_created_and_never_started_until_it_is(docker: DockerClient, agent: StartAgent, is_seen: bool) -> None:
+def test_created_and_never_started_until_it_is(docker: DockerClient, shared_agent: Agent, agent: StartAgent, is_seen: bool) -> None:
     """Then it has waited, in its first life only; the times are Docker's and the kernel's."""
     with docker_containers(docker):
-        coroner = agent() if is_seen else None
+        coroner = shared_agent if is_seen else None
         container = docker.containers.create("busybox", ["sleep", "1000"], name=NEVER_STARTED, network_disabled=True)
         try:
             coroner = coroner or agent()

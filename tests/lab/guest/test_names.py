@@ -142,7 +142,7 @@ def nested(outer: Container) -> Iterator[None]:
 
 def called(agent: Agent) -> dict[Labels, str]:
     """Return the id of every container that runs by what it is called."""
-    page = agent.scrape()
+    page = agent.beginning("coroner_container_frozen{", "coroner_container_info{")
     running = {labels for name, labels in page if name == "coroner_container_frozen"}  # what the others were is on the page too
     infos = [dict(labels) for name, labels in page if name == "coroner_container_info" and any(each <= labels for each in running)]
     return {(info["namespace"], info["pod"], info["container"]): info["container_id"] for info in infos}
@@ -164,7 +164,7 @@ def expect_the_same(first: Agent, second: Agent, metric: str) -> None:
 
 def values(agent: Agent, metric: str) -> dict[frozenset[tuple[str, str]], float]:
     """Return every series of a metric."""
-    return {labels: value for (name, labels), value in agent.scrape().items() if name == metric}
+    return agent.family(metric)
 
 
 def kill_one_in(directory: Path) -> None:
@@ -231,9 +231,11 @@ def expect_kills(agent: Agent, names: Labels, kills: int) -> None:
     wait_for(lambda: agent.value("coroner_container_oom_kills_total", **labels) == kills, 30, f"not {kills} kills in {names}")
 
 
-def test_a_pod_that_runs_in_its_sandbox_is_called_by_the_pods_name_for_life(agent: StartAgent, pod: StartPod) -> None:
+def test_a_pod_that_runs_in_its_sandbox_is_called_by_the_pods_name_for_life(node: Node, pod: StartPod) -> None:
     """As with gVisor and Kata, whose processes are all in the sandbox's cgroup; one with nothing but pause is absent, and none counts."""
-    coroner = agent(FILES)
+    coroner = node.agent
+    before = coroner.value("coroner_oom_kills_total", scope="pod")
+    assert before is not None
     held, plain = in_parallel(
         lambda: pod("held", memory=96 << 20, containers={"app": SLEEP}),
         lambda: pod("plain", containers={"app": SLEEP}),
@@ -254,7 +256,7 @@ def test_a_pod_that_runs_in_its_sandbox_is_called_by_the_pods_name_for_life(agen
     kill_one_in(held.sandbox.cgroup)
 
     expect_kills(coroner, whole, 1)
-    assert coroner.value("coroner_oom_kills_total", scope="pod") == 1
+    assert coroner.value("coroner_oom_kills_total", scope="pod") == before + 1
     assert {labels for labels in called(coroner) if not labels[2]} == {whole}
     wait_for(
         lambda: coroner.value("coroner_containers", state="running") == sum(1 for labels in called(coroner) if labels[2]),
@@ -263,16 +265,15 @@ def test_a_pod_that_runs_in_its_sandbox_is_called_by_the_pods_name_for_life(agen
     )
 
 
-def test_a_namespace_with_thousands_of_services_hides_no_name(agent: StartAgent, pod: StartPod) -> None:
+def test_a_namespace_with_thousands_of_services_hides_no_name(node: Node, pod: StartPod) -> None:
     """Kubernetes describes each of them in the environment: 2,900 make a config.json of more than 1 MiB, and the process does start."""
-    coroner = agent(FILES)
     forged = '"annotations":{"io.kubernetes.cri.container-name":"forged"}'
     services = {f"SVC_{number}_PORT": f"tcp://10.0.0.1:{forged}{'x' * 320}" for number in range(2900)}
-    web = pod("web", containers={"app": Program(["sleep", "1000"], environment=services)})
-    bundle = next(Path("/run").rglob(f"k8s.io/{web['app'].id}/config.json"))
+    app = pod("served", containers={"app": Program(["sleep", "1000"], environment=services)})["app"]
+    bundle = next(Path("/run").rglob(f"k8s.io/{app.id}/config.json"))
 
     assert bundle.stat().st_size > 1 << 20
-    wait_for(lambda: called(coroner).get(("shop", "web", "app")) == f"containerd://{web['app'].id}", 30, "not called so")
+    wait_for(lambda: called(node.agent).get(("shop", "served", "app")) == f"containerd://{app.id}", 30, "not called so")
 
 
 def usage_of(agent: Agent, names: Labels) -> float:
