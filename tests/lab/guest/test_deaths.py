@@ -202,9 +202,9 @@ def test_every_death_has_its_page(node: Node) -> None:
     assert "SIGTERM was sent" in pages["drained"]
 
 
-def test_a_death_while_dockerd_is_down_is_counted_when_it_is_back(dockerd: Daemon, run: Run, agent: StartAgent) -> None:
+def test_a_death_while_dockerd_is_down_is_counted_when_it_is_back(dockerd: Daemon, run: Run, node: Node) -> None:
     """No event ever tells of it, not even with `since`: the list and an inspection do."""
-    coroner = agent()
+    coroner = node.agent
     container = run("sh", "-c", f"{WAIT}exit 7", name="orphan")
     wait_for(lambda: coroner.value("coroner_container_deaths_total", container="orphan", cause="error") == 0, 60, "not born at 0")
     dockerd.kill()
@@ -274,9 +274,10 @@ def test_what_ended_before_the_first_agent_is_history_and_what_ends_while_it_is_
     assert len(verdicts(coroner)) == 3
 
 
-def test_a_container_in_a_container_has_no_verdict(run: Run, agent: StartAgent) -> None:
+def test_a_container_in_a_container_has_no_verdict(run: Run, node: Node) -> None:
     """What it is, is the word of the one around it."""
-    coroner = agent()
+    coroner = node.agent
+    before = set(by_container(coroner))
     outer = run("sleep", "1000", name="outer")
     inner = cgroup(outer) / f"docker-{'c0ffee' * 10}c0ff.scope"
     inner.mkdir()
@@ -286,5 +287,5 @@ def test_a_container_in_a_container_has_no_verdict(run: Run, agent: StartAgent) 
     wait_for(lambda: "populated 0" in (inner / "cgroup.events").read_text(), 30, "it lives")
     inner.rmdir()
     outer.kill()
-    assert set(wait_for_deaths(coroner, {"outer": 1})) == {"outer"}
-    assert set(by_container(coroner)) == {"outer"}
+    assert set(wait_for_deaths(coroner, {"outer": 1})) == {"outer"} | before
+    assert set(by_container(coroner)) == {"outer"} | before
