@@ -145,7 +145,7 @@ def start_all(run: Run) -> dict[str, Container]:
         lambda: python("careless", CARELESS.format(count=12), pids_limit=20),
         lambda: python("tinied", CARELESS.format(count=7), init=True),
         lambda: run("sh", "-c", FORK_BOMB, name="crowded", mem_limit=LIMIT, pids_limit=10),
-        lambda: run("sh", "-c", "tail /dev/zero; sleep 1000", name="greedy", mem_limit="30m"),
+        lambda: run("sh", "-c", "tail /dev/zero; sleep 1000", name="greedy", mem_limit="8m"),
         lambda: python("full", FULL),
         lambda: run("sleep", "1000", name="paused", mem_limit=LIMIT),
         lambda: run("sleep", "1000", name="unlimited"),
@@ -178,9 +178,7 @@ def node(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with docker_containers(docker) as run, agents(tmp_path_factory.mktemp("check")) as start:
         agent = start()
         there = start_all(run)
-        there["stubborn"].stop(timeout=1)
-        there["stubborn"].start()
-        there["paused"].pause()
+        in_parallel(lambda: there["stubborn"].restart(timeout=1), there["paused"].pause)
         for name in ("calm", "careless", "tinied", "full"):
             wait_for(partial(lambda name: there[name].logs() == b"ready\n", name), 60, f"{name} is not ready")
         (cgroup(there["full"]) / "memory.high").write_text(f"{LIMIT * 9 // 10}")
@@ -190,7 +188,7 @@ def node(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iter
         wait_for_deaths(agent, {"stubborn": 1, "looping": 3})
         page = defaultdict(set)
         by_agent = asked(agent, "--severity=info", "--format=json")
-        for labels in [dict(labels) for name, labels in agent.scrape() if name == "coroner_container_findings"]:
+        for labels in map(dict, agent.family("coroner_container_findings")):
             page[labels["container"]].add(labels["finding"])
         alone = coroner_check("--no-daemon", "--severity=info", "--format=json", state=agent.state)
         yield Node(agent, clean, by_agent, alone, page)

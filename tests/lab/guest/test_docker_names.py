@@ -23,7 +23,7 @@ def short(container: Container) -> str:
 
 def called(agent: Agent) -> dict[str, str]:
     """Return what each container that runs is called, by its id as the page spells it."""
-    page = agent.scrape()
+    page = agent.beginning("coroner_container_frozen{", "coroner_container_info{")
     running = {labels for name, labels in page if name == "coroner_container_frozen"}  # what the others were is on the page too
     labels = [dict(labels) for name, labels in page if name == "coroner_container_info" and any(each <= labels for each in running)]
     return {info["container_id"]: "/".join(filter(None, (info["namespace"], info["pod"], info["container"]))) for info in labels}
@@ -41,9 +41,9 @@ def kill_one_in(container: Container) -> None:
     assert subprocess.run(["sh", "-c", script], check=False).returncode == -signal.SIGKILL
 
 
-def test_what_compose_recreates_has_the_same_name_before_and_after(agent: StartAgent, docker: DockerClient, run: Run) -> None:
+def test_what_compose_recreates_has_the_same_name_before_and_after(shared_agent: Agent, docker: DockerClient, run: Run) -> None:
     """The next one is created as OLDID_NAME, renamed when the old one is gone, and then started."""
-    coroner = agent()
+    coroner = shared_agent
     old = run(*SLEEP, name="shop-web-1")
     expect(coroner, {old.id: "shop-web-1"})
     new = docker.containers.create("busybox", list(SLEEP), name=f"{short(old)}_shop-web-1", network_disabled=True)
@@ -104,7 +104,7 @@ def test_an_image_whose_tag_has_moved_on_stays_what_it_was(agent: StartAgent, do
 
 def image_of(agent: Agent, name: str) -> str | None:
     """Return the image of what is called so, None while it is not on the page."""
-    labels = [dict(labels) for metric, labels in agent.scrape() if metric == "coroner_container_info"]
+    labels = [dict(labels) for labels in agent.family("coroner_container_info")]
     return next((info["image"] for info in labels if info["container"] == name), None)
 
 
@@ -125,9 +125,9 @@ def test_a_daemon_that_comes_late_names_what_was_called_by_its_id(agent: StartAg
         socket.unlink()
 
 
-def test_a_pod_of_cri_dockerd_is_called_as_in_kubernetes(agent: StartAgent, run: Run) -> None:
+def test_a_pod_of_cri_dockerd_is_called_as_in_kubernetes(shared_agent: Agent, run: Run) -> None:
     """By the labels that it gives its containers; the sandbox is none of them, and the ids are Docker's although the path says less."""
-    coroner = agent()
+    coroner = shared_agent
     pod = CGROUPS / "kubepods" / "burstable" / f"pod{UID}"
     labels = {"io.kubernetes.pod.name": "web-0", "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.uid": UID}
     types = {"POD": "podsandbox", "app": "container"}
@@ -145,13 +145,13 @@ def test_a_pod_of_cri_dockerd_is_called_as_in_kubernetes(agent: StartAgent, run:
     expect(coroner, {app.id: "shop/web-0/app"})
 
 
-def test_a_container_that_docker_will_start_again_is_restarting(agent: StartAgent, run: Run) -> None:
+def test_a_container_that_docker_will_start_again_is_restarting(shared_agent: Agent, run: Run) -> None:
     """Its end is an event like any other."""
-    coroner = agent()
+    coroner = shared_agent
     run("false", name="crash", restart_policy={"Name": "always"})
 
     def states() -> tuple[float | None, float | None]:
-        page = coroner.scrape()
+        page = coroner.beginning("coroner_containers{")
         restarting, exited = (page.get(("coroner_containers", frozenset({("state", state)}))) for state in ("restarting", "exited"))
         return restarting, exited
 

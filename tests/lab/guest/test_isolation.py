@@ -105,7 +105,7 @@ def coroner(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def isolation(agent: Agent, container: str) -> dict[str, str]:
     """The labels of the info series, without those that say whose it is."""
-    [found] = [dict(labels) for name, labels in agent.scrape() if name == INFO and dict(labels)["container"] == container]
+    [found] = [dict(labels) for labels in agent.family(INFO) if dict(labels)["container"] == container]
     return {name: found.get(name, "") for name in DEFAULT}
 
 

@@ -50,7 +50,7 @@ def test_in_a_node_that_is_a_container_each_kill_counts_once_and_those_of_the_ho
     coroner = agent(under=["sh", "-ec", NODE, str(node)])
     names = {"inside": {"cgroup_parent": f"/docker/{HOST}{POD}"}, "elsewhere": {}}
     inside, elsewhere = in_parallel(
-        *(lambda name=name, more=more: run("sh", "-c", TWO_KILLS, name=name, mem_limit="16m", **more) for name, more in names.items())
+        *(lambda name=name, more=more: run("sh", "-c", TWO_KILLS, name=name, mem_limit="8m", **more) for name, more in names.items())
     )
     wait_for(lambda: coroner.value("coroner_container_oom_kills_total", container="inside") == 0, 30, "not born at 0")
     for container in (elsewhere, inside):
@@ -59,7 +59,7 @@ def test_in_a_node_that_is_a_container_each_kill_counts_once_and_those_of_the_ho
         wait_for(lambda file=events: "oom_kill 2" in file.read_text(), 60, "not two kills")  # type: ignore[misc] # the default binds
 
     wait_for(lambda: killed_twice(coroner, "inside"), 30, "not two on the page")
-    kills = {labels: value for (name, labels), value in coroner.scrape().items() if name == "coroner_oom_kills_total"}
+    kills = coroner.family("coroner_oom_kills_total")
     assert sum(kills.values()) == 2
     victims = coroner.victims(2)
     assert [(victim["container"], victim["cgroup"], victim["scope"]) for victim in victims] == 2 * [
