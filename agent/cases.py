@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from agent.casebook import Casebook, CaseKey
-from agent.identities import KnownIdentities
+from agent.identities import Identities
 from agent.open_case import OpenCase, ahead, place
 from agent.recent import RecentDeaths
 from agent.settled_lives import SettledLives
@@ -19,7 +19,7 @@ from agent.stops import Stops
 from collectors.base import CONTAINER, Node, Sample, counter, gauge
 from collectors.inquest.case import matters
 from collectors.inquest.fact_text import from_text, to_text
-from collectors.inquest.facts import Exited, Fact, Removed, Watched
+from collectors.inquest.facts import Born, Exited, Fact, Removed, Watched
 from collectors.inquest.kill_state import Labels
 from collectors.inquest.verdict import Verdict, judge
 from collectors.kernel import container_id
@@ -59,7 +59,7 @@ class Cases:
         self,
         *,
         casebook: Casebook,
-        identities: KnownIdentities,
+        identities: Identities,
         history: float,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -229,7 +229,9 @@ class Cases:
         """Judge a case; keep and count its verdict in one transaction."""
         labels = self._labels(key)
         if labels is not None and case.has_run:
-            labels = labels or ("", "", key.id[:12])
+            if not labels:
+                self._have_on_page(key, case)
+                labels = "", "", key.id[:12]
             verdict = _judged(key, case)
             if self._casebook.close_case(verdict, labels, case.kept):
                 self._statuses[verdict.how or "none"] += 1
@@ -239,6 +241,14 @@ class Cases:
             case.kept = None
         self._settled.add(key, case, self._wall())
         self._drop(key, case)
+
+    def _have_on_page(self, key: ContainerKey, case: OpenCase) -> None:
+        """Have a container called by its id that nobody has named, also if no pass has seen it alive: its death is counted.
+
+        In a pod that Kubernetes lists, who is not named is its sandbox.
+        """
+        if not any(born.id.pod_uid in self._identities.pods.names for born in case.all(Born)):
+            self._identities.hear("cgroup", key)
 
 
 def _judged(key: ContainerKey, case: OpenCase) -> Verdict:

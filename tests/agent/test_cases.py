@@ -475,6 +475,20 @@ def test_a_death_waits_for_the_name_and_has_the_id_for_one_if_there_is_none(agen
     assert agent.casebook.deaths() == {(("", "", "late"), "completed"): 1, (("", "", "c3c3c3c3c3c3"), "completed"): 1}
 
 
+def test_a_death_that_nobody_names_is_on_the_page_but_not_that_of_the_sandbox_of_a_listed_pod(agent: Agent) -> None:
+    """Also if no pass has seen it alive: it is known by its id from then on. A pod that Kubernetes lists has names for all others."""
+    unnamed, of_listed, of_unlisted = (ContainerKey(letters * 32) for letters in ("c3", "d4", "e5"))
+    agent.identities.list_pods({"listed": ("shop", "web-0")}, is_watched=True)
+    for inode, (key, pod) in enumerate({unnamed: "", of_listed: "listed", of_unlisted: "unlisted"}.items(), start=20):
+        agent.tell(replace(born(1001, inode, key), id=replace(ContainerId.of_key(key), pod_uid=pod)), emptied(1002, inode, key))
+        agent.tell(Exited(container=key, source="exits", time=1002, inode=inode, how="reaped", status=0))
+    agent.wait(SETTLED_SECONDS + NAME_SECONDS + 1)
+
+    assert unnamed in agent.identities.known
+    assert of_unlisted in agent.identities.known
+    assert of_listed not in agent.identities.known
+
+
 def test_an_oom_kill_of_init_is_the_cause_also_when_the_cgroup_was_gone_by_then(agent: Agent) -> None:
     """The kernel log tells without an inode."""
     agent.cases.follow_log(is_followed=True)

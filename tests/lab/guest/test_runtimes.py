@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.lab.guest.cri import BUNDLES, Cri, MakePods, Pod, Program
-from tests.lab.guest.node import CGROUPS, PYTHON_TREES, in_parallel, python_command, wait_for
+from tests.lab.guest.cri import BUNDLES, Cri, MakePods, Pod, Program, StartPod
+from tests.lab.guest.node import CGROUPS, PYTHON_TREES, StartAgent, in_parallel, python_command, wait_for
 
 SLEEP = Program(["sleep", "1000"])
 UNTIL_TERM = Program(["sh", "-c", "trap 'exit 5' TERM; sleep 1000 & wait"])
@@ -119,3 +119,11 @@ def test_stop_obeys_the_grace_period_and_remove_leaves_nothing(kubernetes: dict[
     assert web["app"].wait() == 137
     web.remove()
     assert not web.cgroup.exists()
+
+
+def test_the_end_of_a_container_that_nobody_names_and_no_page_has_shown_is_counted(agent: StartAgent, pod: StartPod) -> None:
+    """It is called by its id then."""
+    coroner = agent("--path.bundles=/nowhere")
+    failed = pod("quick", containers={"app": Program(["sh", "-c", "exit 3"])})["app"]
+    deaths = {"container": failed.id[:12], "cause": "error"}
+    wait_for(lambda: coroner.value("coroner_container_deaths_total", **deaths) == 1, 120, f"{coroner.log}\nnot on the page")
