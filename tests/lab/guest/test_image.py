@@ -24,7 +24,7 @@ from tests.lab.guest import cri
 from tests.lab.guest.bases import RUN_BASE
 from tests.lab.guest.cri import Cri, MakePods, Pod, PodContainer, Program
 from tests.lab.guest.image import IMAGE, MADE, Page, build, confined, confinement, docker_options, hand_over
-from tests.lab.guest.node import CGROUPS, PYTHON_TREES, WAIT, Run, in_parallel, let_go, python_command, samples, wait_for
+from tests.lab.guest.node import CGROUPS, PYTHON_TREES, Run, in_parallel, python_command, samples, wait_for
 from tests.lab.guest.pod_spec import config
 from tests.lab.guest.taken_away import (
     CANDIDATE,
@@ -55,7 +55,8 @@ HUNGRY = Program(["sh", "-c", "tail /dev/zero & exec sleep 1000"], memory=30 << 
 CLOSE = "mkdir /closed; chown 1000 /closed; chmod 700 /closed"
 FULL = Program(["sh", "-c", f"{CLOSE}; dd if=/dev/zero of=/dev/shm/file bs=64k count=448; exec sleep 1000"], memory=30 << 20)
 """What is in its memory belongs to none of its processes; and it has closed a directory of its own to everybody else."""
-FAILING = Program(["sh", "-c", f"{WAIT}exit 3"])
+FAILING = Program(["sh", "-c", "exit 3"])
+"""Nobody sees it alive."""
 IN_DOCKER = ("all", "no-syslog", "no-pid")
 """Those in which Docker is another: its seccomp profile, and who is PID 1."""
 
@@ -183,8 +184,6 @@ def node(docker: DockerClient, image: str, pods: MakePods, cri_client: Cri) -> I
         for page, container in agents.values():
             wait_for(lambda p=page: p.get("/readyz"), 60, lambda c=container: c.log)  # type: ignore[misc] # defaults
         web = pod("web", containers={"careless": CARELESS, "hungry": HUNGRY, "full": FULL, "failing": FAILING})
-        agents["no-bundles"][0].get()  # a life that nobody names is on the page if a pass has seen it
-        let_go(web["failing"].cgroup)
         node = Node(agents, web)
         wait_for(lambda: not node.differs("all"), 60, lambda: f"{node.differs('all')}\n{agents['all'][1].log}")
         yield node
