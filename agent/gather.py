@@ -279,7 +279,11 @@ class Gather:
         started = self._clock()
         future = self._sampler.run(job)
         patience = max(0.0, (deadline - started) / 2)
-        done, _ = await asyncio.wait((future,), timeout=patience)
+        try:
+            done, _ = await asyncio.wait((future,), timeout=patience)
+        except asyncio.CancelledError:
+            future.cancel()  # nobody wants the answer any more, nor that asyncio complains of an error in it
+            raise
         if done:
             return future.result()
         self._stuck[name] = (future, started)

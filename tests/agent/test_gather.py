@@ -1,6 +1,7 @@
 """One pass: shared, bounded in time, and safe from any one collector."""
 
 import asyncio
+import gc
 import threading
 import time
 import weakref
@@ -442,7 +443,27 @@ async def test_who_is_shown_a_pass_and_fails_stops_no_other_and_no_page(census: 
     await one.look(5)
 
     assert len(seen) == 4
-    said = [
-        record.message for record in caplog.records if record.name == "agent.gather"
-    ]  # asyncio complains of those before, when it likes
-    assert said == ["a pass was not taken note of"] * 2
+    assert [record.message for record in caplog.records] == ["a pass was not taken note of"] * 2
+
+
+async def test_nobody_hears_of_an_error_in_what_nobody_waits_for_any_more(
+    census: FakeCensus, release: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio would complain of it, some time later."""
+
+    def fail() -> None:
+        wait(release)
+        raise OSError("a fault")
+
+    census.before = fail
+    one = gather(census)
+    look = asyncio.create_task(one.look(3600))
+    await until(lambda: census.taken == 1)
+    look.cancel()
+    await asyncio.gather(look, return_exceptions=True)
+    release.set()
+    await one.run(lambda: None)  # comes after it in the thread
+    del look
+    gc.collect()
+
+    assert not caplog.records
