@@ -73,7 +73,10 @@ class CgroupSource:
         self._visits: OrderedDict[str, bool] = OrderedDict()
         self._is_settled = False
         self._census: Node | None = None
+        self._hidden: Collection[str] = frozenset()
         self._uncovered: Collection[int] = frozenset()
+        self._unread: set[str] = set()
+        """Paths of the containers whose cgroup.events did not say anything when it was looked at last."""
         self._woken = asyncio.Event()
 
     def last_words(self) -> Mapping[ContainerKey, Death]:
@@ -137,7 +140,7 @@ class CgroupSource:
         node, self._census = self._census, None
         if node is None:
             return
-        self._uncovered = node.uncovered
+        self._hidden, self._uncovered = node.hidden, node.uncovered
         self._watches.open(self._woken.set)
         present = self._instances.present
         found = {cgroup.path for cgroup in node.cgroups}
@@ -148,7 +151,7 @@ class CgroupSource:
                 unknown.append(instance.cgroup.path)
             elif not instance.cgroup.has_children:  # what is equal is held once: it is 1 KiB for each container
                 known.id, known.cgroup = instance.id, instance.cgroup
-        for path in (*self._watches.unwatched, *(self._directories - found), *(present.keys() - found), *unknown):
+        for path in (*self._watches.unwatched, *self._unread, *(self._directories - found), *(present.keys() - found), *unknown):
             self._visits.setdefault(path, False)
         for path in unknown:  # nor was anybody told of its parents, if they are not known
             for above in takewhile(lambda above: above not in self._directories, container_id.ancestors(path)):
@@ -207,17 +210,22 @@ class CgroupSource:
         if inode is None and not was_created:
             self._watches.forget(path)
             return
-        is_birth = was_created or (self._is_settled and inode not in self._uncovered)
+        is_history = instance is None and not was_created and (not self._is_settled or self._may_be_old(path, inode))
         if instance is None:
-            instance = self._instances.appeared(identifier, Cgroup(path, directory, inode or 0, has_children=False), is_birth=is_birth)
+            cgroup = Cgroup(path, directory, inode or 0, has_children=False)
+            instance = self._instances.appeared(identifier, cgroup, is_birth=not is_history)
         is_spare = identifier.host_id and len(self._watches.watched) >= self._most // 2  # one container may make many of these
         if inode is None:  # it was gone before anybody looked
             instance.has_lived = True
             self._removed(instance)
         elif is_spare or self._watches.watch(path, f"{directory}/cgroup.events", IN_MODIFY):
-            self._look(instance, is_history=not is_birth)
+            self._look(instance, is_history=is_history)
         else:
             self._removed(instance)
+
+    def _may_be_old(self, path: str, inode: int | None) -> bool:
+        """Whether a container that is found was hidden before, or where the last census could not look: it may have been opened since."""
+        return inode in self._uncovered or any(above in self._hidden for above in container_id.ancestors(path))
 
     def _look(self, instance: PresentInstance, *, is_history: bool = False) -> None:
         """See whether any process is left, and if not read the last words."""
@@ -225,7 +233,9 @@ class CgroupSource:
         events = _events(cgroup.directory)
         if events is None:
             self.freezes.hide(instance.id.key)
+            self._unread.add(cgroup.path)
             return
+        self._unread.discard(cgroup.path)
         words = LastWords() if events.populated or instance.words is not None else last_words.read(cgroup)
         inode = _inode(cgroup.directory)
         if inode == _HIDDEN:
@@ -246,6 +256,7 @@ class CgroupSource:
 
     def _removed(self, instance: PresentInstance) -> None:
         self._watches.forget(instance.cgroup.path)
+        self._unread.discard(instance.cgroup.path)
         self.freezes.end(instance.id.key, self._clock())
         self._instances.removed(instance)
 

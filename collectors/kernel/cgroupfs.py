@@ -95,7 +95,8 @@ class Hierarchy:
                     names = [name for name, _ in children]
                 except Forbidden as error:
                     closed[path] = error
-                    children, names = self._seen_before(path, names, found)
+                    is_known = cgroup is not None and cgroup.inode == status.st_ino  # what was in the one before it ended with that
+                    children, names = self._seen_before(path, names if is_known else (), found)
             has_children = bool(children) or path in closed
             if cgroup is None or cgroup.inode != status.st_ino or cgroup.has_children != has_children:
                 cgroup = Cgroup(path or "/", self._root + path, status.st_ino, has_children)

@@ -602,6 +602,81 @@ async def test_what_is_closed_twice_is_said_as_long_as_it_lasts(unprivileged: Pa
         await host.until(lambda: host.status.is_up)
 
 
+async def test_an_end_that_could_not_be_read_is_told_once_it_can_be(unprivileged: Path) -> None:
+    """Nothing tells that a file was opened again, and what is in it may not change any more: it is looked at again with each census."""
+    host = Host(unprivileged)
+    host.start(docker(A))
+    host.start(docker(B))
+    file = host.root / docker(A)[1:] / "cgroup.events"
+    async with host.follow():
+        host.freeze(docker(A), 1)
+        await host.until(lambda: host.source.freezes.of(A).since is not None)
+        with file.open("r+b") as kept:
+            file.chmod(0)
+            os.pwrite(kept.fileno(), b"populated 1\nfrozen 0\n", 0)
+            await host.until(lambda: host.source.freezes.is_hidden(A))
+            await host.walk()
+            file.chmod(0o644)
+            await host.walk()
+            await host.until(lambda: not host.source.freezes.is_hidden(A))
+            assert host.source.freezes.of(A) == Frozen(1, 0.0, None)
+
+            file.chmod(0)
+            os.pwrite(kept.fileno(), b"populated 0\n", 0)
+            await host.until(lambda: host.source.freezes.is_hidden(A))
+        file.chmod(0o644)
+        await host.walk()
+        await host.until(lambda: deaths(host))
+        assert deaths(host) == {A: WORDS}
+        host.remove(docker(A))
+        await host.until(lambda: docker(A) not in host.source._instances.present)
+        assert not host.source._unread
+
+
+async def test_the_end_of_what_was_hidden_is_told_also_without_inotify(unprivileged: Path) -> None:
+    """It was there before it came in sight; its end was not."""
+    host = Host(unprivileged, notifier=_refused)
+    inside, directory = f"/closed/{C}", host.root / "closed"
+    host.start(docker(B))
+    host.start(inside)
+    directory.chmod(0)
+    async with host.follow():
+        await host.walk()
+        directory.chmod(0o755)
+        await host.walk()
+        await host.until(lambda: inside in host.source._instances.present)
+        host.populate(inside, 0)
+        await host.walk()
+        await host.until(lambda: deaths(host))
+        host.remove(inside)
+        await host.walk()
+        await host.until(lambda: host.ended)
+        assert (host.ended, host.born) == ([(C, WORDS)], [])
+
+
+async def test_what_was_opened_since_the_census_is_not_born(unprivileged: Path) -> None:
+    """The census saw that it was closed, and whoever looks at once sees what is in it."""
+    host = Host(unprivileged)
+    inside, directory = f"/closed/{C}", host.root / "closed"
+    host.start(docker(B))
+    host.start(inside)
+    directory.chmod(0)
+    async with host.follow():
+        await host.walk()
+        census = host.census()
+        directory.chmod(0o755)
+        host.source.compare(census)
+        await host.until(lambda: inside in host.source._instances.present)
+        assert host.born == []
+        host.start(f"/closed/{A}")
+        await host.until(lambda: host.born)
+        assert host.born == [A]
+
+
+def _refused() -> Inotify:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 async def test_without_inotify_walks_are_all_there_is(tmp_path: Path) -> None:
     """That is said with the remedy, and tried again at every walk."""
     limits = [OSError(errno.EMFILE, os.strerror(errno.EMFILE)), OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))]

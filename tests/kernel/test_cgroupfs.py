@@ -520,6 +520,20 @@ def test_what_may_be_looked_up_though_not_listed_is_seen_to_end(unprivileged: Pa
     assert hierarchy.hidden == {"/closed"}
 
 
+def test_what_was_in_a_directory_that_was_made_anew_has_ended(unprivileged: Path) -> None:
+    """A cgroup is removed when nothing is left in it. What is in the new one, which is closed, nobody has seen."""
+    tree(unprivileged, {"closed/b/c/": "", "open/": "", "other/e/": ""})
+    hierarchy = cgroupfs.Hierarchy(str(unprivileged))
+    hierarchy.walk()
+    (unprivileged / "closed").rename(unprivileged / "before")
+    tree(unprivileged, {"closed/d/": ""})
+    shutil.rmtree(unprivileged / "before")
+    (unprivileged / "closed").chmod(0)
+
+    assert paths(hierarchy.walk()) == {"/": True, "/closed": True, "/open": False, "/other": True, "/other/e": False}
+    assert hierarchy.hidden == {"/closed"}
+
+
 def test_a_closed_directory_without_children_hides_none(unprivileged: Path) -> None:
     """Its links say so."""
     tree(unprivileged, {"closed/": "", "open/b/": ""})
