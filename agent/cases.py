@@ -19,7 +19,7 @@ from agent.stops import Stops
 from collectors.base import CONTAINER, Node, Sample, counter, gauge
 from collectors.inquest.case import matters
 from collectors.inquest.fact_text import from_text, to_text
-from collectors.inquest.facts import Born, Exited, Fact, Removed, Watched
+from collectors.inquest.facts import Born, Emptied, Exited, Fact, Removed, Watched
 from collectors.inquest.kill_state import Labels
 from collectors.inquest.verdict import Verdict, judge
 from collectors.kernel import container_id
@@ -245,9 +245,10 @@ class Cases:
     def _have_on_page(self, key: ContainerKey, case: OpenCase) -> None:
         """Have a container called by its id that nobody has named, also if no pass has seen it alive: its death is counted.
 
-        In a pod that Kubernetes lists, who is not named is its sandbox.
+        In a pod that Kubernetes lists, or did until it was deleted, who is not named is its sandbox.
         """
-        if not any(born.id.pod_uid in self._identities.pods.names for born in case.all(Born)):
+        pods = {*(born.id.pod_uid for born in case.all(Born)), *(emptied.id.pod_uid for emptied in case.all(Emptied))}
+        if not any(map(self._identities.was_listed, pods)):
             self._identities.hear("cgroup", key)
 
 

@@ -154,6 +154,7 @@ class Identities:
         self._heard: list[Callable[[ContainerKey], None]] = []
         self.known: Mapping[ContainerKey, Identity] = MappingProxyType({})
         self.pods = Pods()
+        self._pods_before: dict[str, float] = {}
 
     def put(self, source: str, changes: Mapping[ContainerKey, Identity]) -> None:
         """Add or replace what a source says of some containers, and forget those that died long ago."""
@@ -192,7 +193,14 @@ class Identities:
 
     def list_pods(self, names: Mapping[str, tuple[str, str]], *, is_watched: bool) -> None:
         """Say which pods there are now; `is_watched` if every change will be told at once."""
-        self.pods = Pods(dict(names), math.inf if is_watched else self._clock())
+        now = self._clock()
+        before = {**self._pods_before, **dict.fromkeys(self.pods.names.keys() - names.keys(), now)}
+        self._pods_before = {uid: listed for uid, listed in before.items() if now - listed <= KEEP_DEAD_SECONDS and uid not in names}
+        self.pods = Pods(dict(names), math.inf if is_watched else now)
+
+    def was_listed(self, pod_uid: str) -> bool:
+        """Whether Kubernetes lists a pod, or did so lately."""
+        return pod_uid in self.pods.names or pod_uid in self._pods_before
 
     def resync(self, source: str, listed: Mapping[ContainerKey, Identity]) -> None:
         """Replace what a source said by its full list: what it lists no more has ended."""

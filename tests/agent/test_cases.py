@@ -489,6 +489,23 @@ def test_a_death_that_nobody_names_is_on_the_page_but_not_that_of_the_sandbox_of
     assert of_listed not in agent.identities.known
 
 
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_the_sandbox_of_a_pod_that_was_deleted_at_once_is_not_on_the_page(agent: Agent, *, is_watched: bool) -> None:
+    """It ends with its pod, which is not listed any more when nobody has named it; nor need its birth have been seen."""
+    born_here, found_here = (ContainerKey(letters * 32) for letters in ("c3", "d4"))
+    agent.identities.list_pods({"listed": ("shop", "web-0")}, is_watched=is_watched)
+    for inode, key in enumerate((born_here, found_here), start=20):
+        identifier = replace(ContainerId.of_key(key), pod_uid="listed")
+        if key == born_here:
+            agent.tell(replace(born(1001, inode, key), id=identifier))
+        agent.tell(replace(emptied(1002, inode, key), id=identifier))
+        agent.tell(Exited(container=key, source="exits", time=1002, inode=inode, how="reaped", status=0))
+    agent.identities.list_pods({}, is_watched=is_watched)
+    agent.wait(SETTLED_SECONDS + NAME_SECONDS + 1)
+
+    assert not {born_here, found_here} & agent.identities.known.keys()
+
+
 def test_an_oom_kill_of_init_is_the_cause_also_when_the_cgroup_was_gone_by_then(agent: Agent) -> None:
     """The kernel log tells without an inode."""
     agent.cases.follow_log(is_followed=True)

@@ -242,6 +242,20 @@ def test_pods_are_listed_as_of_a_time_or_from_now_on() -> None:
     assert (identities.pods.names, identities.pods.told) == ({}, math.inf)
 
 
+def test_a_pod_that_was_listed_is_remembered_for_a_while() -> None:
+    """As long as the dead are; it is listed again if it is."""
+    clock = Clock()
+    identities = Identities(clock)
+    identities.list_pods({"gone": ("shop", "web-0"), "there": ("shop", "web-1")}, is_watched=True)
+    identities.list_pods({"there": ("shop", "web-1")}, is_watched=True)
+    clock.now += KEEP_DEAD_SECONDS
+    identities.list_pods({"there": ("shop", "web-1")}, is_watched=True)
+    assert [identities.was_listed(uid) for uid in ("gone", "there", "never", "")] == [True, True, False, False]
+    clock.now += 1
+    identities.list_pods({"there": ("shop", "web-1")}, is_watched=True)
+    assert [identities.was_listed(uid) for uid in ("gone", "there")] == [False, True]
+
+
 def test_one_that_was_created_is_waiting_until_it_is_started_or_removed() -> None:
     """If it has a name, it is known when, and it is no sandbox."""
     identities = Identities()
