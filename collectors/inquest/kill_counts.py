@@ -32,6 +32,8 @@ class KillCounts:
         self.this_round = 1
         self.started = kept.started
         """A round was made: an instance that is found later was born since, at 0."""
+        self.is_whole = True
+        """Nothing was closed in the last round: else what the next agent finds may be older than this one."""
         self.names = kept.names
         self.sums = Sums(kept.sums, kept.identities, kept.unnamed_of_ended)
         self.tops = TopCgroups(self.sums.unattributed, kept.top_cgroups, this_round=self.this_round)
@@ -88,7 +90,7 @@ class KillCounts:
         """Return all of it, with the place in the kernel log that it belongs to."""
         return State(
             cursor=cursor,
-            started=self.started,
+            started=self.started and self.is_whole,
             unnamed_of_ended=self.sums.unnamed_of_ended,
             instances=dict(self.instances.all()),
             top_cgroups=self.tops.by_path,

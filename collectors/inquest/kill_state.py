@@ -58,8 +58,8 @@ WHOLE_LOG = Cursor(-1, -1)
 class State:
     """All that the ledger knows, the cursor included: what is kept is kept together, or a restart would count twice or never.
 
-    `cursor` is None if the log was never read to its end, or has nothing to tell places by. `started`: a pass was made, so that an
-    instance found later was born since, at 0.
+    `cursor` is None if the log was never read to its end, or has nothing to tell places by. `started`: a pass was made that
+    saw all, so that an instance found later was born since, at 0.
     """
 
     cursor: Cursor | None = None

@@ -84,11 +84,13 @@ class Round:
         """Sum up after all readings. `sighted`: all instances were there to be read, so one that was not among them is not born yet.
 
         `living` are the keys of instances; others without a name and without a kill are forgotten. `waiting` are the paths of top-level
-        cgroups in which something could not be read: it may still tell of a kill that they have risen for.
+        cgroups in which something could not be read: it may still tell of a kill that they have risen for, and when an agent after this one
+        finds it, it is not new.
         """
         counts = self._counts
         with self._lock:
             counts.started |= sighted
+            counts.is_whole = not waiting if sighted else counts.is_whole
             unnamed = counts.sums.unnamed_of_ended + counts.instances.guess(self.scope_of)
             unnamed += counts.tops.guess(self.scope_of, self._number, waiting)
             counts.sums.attribute(self._without_cgroup, unnamed)

@@ -1,6 +1,7 @@
 """A container that is given its cgroup may close files and directories of it: that costs what is in them, and no other container."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from collectors import all_collectors
 from collectors.base import Node
 from collectors.deaths import DeathCounts
+from collectors.inquest.kill_state import NoBook, State, Victim
 from collectors.inquest.kills import KillLedger
 from collectors.kernel.cgroupfs import Hierarchy
 from collectors.kernel.files import KernelFiles
@@ -232,6 +234,33 @@ def test_kills_in_what_was_hidden_from_the_beginning_are_history(closable: Path)
         events(closable, path, 3)
     *_, found = [collect(collector, node(closable, hierarchy=hierarchy)) for _ in range(5)]
     assert (found[KILLS[0], LABELS[B]], sums(found)) == (1, (0, 1))
+
+
+@pytest.mark.parametrize("what", ["user.slice", f"docker/{A}/memory.events"])
+def test_kills_in_what_was_hidden_are_history_to_the_next_agent_too(closable: Path, what: str) -> None:
+    """It may be given the privilege that the first one lacked; and what was not closed counts from where it was."""
+    kept: list[State] = []
+
+    class Kept(NoBook):
+        def save(self, state: State, victim: Victim | None = None) -> None:
+            kept[:] = [deepcopy(state)]
+
+    inside = f"/user.slice/libpod-{B}.scope"
+    tree(closable, cgroup(docker(C)))
+    for path in ("/user.slice", inside, docker(A)):
+        events(closable, path, 2)
+    for path in ("/docker", docker(C)):
+        events(closable, path, 3)
+    (closable / "cgroup" / what).chmod(0)
+    collect(Oom(KillLedger(Kept())), node(closable, hierarchy=Hierarchy(f"{closable}/cgroup")))
+    (closable / "cgroup" / what).chmod(0o755)
+    for path in ("/docker", docker(C)):
+        events(closable, path, 4)
+    collector = Oom(KillLedger(Kept(), kept[0]))
+    *_, found = [collect(collector, node(closable, hierarchy=Hierarchy(f"{closable}/cgroup"))) for _ in range(5)]
+    assert [found[KILLS[0], LABELS[each]] for each in (A, B, C)] == [0, 0, 1]
+    assert sums(found)[1] == 1
+    assert kept[0].started
 
 
 def test_local_events_are_not_known_while_what_is_nested_is_closed(closable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
