@@ -78,7 +78,7 @@ class LayerEnds:
         self._tried = {inode: tried for inode, tried in self._tried.items() if inode in running and now - tried < _RETRY_SECONDS}
         for inode, directory in running.items():
             if inode not in self._uppers and inode not in self._tried:
-                self._look_at(inode, directory, _SETTLED_SECONDS)
+                self._look_at(inode, directory, _RETRY_SECONDS)
         if not self._sizes.keys() <= node.names.keys():
             self._sizes = {key: size for key, size in self._sizes.items() if key in node.names}
 

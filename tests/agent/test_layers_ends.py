@@ -224,6 +224,24 @@ async def test_one_that_has_no_root_of_its_own_yet_is_looked_up_again(host: Host
     assert len(looked) == 4
 
 
+async def test_one_that_stays_in_the_nodes_own_root_costs_a_look_with_a_census(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not starting: a census after it was looked at is no birth, from which on it would be looked at again and again."""
+    monkeypatch.setattr(layers_ends, "_SETTLED_SECONDS", 0.001)
+    looked: list[str] = []
+
+    def root_of(_proc_root: str, directory: str) -> Root:
+        looked.append(directory)
+        return Root(is_early=True)
+
+    monkeypatch.setattr(layers_ends, "root_of", root_of)
+    async with host.followed():
+        host.source.compare(node(host.root))
+        await host.until(lambda: len(looked) >= 2)
+        await asyncio.sleep(0.05)
+
+    assert len(looked) == 2, "one for each container"
+
+
 async def test_one_without_a_layer_is_looked_at_again_and_not_measured(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may only be starting; of another file system there is nothing to measure, ever."""
     looked: list[str] = []
