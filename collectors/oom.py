@@ -99,6 +99,7 @@ class Oom:
             if cgroup not in known:  # a kill in between shall be history here, where it can be counted for its container
                 self._read_top(node, cgroup, this_round)
         self._retain(node)
+        this_round.hold_old({*self._maybe_old, *node.uncovered})
 
     def _read(self, node: Node, instance: Instance, this_round: Round) -> bool:
         """Give one instance's counts to the ledger; true when they tell of a kill, but not of whose limit was hit."""

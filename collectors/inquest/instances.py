@@ -94,6 +94,8 @@ class Instances:
 
     def __init__(self, tops: TopCgroups, kept: Mapping[InstanceKey, InstanceKills]) -> None:
         self._tops = tops
+        self.maybe_old: Collection[int] = frozenset()
+        """Inodes of those that could not be read once: what they say at first sight is history."""
         self._by_key: dict[ContainerKey, dict[int, InstanceKills]] = {}
         for (key, inode), instance in kept.items():
             instance.go_on()
@@ -142,7 +144,7 @@ class Instances:
         if inode not in instances and _GONE in instances:
             instances[inode] = instances.pop(_GONE)
         instance = instances.get(inode) or self._open(container, inode)
-        instance.see(reading, is_later=False, born_at_0=born_at_0)
+        instance.see(reading, is_later=False, born_at_0=born_at_0 and inode not in self.maybe_old)
 
     def guess(self, scope_of: Mapping[str, str]) -> int:
         """Count the kills that the log has not named (yet); return how many memory.events has that it had not named when the round began.

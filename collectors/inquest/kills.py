@@ -73,6 +73,11 @@ class Round:
         with self._lock:
             return self._counts.instances.read(container, inode, reading, born_at_0=born_at_0, this_round=self._number)
 
+    def hold_old(self, inodes: Collection[int]) -> None:
+        """Take the inodes of the instances that may be old until they are read: their last words may be what is read first."""
+        with self._lock:
+            self._counts.instances.maybe_old = inodes
+
     def settle(
         self,
         names: Mapping[ContainerKey, Labels],

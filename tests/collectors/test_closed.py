@@ -12,12 +12,13 @@ from collectors.base import Node
 from collectors.deaths import DeathCounts
 from collectors.inquest.kill_state import NoBook, State, Victim
 from collectors.inquest.kills import KillLedger
+from collectors.kernel import last_words
 from collectors.kernel.cgroupfs import Hierarchy
 from collectors.kernel.files import KernelFiles
 from collectors.leftovers import Leftovers
 from collectors.life import Life
 from collectors.lifecycle import Lifecycle
-from collectors.oom import Oom
+from collectors.oom import Oom, read_last
 from tests.tree import FULL, LABELS, A, B, C, cgroup, close, collect, docker, node, proc, process, remove_cgroup, tree
 
 Found = dict[tuple[str, tuple[str, ...]], float]
@@ -196,6 +197,19 @@ def test_what_a_file_says_that_was_closed_from_the_beginning_is_history(pair: Pa
     assert [sums(collect(collector, node(pair))) for _ in range(5)] == [(0, 0)] * 5
     counting(pair, 4)
     assert [sums(collect(collector, node(pair))) for _ in range(5)][-1] == (1, 1)
+
+
+def test_last_words_that_are_read_first_are_history_too(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was opened and ended between two rounds."""
+    ledger = KillLedger()
+    collector = Oom(ledger)
+    counting(pair, 3)
+    with monkeypatch.context() as patch:
+        close(patch, f"{pair}/cgroup{docker(A)}/memory.events")
+        collect(collector, node(pair))
+    (ended,) = [instance for instance in node(pair).instances if instance.id.key == A]
+    read_last(ledger, ended.id, ended.cgroup, last_words.read(ended.cgroup))
+    assert sums(collect(collector, node(pair))) == (0, 0)
 
 
 def test_kills_in_what_was_seen_and_then_hidden_are_counted_once(closable: Path) -> None:
