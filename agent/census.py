@@ -11,9 +11,10 @@ from agent.status import Status
 from collectors.base import Container, Ended, Info, Instance, Node, Sample, counter, gauge
 from collectors.inquest.kill_state import Labels
 from collectors.kernel import cgroupfs, container_id
-from collectors.kernel.cgroupfs import Cgroup, Hierarchy
+from collectors.kernel.cgroupfs import Cgroup
 from collectors.kernel.container_id import ContainerId, ContainerKey
 from collectors.kernel.files import Forbidden, KernelFiles, ReadError
+from collectors.kernel.hierarchy import Hierarchy
 from collectors.kernel.last_words import Death, last_read
 from collectors.kernel.procfs import ProcessTable
 

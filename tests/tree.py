@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from collectors.base import Collector, Container, Ended, Info, Instance, Node
-from collectors.kernel import cgroupfs, container_id
+from collectors.kernel import container_id
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import KernelFiles
+from collectors.kernel.hierarchy import Hierarchy
 from collectors.kernel.procfs import ProcessTable
 
 HOST_NAMESPACE = 4026531836
@@ -175,12 +176,12 @@ def node(
     ended: Sequence[Ended] = (),
     files: KernelFiles | None = None,
     process_table: ProcessTable | None = None,
-    hierarchy: cgroupfs.Hierarchy | None = None,
+    hierarchy: Hierarchy | None = None,
 ) -> Node:
     """Look at root/cgroup and root/proc as one pass does. Containers are all cgroups with a container's path whose key is in `names`."""
     proc_root = root / "proc"
     (root / "cgroup").mkdir(exist_ok=True)
-    hierarchy = hierarchy or cgroupfs.Hierarchy(str(root / "cgroup"))
+    hierarchy = hierarchy or Hierarchy(str(root / "cgroup"))
     cgroups = hierarchy.walk()
     instances = [
         Instance(identifier, cgroup)

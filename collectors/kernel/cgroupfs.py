@@ -1,18 +1,15 @@
-"""The cgroup v2 hierarchy: walks of its directories, and one reader per file.
+"""The cgroup v2 hierarchy: where it is mounted, and one reader per file; hierarchy.py walks its directories.
 
 Each reader takes the open files and the absolute directory of one cgroup, returns kernel units under kernel names, and raises ReadError.
 Which file exists depends on the kernel and on the controllers enabled for the parent, so every one is optional (raises Unsupported).
 Source: Documentation/admin-guide/cgroup-v2.rst.
 """
 
-import errno
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from collectors.kernel.container_id import ancestors
-from collectors.kernel.files import Forbidden, KernelFiles, ReadError, explain, parse_once, read_once
+from collectors.kernel.files import KernelFiles, ReadError, parse_once, read_once
 from collectors.kernel.formats import amount, flat, lines, nested, single
 
 
@@ -57,113 +54,6 @@ def events_are_local(mountinfo: str) -> bool:
 def controllers(root: str) -> list[str]:
     """Controllers that the v2 hierarchy at `root` has (cgroup.controllers). Raises ReadError."""
     return read_once(f"{root}/cgroup.controllers").decode().split()
-
-
-class Hierarchy:
-    """The cgroups from a root down, which are walked again and again. Used by one thread at a time."""
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._last: dict[str, tuple[Cgroup, Sequence[str]]] = {}
-        """What the last walk found by path, with the names of its children."""
-        self.hidden: frozenset[str] = frozenset()
-        """Paths of the cgroups in which the last walk could not see all there is, for their owners closed them."""
-        self.uncovered: frozenset[int] = frozenset()
-        """Inodes of those that were in such a one when they were not known yet: they may be older than they seem."""
-
-    def walk(self) -> list[Cgroup]:
-        """Return every cgroup from the root ("/") down. One that vanishes meanwhile is left out.
-
-        Whoever is given a cgroup may close it, and that must cost nobody else: it is there, and what was seen in it before is taken over
-        as it was, for nobody can tell that it has ended. Raises ReadError for the root, Forbidden too when all of it is closed, and when
-        a listing fails for another reason: the containers below would seem to have ended.
-        """
-        try:
-            pending = [("", os.stat(self._root))]
-        except OSError as error:
-            raise explain(error, self._root) from error
-        found: dict[str, tuple[Cgroup, Sequence[str]]] = {}
-        closed: dict[str, Forbidden] = {}
-        while pending:
-            path, status = pending.pop()
-            cgroup, names = self._last.get(path, (None, ()))
-            # kernfs counts a directory's links as 2 + its children: most have none, and if so many are known and there, these are all.
-            children = _those_there(self._root + path, names) if len(names) == status.st_nlink - 2 else None
-            if children is None:
-                try:
-                    children = _children(self._root + path)
-                    names = [name for name, _ in children]
-                except Forbidden as error:
-                    closed[path] = error
-                    is_known = cgroup is not None and cgroup.inode == status.st_ino  # what was in the one before it ended with that
-                    children, names = self._seen_before(path, names if is_known else (), found)
-            has_children = bool(children) or path in closed
-            if cgroup is None or cgroup.inode != status.st_ino or cgroup.has_children != has_children:
-                cgroup = Cgroup(path or "/", self._root + path, status.st_ino, has_children)
-            found[cgroup.path if path else ""] = cgroup, names  # of equal text the one that is held anyway
-            pending.extend([(f"{path}/{name}", child) for name, child in children])
-        if closed:
-            tops = [path for path, (cgroup, _) in found.items() if cgroup.has_children and path.count("/") == 1]
-            if "" in closed or closed.keys() >= {*tops}:
-                raise closed[min(closed)]
-        if self.hidden or self.uncovered:
-            self.uncovered = frozenset(cgroup.inode for cgroup, _ in found.values() if self._is_uncovered(cgroup))
-        self._last, self.hidden = found, frozenset(closed)
-        return [cgroup for cgroup, _ in found.values()]
-
-    def _is_uncovered(self, cgroup: Cgroup) -> bool:
-        before, _ = self._last.get(cgroup.path, (None, ()))
-        is_new = before is None or before.inode != cgroup.inode
-        return cgroup.inode in self.uncovered or (is_new and not self.hidden.isdisjoint(ancestors(cgroup.path)))
-
-    def _seen_before(
-        self, path: str, names: Sequence[str], found: dict[str, tuple[Cgroup, Sequence[str]]]
-    ) -> tuple[list[tuple[str, os.stat_result]], list[str]]:
-        """Look at the children that a closed cgroup had; return those that may be looked at, and the names of all that may be there.
-
-        The others are taken over with what was below them. Who may look up names, but not list them, has seen all that he knew of.
-        """
-        children, kept = [], []
-        for name in names:
-            try:
-                children.append((name, os.stat(f"{self._root}{path}/{name}")))
-            except PermissionError:
-                kept.append(name)
-            except OSError:
-                continue
-        pending = [f"{path}/{name}" for name in kept]
-        while pending:
-            each = pending.pop()
-            if each in self._last:
-                found[each] = self._last[each]
-                pending += [f"{each}/{name}" for name in self._last[each][1]]
-        return children, [*(name for name, _ in children), *kept]
-
-
-def _those_there(directory: str, names: Sequence[str]) -> list[tuple[str, os.stat_result]] | None:
-    """Look at the children with these names; None if one is not there."""
-    try:
-        return [(name, os.stat(f"{directory}/{name}")) for name in names]
-    except OSError:
-        return None
-
-
-def _children(directory: str) -> list[tuple[str, os.stat_result]]:
-    children = []
-    try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    try:
-                        children.append((entry.name, os.stat(entry.path)))
-                    except PermissionError:  # it may be listed, and what is in it not be looked up
-                        raise
-                    except OSError:
-                        continue
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENODEV):
-            raise explain(error, directory) from error
-    return children
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,11 @@ from agent.sources.cgroup_watches import OVERFLOWS, WATCHES
 from collectors.base import Instance, Node
 from collectors.inquest.facts import Born, Emptied
 from collectors.inquest.freezes import NEVER, Frozen
-from collectors.kernel import cgroupfs, container_id
+from collectors.kernel import container_id
 from collectors.kernel.cgroupfs import CpuStat, MemoryEvents
 from collectors.kernel.container_id import ContainerKey
 from collectors.kernel.files import KernelFiles
+from collectors.kernel.hierarchy import Hierarchy
 from collectors.kernel.last_words import LastWords
 from collectors.kernel.procfs import ProcessTable
 from tests.tree import FULL, A, B, C, Content, docker, tree
@@ -70,7 +71,7 @@ class Host:
             wall=lambda: WALL + self.now,
         )
         self.status = self.source.status
-        self._hierarchy = cgroupfs.Hierarchy(str(self.root))
+        self._hierarchy = Hierarchy(str(self.root))
 
     def _tell(self, fact: Told) -> None:
         assert isinstance(fact, Born | Emptied)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from agent.changes import InotifyChanges
 from collectors.kernel import cgroupfs
-from collectors.kernel.cgroupfs import Hierarchy
 from collectors.kernel.files import KernelFiles, Unsupported, descriptor_budget
+from collectors.kernel.hierarchy import Hierarchy
 from tests.bench.bench_pass import Ratio, compare, measure
 from tests.tree import FULL, Content, cgroup, tree
 

@@ -13,8 +13,8 @@ from collectors.deaths import DeathCounts
 from collectors.inquest.kill_state import NoBook, State, Victim
 from collectors.inquest.kills import KillLedger
 from collectors.kernel import last_words
-from collectors.kernel.cgroupfs import Hierarchy
 from collectors.kernel.files import KernelFiles
+from collectors.kernel.hierarchy import Hierarchy
 from collectors.leftovers import Leftovers
 from collectors.life import Life
 from collectors.lifecycle import Lifecycle

@@ -15,7 +15,6 @@ from collectors.base import Collector, Node
 from collectors.deaths import DeathCounts
 from collectors.inquest.kills import KillLedger
 from collectors.isolation import Isolation
-from collectors.kernel.cgroupfs import Hierarchy
 from collectors.kernel.files import (
     Forbidden,
     Gone,
@@ -28,6 +27,7 @@ from collectors.kernel.files import (
     read_once,
 )
 from collectors.kernel.formats import single
+from collectors.kernel.hierarchy import Hierarchy
 from collectors.kernel.procfs import ProcessTable
 from collectors.life import Life
 from collectors.zombies import Zombies

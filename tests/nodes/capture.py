@@ -17,7 +17,8 @@ from typing import TypeVar
 
 from docker import APIClient
 
-from collectors.kernel import cgroupfs, container_id, namespaces, process_stat
+from collectors.kernel import container_id, namespaces, process_stat
+from collectors.kernel.hierarchy import Hierarchy
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ def _process(source: Path) -> tuple[dict[str, bytes], dict[str, str]] | None:
 def capture_cgroups(root: Path, to: Path) -> None:
     """Copy the hierarchy: of a container's cgroup, and of what is nested in it, all files that are read; of another one the few."""
     _copy_files(root, to, ROOT_FILES)
-    for cgroup in cgroupfs.Hierarchy(str(root)).walk():
+    for cgroup in Hierarchy(str(root)).walk():
         is_container = container_id.parse(cgroup.path) is not None
         _copy_files(Path(cgroup.directory), to / cgroup.path.lstrip("/"), (*CGROUP_FILES, *(CONTAINER_FILES if is_container else ())))
 

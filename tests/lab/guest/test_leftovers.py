@@ -14,8 +14,9 @@ import pytest
 from docker import DockerClient
 
 from collectors.base import Instance, Node
-from collectors.kernel import cgroupfs, container_id
+from collectors.kernel import container_id
 from collectors.kernel.files import KernelFiles
+from collectors.kernel.hierarchy import Hierarchy
 from collectors.kernel.procfs import ProcessTable
 from collectors.leftovers import Leftovers
 from tests.lab.guest.cri import Program, StartPod
@@ -35,7 +36,7 @@ class Looks:
 
     def __call__(self) -> dict[str, float]:
         """Return what is found by name, and behind it the label; not what is dying."""
-        cgroups = cgroupfs.Hierarchy(str(CGROUPS)).walk()
+        cgroups = Hierarchy(str(CGROUPS)).walk()
         identifiers = [(each, container_id.parse(each.path)) for each in cgroups]
         node = Node(
             proc_root="/proc",
